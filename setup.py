@@ -1,0 +1,59 @@
+"""The metadata of the distribution; tool settings are in ``pyproject.toml``."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+
+
+def version() -> str:
+    """Read ``__version__`` as text: what the package needs may not be installed yet."""
+    source = (HERE / "spalloc_server" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"$', source, re.MULTILINE)
+    if match is None:
+        raise RuntimeError("spalloc_server/__init__.py has no __version__ line")
+    return match.group(1)
+
+
+setup(
+    name="spalloc_server",
+    version=version(),
+    description="Shares SpiNNaker machines between the jobs of many users",
+    long_description=(HERE / "README.rst").read_text(encoding="utf-8"),
+    long_description_content_type="text/x-rst",
+    license="Apache-2.0",
+    platforms=["Linux"],
+    keywords="spinnaker allocation partitioning server spalloc",
+    classifiers=[
+        "Development Status :: 5 - Production/Stable",
+        "Environment :: No Input/Output (Daemon)",
+        "Intended Audience :: Science/Research",
+        "Intended Audience :: System Administrators",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: System :: Distributed Computing",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.10",
+    packages=find_packages(include=["spalloc_server", "spalloc_server.*"]),
+    package_data={"spalloc_server": ["py.typed"]},
+    install_requires=[
+        # 7.4.1 is the release that the current official client pins, too.
+        "SpiNNMan >= 1!7.4.1, < 1!8",
+        "inotify_simple",
+        "six",
+    ],
+    entry_points={
+        "console_scripts": [
+            "spalloc_server = spalloc_server.server:main",
+            "spalloc-server = spalloc_server.server:main",
+        ],
+    },
+    zip_safe=False,
+)

@@ -1,0 +1,1 @@
+"""The tests: ``test_<module>.py`` for each module, what they share beside them."""

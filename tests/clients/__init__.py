@@ -1,0 +1,1 @@
+"""The main job, done by released clients that nobody here wrote."""
