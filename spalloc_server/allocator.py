@@ -1,0 +1,451 @@
+"""Allocate the boards of one machine: single boards and rectangles of triads.
+
+Rectangles come from a `PackTree`; a `_CandidateFilter` keeps it to those with
+few enough faults. Single boards share triads, so that they do not each cost
+three boards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any, NamedTuple
+
+from spalloc_server.candidate_filter import _CandidateFilter
+from spalloc_server.coordinates import Board, BoardLink, WrapAround
+from spalloc_server.faults import FaultMap
+from spalloc_server.links import Links
+from spalloc_server.pack_tree import PackTree
+from spalloc_server.shared_triads import SharedTriads
+
+__all__ = ["Allocation", "Allocator", "_AllocationType", "_CandidateFilter"]
+
+#: Remembered answers to `Allocator.alloc_possible`; jobs come in few shapes.
+_MAX_REMEMBERED = 4096
+
+
+class _AllocationType(Enum):
+    """What kind of thing is allocated."""
+
+    triads = 0
+    """A rectangle of triads."""
+    board = 1
+    """One board."""
+    boards = 2
+    """At least a number of boards; what is allocated is `triads`."""
+
+
+class Allocation(NamedTuple):
+    """What `Allocator.alloc` gives."""
+
+    allocation_id: int
+    """Frees the allocation again."""
+    boards: set[Board]
+    """The working boards."""
+    periphery: set[BoardLink]
+    """The links that leave the boards."""
+    torus: WrapAround
+    """The axes around which the boards are connected."""
+
+
+class _Held(NamedTuple):
+    """A standing allocation: the corner of its rectangle, or its one board."""
+
+    kind: _AllocationType
+    x: int
+    y: int
+    z: int
+
+
+class Allocator:
+    """The boards of one machine, and who holds them.
+
+    Not thread safe.
+    """
+
+    clock: Callable[[], float] = staticmethod(time.monotonic)
+    """Where the seconds that boards cool down are counted. Replace it on an
+    instance to set the time by hand."""
+
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        dead_boards: Iterable[Board] | None = None,
+        dead_links: Iterable[BoardLink] | None = None,
+        next_id: int = 1,
+        seconds_before_free: float = 30,
+    ) -> None:
+        """Start with every working board free.
+
+        :param width: of the machine, in triads
+        :param height: of the machine, in triads
+        :param dead_boards: boards that must not be given out
+        :param dead_links: links that do not work, each named from the board that
+            sends. A link that is down both ways is named twice. Links to dead
+            boards need not be named.
+        :param next_id: the ID of the next allocation
+        :param seconds_before_free: how long freed boards stay out of use
+        """
+        self.width = width
+        self.height = height
+        self.next_id = next_id
+        self.seconds_before_free = seconds_before_free
+        self.pack_tree = PackTree(0, 0, width, height)
+        self.generation = 0
+        """Counts the changes after which a request that failed may succeed."""
+        self._held: dict[int, _Held] = {}
+        # (when it may be given out again, allocation ID), soonest first.
+        self._cooling: deque[tuple[float, int]] = deque()
+        self._shared_triads = SharedTriads(frozenset())
+        self._set_faults(frozenset(dead_boards or ()), frozenset(dead_links or ()))
+
+    def _set_faults(
+        self, boards: frozenset[Board], links: frozenset[BoardLink]
+    ) -> None:
+        self._dead_boards = boards
+        self._dead_links = links
+        self._faults = FaultMap(self.width, self.height, boards, links)
+        self._possible: dict[Any, bool] = {}
+        self.generation += 1
+        self._shared_triads.set_dead_boards(boards)
+
+    @property
+    def dead_boards(self) -> frozenset[Board]:
+        """Boards that must not be given out. Standing allocations keep theirs."""
+        return self._dead_boards
+
+    @dead_boards.setter
+    def dead_boards(self, boards: Iterable[Board]) -> None:
+        self._set_faults(frozenset(boards), self._dead_links)
+
+    @property
+    def dead_links(self) -> frozenset[BoardLink]:
+        """Links that do not work, each named from the board that sends."""
+        return self._dead_links
+
+    @dead_links.setter
+    def dead_links(self, links: Iterable[BoardLink]) -> None:
+        self._set_faults(self._dead_boards, frozenset(links))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Cooling times as seconds left: clocks do not survive a restart."""
+        now = self.clock()
+        state = self.__dict__.copy()
+        for derived in ("_faults", "_possible", "clock"):
+            state.pop(derived, None)
+        state["_cooling"] = [(until - now, held) for until, held in self._cooling]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Boards that were cooling down do so for as long as they had left."""
+        self.__dict__.update(state)
+        now = self.clock()
+        self._cooling = deque((left + now, held) for left, held in state["_cooling"])
+        self._set_faults(self._dead_boards, self._dead_links)
+
+    def alloc_possible(self, *args: Any, **kwargs: Any) -> bool:
+        """Could this request be met if nothing else were allocated?
+
+        It is answered for the empty machine, and so is conservative: a request
+        that only fits once something else is in the way is called impossible.
+
+        :param args: as for `alloc`
+        :param kwargs: as for `alloc`
+        :raises TypeError: if an argument is unknown
+        :raises ValueError: if the arguments contradict each other
+        """
+        request = (args, *sorted(kwargs.items()))
+        possible = self._possible.get(request)
+        if possible is None:
+            kind = self._alloc_type(*args, **kwargs)
+            if kind is _AllocationType.board:
+                possible = self._alloc_board_possible(*_board_args(args), **kwargs)
+            elif kind is _AllocationType.boards:
+                possible = self._alloc_boards_possible(*args, **kwargs)
+            else:
+                possible = self._alloc_triads_possible(*args, **kwargs)
+            if len(self._possible) >= _MAX_REMEMBERED:
+                self._possible.clear()
+            self._possible[request] = possible
+        return possible
+
+    def alloc(self, *args: Any, **kwargs: Any) -> Allocation | None:
+        """Allocate boards.
+
+        ::
+
+            alloc()         # any one board
+            alloc(1)        # any one board
+            alloc(3, 2, 1)  # the board (3, 2, 1)
+            alloc(4)        # at least 4 boards
+            alloc(2, 3)     # 2 x 3 triads
+
+        :param min_ratio: for a number of boards, shorter / longer side of the
+            triads must be at least this
+        :param max_dead_boards: how many boards may be dead or unreachable; None
+            for any number, so long as the bottom-left board works
+        :param max_dead_links: how many links between the boards may be dead; None
+            for any number
+        :param require_torus: only accept boards that wrap around; not for single
+            boards
+        :return: the allocation, or None if there is no room for it now
+        :raises TypeError: if an argument is unknown
+        :raises ValueError: if the arguments contradict each other
+        """
+        kind = self._alloc_type(*args, **kwargs)
+        if kind is _AllocationType.board:
+            return self._alloc_board(*_board_args(args), **kwargs)
+        if kind is _AllocationType.boards:
+            return self._alloc_boards(*args, **kwargs)
+        return self._alloc_triads(*args, **kwargs)
+
+    def free(self, allocation_id: int) -> None:
+        """Take an allocation back; its boards are free once they have cooled down.
+
+        :raises KeyError: if there is no such allocation
+        """
+        if allocation_id not in self._held or self._is_cooling(allocation_id):
+            raise KeyError(allocation_id)
+        until = self.clock() + self.seconds_before_free
+        self._cooling.append((until, allocation_id))
+        self.check_free()
+
+    def check_free(self) -> bool:
+        """Free what has cooled down.
+
+        :return: whether anything became free
+        """
+        freed = False
+        now = self.clock()
+        while self._cooling and self._cooling[0][0] <= now:
+            self._free_next()
+            freed = True
+        return freed
+
+    def _free_next(self) -> None:
+        """Free what has been cooling down for longest, whether or not it is time."""
+        _, allocation_id = self._cooling.popleft()
+        held = self._held.pop(allocation_id)
+        self.generation += 1
+        if held.kind is _AllocationType.triads:
+            self.pack_tree.free(held.x, held.y)
+            return
+        triad = held.x, held.y
+        if self._shared_triads.give_back(triad, held.z):
+            self.pack_tree.free(*triad)
+
+    def _is_cooling(self, allocation_id: int) -> bool:
+        return any(cooling == allocation_id for _, cooling in self._cooling)
+
+    def _alloc_type(
+        self,
+        x_or_num_or_width: int | None = None,
+        y_or_height: int | None = None,
+        z: int | None = None,
+        max_dead_boards: int | None = None,
+        max_dead_links: int | None = None,
+        require_torus: bool = False,
+        min_ratio: float = 0.0,
+    ) -> _AllocationType:
+        """What kind of allocation these arguments ask for.
+
+        :raises TypeError: if an argument is unknown
+        :raises ValueError: if a torus is required of a single board
+        """
+        if z is not None or (y_or_height is None and x_or_num_or_width in (None, 1)):
+            if require_torus:
+                raise ValueError("require_torus must be False for single boards")
+            return _AllocationType.board
+        if y_or_height is None:
+            return _AllocationType.boards
+        return _AllocationType.triads
+
+    def _alloc_triads_possible(
+        self,
+        width: int,
+        height: int,
+        max_dead_boards: int | None = None,
+        max_dead_links: int | None = None,
+        require_torus: bool = False,
+        min_ratio: float = 0.0,
+    ) -> bool:
+        """Would `_alloc_triads` succeed on the empty machine?"""
+        if not self._may_fit(width, height, require_torus):
+            return False
+        accepts = self._filter(max_dead_boards, max_dead_links, require_torus)
+        empty = PackTree(0, 0, self.width, self.height)
+        return empty.alloc(width, height, accepts) is not None
+
+    def _alloc_triads(
+        self,
+        width: int,
+        height: int,
+        max_dead_boards: int | None = None,
+        max_dead_links: int | None = None,
+        require_torus: bool = False,
+        min_ratio: float = 0.0,
+    ) -> Allocation | None:
+        """Allocate a rectangle of triads. ``min_ratio`` is ignored."""
+        if not self._may_fit(width, height, require_torus):
+            return None
+        accepts = self._filter(max_dead_boards, max_dead_links, require_torus)
+        corner = self.pack_tree.alloc(width, height, accepts)
+        return None if corner is None else self._hold_triads(corner, accepts)
+
+    def _alloc_boards_possible(
+        self,
+        boards: int,
+        min_ratio: float = 0.0,
+        max_dead_boards: int | None = None,
+        max_dead_links: int | None = None,
+        require_torus: bool = False,
+    ) -> bool:
+        """Would `_alloc_boards` succeed on the empty machine?"""
+        triads = self._triads_for(boards, require_torus)
+        if triads is None:
+            return False
+        accepts = self._filter(max_dead_boards, max_dead_links, require_torus, boards)
+        empty = PackTree(0, 0, self.width, self.height)
+        return empty.alloc_area(triads, min_ratio, accepts) is not None
+
+    def _alloc_boards(
+        self,
+        boards: int,
+        min_ratio: float = 0.0,
+        max_dead_boards: int | None = None,
+        max_dead_links: int | None = None,
+        require_torus: bool = False,
+    ) -> Allocation | None:
+        """Allocate a rectangle of triads with at least so many boards.
+
+        ``max_dead_boards`` counts against the number asked for, not against the
+        boards of the triads that it is rounded up to.
+        """
+        triads = self._triads_for(boards, require_torus)
+        if triads is None:
+            return None
+        accepts = self._filter(max_dead_boards, max_dead_links, require_torus, boards)
+        found = self.pack_tree.alloc_area(triads, min_ratio, accepts)
+        return None if found is None else self._hold_triads(found[:2], accepts)
+
+    def _alloc_board_possible(
+        self,
+        x: int | None = None,
+        y: int | None = None,
+        z: int | None = None,
+        max_dead_boards: int | None = None,
+        max_dead_links: int | None = None,
+        require_torus: bool = False,
+        min_ratio: float = 0.0,
+    ) -> bool:
+        """Is there such a working board? Only the coordinates are looked at."""
+        if x is None or y is None or z is None:
+            return len(self._dead_boards) < 3 * self.width * self.height
+        return (
+            (x, y) in self.pack_tree
+            and 0 <= z <= 2
+            and (x, y, z) not in self._dead_boards
+        )
+
+    def _alloc_board(
+        self,
+        x: int | None = None,
+        y: int | None = None,
+        z: int | None = None,
+        max_dead_boards: int | None = None,
+        max_dead_links: int | None = None,
+        require_torus: bool = False,
+        min_ratio: float = 0.0,
+    ) -> Allocation | None:
+        """Allocate one board: the one named, or else any.
+
+        Only the coordinates are looked at. Any board is first sought in the
+        shared triads, lowest z of the one that has had a board left for longest.
+        """
+        if x is not None and y is not None and z is not None:
+            if not self._alloc_board_possible(x, y, z):
+                return None
+            triad = x, y
+            if triad in self._shared_triads:
+                if z not in self._shared_triads.boards_left(triad):
+                    return None
+            elif self.pack_tree.request(x, y) is None:
+                return None
+            return self._hold_board(triad, z)
+
+        any_triad = self._shared_triads.first_open() or self.pack_tree.alloc(
+            1, 1, self._has_working_board if self._dead_boards else None
+        )
+        if any_triad is None:
+            return None
+        z = self._shared_triads.boards_left(any_triad)[0]
+        return self._hold_board(any_triad, z)
+
+    def _has_working_board(self, x: int, y: int, width: int, height: int) -> bool:
+        """A filter for triads that single boards can share."""
+        return bool(self._shared_triads.boards_left((x, y)))
+
+    def _hold_board(self, triad: tuple[int, int], z: int) -> Allocation:
+        self._shared_triads.take(triad, z)
+        board = (*triad, z)
+        allocation_id = self._hold(_Held(_AllocationType.board, *board))
+        # A board in a row or column of one board wraps to itself, but single
+        # boards are always cut off all around.
+        periphery = {(*board, link) for link in Links}
+        return Allocation(allocation_id, {board}, periphery, WrapAround.none)
+
+    def _hold_triads(
+        self, corner: tuple[int, int], accepted: _CandidateFilter
+    ) -> Allocation:
+        boards, periphery, torus = accepted.boards, accepted.periphery, accepted.torus
+        assert boards is not None
+        assert periphery is not None
+        assert torus is not None
+        allocation_id = self._hold(_Held(_AllocationType.triads, *corner, 0))
+        return Allocation(allocation_id, boards, periphery, torus)
+
+    def _hold(self, held: _Held) -> int:
+        allocation_id = self.next_id
+        self.next_id += 1
+        self._held[allocation_id] = held
+        return allocation_id
+
+    def _may_fit(self, width: int, height: int, require_torus: bool) -> bool:
+        """Does this size make sense here? Only the whole machine is a torus."""
+        if require_torus:
+            return (width, height) == (self.width, self.height)
+        return 1 <= width <= self.width and 1 <= height <= self.height
+
+    def _triads_for(self, boards: int, require_torus: bool) -> int | None:
+        """How many triads so many boards need, None if that makes no sense here."""
+        triads = -(-boards // 3)
+        most = self.width * self.height
+        least = most if require_torus else 1
+        return triads if least <= triads <= most else None
+
+    def _filter(
+        self,
+        max_dead_boards: int | None,
+        max_dead_links: int | None,
+        require_torus: bool,
+        expected_boards: int | None = None,
+    ) -> _CandidateFilter:
+        return _CandidateFilter(
+            self.width,
+            self.height,
+            self._dead_boards,
+            self._dead_links,
+            max_dead_boards,
+            max_dead_links,
+            require_torus,
+            expected_boards,
+            self._faults,
+        )
+
+
+def _board_args(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The coordinates in a request for a board: ``alloc(1)`` names none."""
+    return args if len(args) == 3 else ()

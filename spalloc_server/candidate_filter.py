@@ -1,0 +1,243 @@
+"""Does a rectangle of triads meet a job's demands, and which boards and links is it?
+
+Most rectangles hold no fault at all. Their answers follow from their sides; only
+where there are faults are boards and links looked at one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Set
+from typing import NamedTuple
+
+from spalloc_server.coordinates import Board, BoardLink, WrapAround, link_to_vector
+from spalloc_server.faults import FaultMap
+from spalloc_server.links import Links
+
+#: For each z, the six ways from a board: (link, dx, dy, z of the neighbour).
+_NEIGHBOURS: tuple[tuple[tuple[Links, int, int, int], ...], ...] = tuple(
+    tuple(
+        (link, dx, dy, z + dz)
+        for link in Links
+        for dx, dy, dz in [link_to_vector[z, link]]
+    )
+    for z in range(3)
+)
+
+
+class ClassifiedLinks(NamedTuple):
+    """The links of a set of boards, by what they connect."""
+
+    alive: set[BoardLink]
+    """Working links between two boards of the set, without wrapping around."""
+    wrap: set[BoardLink]
+    """Working links between two boards of the set that wrap around the machine."""
+    dead: set[BoardLink]
+    """Dead links between two boards of the set, without wrapping around."""
+    dead_wrap: set[BoardLink]
+    """Dead links between two boards of the set that wrap around the machine."""
+    periphery: set[BoardLink]
+    """Links, dead or alive, from a board of the set to one outside it."""
+    wrap_around_type: WrapAround
+    """The axes around which links of the set wrap, dead or alive."""
+
+
+class _CandidateFilter:
+    """Accepts rectangles of triads that meet a job's demands.
+
+    An instance is called by `spalloc_server.pack_tree.PackTree` with candidates
+    until it accepts one; `boards`, `periphery` and `torus` then describe it.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        dead_boards: Set[Board],
+        dead_links: Set[BoardLink],
+        max_dead_boards: int | None,
+        max_dead_links: int | None,
+        require_torus: bool,
+        expected_boards: int | None = None,
+        faults: FaultMap | None = None,
+    ) -> None:
+        """Set the demands.
+
+        :param width: of the machine, in triads
+        :param height: of the machine, in triads
+        :param dead_boards: boards that must not be used
+        :param dead_links: links that do not work, each named from the board that
+            sends; links to and from dead boards need not be among them
+        :param max_dead_boards: how many of the expected boards may be dead or
+            unreachable; None for any number, so long as the bottom-left one works
+        :param max_dead_links: how many links between the boards may be dead; links
+            that wrap around count only where a torus is required; None for any
+        :param require_torus: accept only what wraps around at least one axis
+        :param expected_boards: how many boards are needed; None for three a triad
+        :param faults: the map of the dead boards and links where there is one
+        """
+        self.width = width
+        self.height = height
+        self.dead_boards = dead_boards
+        self.dead_links = dead_links
+        self.max_dead_boards = max_dead_boards
+        self.max_dead_links = max_dead_links
+        self.require_torus = require_torus
+        self.expected_boards = expected_boards
+        self._faults = faults or FaultMap(width, height, dead_boards, dead_links)
+        self._accepted: tuple[int, int, int, int] | None = None
+        # Of the accepted candidate; None where it is intact and not yet asked for.
+        self._boards: set[Board] | None = None
+        self._periphery: set[BoardLink] | None = None
+
+        self.torus: WrapAround | None = None
+        """The axes around which the accepted candidate wraps, None before there is one.
+        """
+
+    @property
+    def boards(self) -> set[Board] | None:
+        """The working boards of the accepted candidate, None before there is one."""
+        if self._boards is None and self._accepted is not None:
+            self._boards = set(_all_boards(*self._accepted))
+        return self._boards
+
+    @property
+    def periphery(self) -> set[BoardLink] | None:
+        """The links that leave the accepted candidate, None before there is one.
+
+        Cutting these isolates it.
+        """
+        if self._periphery is None and self._accepted is not None:
+            self._periphery = set(self._links_out_of(*self._accepted))
+        return self._periphery
+
+    def __call__(self, x: int, y: int, width: int, height: int) -> bool:
+        """Does this rectangle of triads meet the demands?
+
+        :param x: left edge, in triads
+        :param y: bottom edge, in triads
+        """
+        boards: set[Board] | None = None
+        periphery: set[BoardLink] | None = None
+        if self._faults.is_intact(x, y, width, height):
+            n_boards = 3 * width * height
+            n_dead_links = 0
+            torus = self._torus_of(width, height)
+        else:
+            boards = self._enumerate_boards(x, y, width, height)
+            if not boards:
+                return False
+            links = self._classify_links(boards)
+            n_boards = len(boards)
+            n_dead_links = len(links.dead)
+            if self.require_torus:
+                n_dead_links += len(links.dead_wrap)
+            torus = links.wrap_around_type
+            periphery = links.periphery
+
+        if self.max_dead_boards is not None:
+            expected = self.expected_boards
+            if expected is None:
+                expected = 3 * width * height
+            if n_boards < expected - self.max_dead_boards:
+                return False
+        if self.max_dead_links is not None and n_dead_links > self.max_dead_links:
+            return False
+        if self.require_torus and not torus:
+            return False
+
+        self._accepted = x, y, width, height
+        self._boards = boards
+        self._periphery = periphery
+        self.torus = torus
+        return True
+
+    def _enumerate_boards(self, x: int, y: int, width: int, height: int) -> set[Board]:
+        """The working boards of a rectangle that board ``(x, y, 0)`` can reach.
+
+        Only working links inside the rectangle count. Empty if that board is dead.
+        """
+        if (x, y, 0) in self.dead_boards:
+            return set()
+        machine_width, machine_height = self.width, self.height
+        dead_boards, dead_links = self.dead_boards, self.dead_links
+        reached = {(x, y, 0)}
+        waiting = [(x, y, 0)]
+        while waiting:
+            board_x, board_y, board_z = waiting.pop()
+            for link, dx, dy, z in _NEIGHBOURS[board_z]:
+                to_x = (board_x + dx) % machine_width
+                to_y = (board_y + dy) % machine_height
+                board = (to_x, to_y, z)
+                if (
+                    board not in reached
+                    and x <= to_x < x + width
+                    and y <= to_y < y + height
+                    and board not in dead_boards
+                    and (board_x, board_y, board_z, link) not in dead_links
+                ):
+                    reached.add(board)
+                    waiting.append(board)
+        return reached
+
+    def _classify_links(self, boards: set[Board]) -> ClassifiedLinks:
+        """Sort the links of a set of working boards by what they connect."""
+        links = ClassifiedLinks(set(), set(), set(), set(), set(), WrapAround.none)
+        wrap_around_type = 0
+        machine_width, machine_height = self.width, self.height
+        for x, y, z in boards:
+            for link, dx, dy, to_z in _NEIGHBOURS[z]:
+                to_x, to_y = x + dx, y + dy
+                wrapped = 0
+                if not 0 <= to_x < machine_width:
+                    wrapped |= WrapAround.x
+                if not 0 <= to_y < machine_height:
+                    wrapped |= WrapAround.y
+                is_dead = (x, y, z, link) in self.dead_links
+                if (to_x % machine_width, to_y % machine_height, to_z) not in boards:
+                    kind = links.periphery
+                elif wrapped:
+                    wrap_around_type |= wrapped
+                    kind = links.dead_wrap if is_dead else links.wrap
+                else:
+                    kind = links.dead if is_dead else links.alive
+                kind.add((x, y, z, link))
+        return links._replace(wrap_around_type=WrapAround(wrap_around_type))
+
+    def _torus_of(self, width: int, height: int) -> WrapAround:
+        """The axes around which an intact rectangle wraps: those it spans."""
+        around_x = WrapAround.x if width == self.width else WrapAround.none
+        around_y = WrapAround.y if height == self.height else WrapAround.none
+        return WrapAround(around_x | around_y)
+
+    def _links_out_of(
+        self, x: int, y: int, width: int, height: int
+    ) -> Iterator[BoardLink]:
+        """The links that leave an intact rectangle: only its edge has any."""
+        for triad_x, triad_y in self._edge_triads(x, y, width, height):
+            for z, neighbours in enumerate(_NEIGHBOURS):
+                for link, dx, dy, _ in neighbours:
+                    to_x = (triad_x + dx) % self.width
+                    to_y = (triad_y + dy) % self.height
+                    if not (x <= to_x < x + width and y <= to_y < y + height):
+                        yield triad_x, triad_y, z, link
+
+    def _edge_triads(
+        self, x: int, y: int, width: int, height: int
+    ) -> Iterable[tuple[int, int]]:
+        """The triads of a rectangle that have a neighbour outside it."""
+        columns, rows = range(x, x + width), range(y, y + height)
+        edge: set[tuple[int, int]] = set()
+        if width < self.width:
+            edge.update((end, row) for end in (x, x + width - 1) for row in rows)
+        if height < self.height:
+            edge.update((col, end) for end in (y, y + height - 1) for col in columns)
+        return edge
+
+
+def _all_boards(x: int, y: int, width: int, height: int) -> Iterator[Board]:
+    return (
+        (triad_x, triad_y, z)
+        for triad_y in range(y, y + height)
+        for triad_x in range(x, x + width)
+        for z in range(3)
+    )

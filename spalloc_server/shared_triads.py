@@ -1,0 +1,71 @@
+"""Triads that single boards share, so that a board does not cost a whole triad."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+
+from spalloc_server.coordinates import Board
+
+Triad = tuple[int, int]
+
+
+class SharedTriads:
+    """Which boards of the shared triads are held, and where one is left.
+
+    Any board is taken from the triad that has had one left for longest; a triad
+    that was full goes to the end of that order. Not thread safe.
+    """
+
+    def __init__(self, dead_boards: Set[Board]) -> None:
+        self._dead_boards = dead_boards
+        self._held: dict[Triad, set[int]] = {}
+        # The triads with a working board left, longest first.
+        self._open: dict[Triad, None] = {}
+
+    def __contains__(self, triad: Triad) -> bool:
+        return triad in self._held
+
+    def set_dead_boards(self, dead_boards: Set[Board]) -> None:
+        """Change which boards must not be given out."""
+        self._dead_boards = dead_boards
+        for triad in self._held:
+            self._update_open(triad)
+
+    def first_open(self) -> Triad | None:
+        """The triad to take any board from, None if there is none left in any."""
+        return next(iter(self._open), None)
+
+    def boards_left(self, triad: Triad) -> list[int]:
+        """The z of each working board that is not held, lowest first.
+
+        :param triad: shared or not
+        """
+        held: Iterable[int] = self._held.get(triad, ())
+        dead = self._dead_boards
+        return [z for z in (0, 1, 2) if z not in held and (*triad, z) not in dead]
+
+    def take(self, triad: Triad, z: int) -> None:
+        """Hold a board; the triad is shared from now on if it was not."""
+        self._held.setdefault(triad, set()).add(z)
+        self._update_open(triad)
+
+    def give_back(self, triad: Triad, z: int) -> bool:
+        """No longer hold a board.
+
+        :return: whether it was the last one, so that the triad is not shared any
+            more
+        """
+        held = self._held[triad]
+        held.remove(z)
+        if held:
+            self._update_open(triad)
+            return False
+        del self._held[triad]
+        self._open.pop(triad, None)
+        return True
+
+    def _update_open(self, triad: Triad) -> None:
+        if self.boards_left(triad):
+            self._open.setdefault(triad)
+        else:
+            self._open.pop(triad, None)
