@@ -1,0 +1,287 @@
+"""Power and links of the boards of one frame, changed in the background.
+
+Each frame has one `AsyncBMPController` with one thread, so that a slow or dead BMP
+touches no other frame.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+
+from spalloc_server import bmp_directory
+from spalloc_server.bmp_requests import AtomicRequests, FailureReason, LinkRequest
+from spalloc_server.bmp_schedule import TASK_TRIES, Schedule, Stage, Step, Task
+from spalloc_server.bmp_transceiver import BMPError, BMPTransceiver, boards_text
+from spalloc_server.links import Links
+
+__all__ = ["AsyncBMPController", "AtomicRequests", "FailureReason", "LinkRequest"]
+
+logger = logging.getLogger(__name__)
+
+FIRST_VERSION_WITH_FPGAS = (2, 0, 0)
+"""BMPs older than this give no access to the registers of the FPGAs."""
+
+
+class AsyncBMPController:
+    """Carries out requests to the boards of one frame in a thread of its own.
+
+    The thread starts at once and runs until `stop`. It sends one command at a time, but
+    waiting for boards to settle, and for a failed request to be tried again, takes
+    nothing from other requests: see `spalloc_server.bmp_schedule` for how requests are
+    ordered and merged. A request fails after two tries, with a `FailureReason` that
+    names the boards at fault where they can be told from others; those are all boards
+    of the request if the BMP does not do or answer a power command.
+
+    Used as a context manager, it holds requests back until the context ends, so that
+    those added within it start together. Every method may be called from any thread.
+
+    Parameters
+    ----------
+    hostname
+        Hostname or IPv4 address of the BMP of the frame's board 0, looked up in
+        `bmp_directory`. It need not resolve or answer: that is found out, and told to
+        ``on_done``, when there is something to do.
+    on_thread_start
+        Called by the thread before anything else. It may block, for example until an
+        earlier controller of the same frame has finished.
+    """
+
+    RETRY_SECONDS = 15.0
+    """Pause before a failed request is tried again. Stopping cuts it short."""
+
+    MERGE_SECONDS = 0.05
+    """How long a power-on is held back so that others can be merged with it: very short
+    beside the seconds that a power-on takes, long beside the time between the commands
+    of clients that start together."""
+
+    def __init__(
+        self, hostname: str, on_thread_start: Callable[[], object] | None = None
+    ) -> None:
+        self.hostname = hostname
+        self._on_thread_start = on_thread_start
+        self._transceiver = BMPTransceiver(hostname)
+        self._versions: dict[int, tuple[int, int, int]] = {}
+        # The schedule belongs to the thread. What follows the condition is shared with
+        # other threads under it.
+        self._schedule = Schedule()
+        self._condition = threading.Condition()
+        self._incoming: list[tuple[float, Task]] = []
+        self._held = 0
+        self._stopping = False
+        self._ended = False
+        self._thread = threading.Thread(
+            target=self._run, name=f"BMP {hostname}", daemon=True
+        )
+        self._thread.start()
+
+    def __enter__(self) -> AsyncBMPController:
+        with self._condition:
+            self._held += 1
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._condition:
+            self._held -= 1
+            self._condition.notify_all()
+
+    def add_requests(self, atomic_requests: AtomicRequests) -> None:
+        """Have a group of requests carried out.
+
+        Its ``on_done`` is called exactly once, from the thread of this controller, and
+        with no lock held.
+
+        Raises
+        ------
+        RuntimeError
+            If the controller has been stopped and its thread has ended.
+        """
+        task = Task(atomic_requests)
+        with self._condition:
+            if self._ended:
+                raise RuntimeError(f"the controller of BMP {self.hostname} has ended")
+            self._incoming.append((time.monotonic() + self.MERGE_SECONDS, task))
+            self._condition.notify_all()
+
+    def stop(self) -> None:
+        """Have the thread end once everything asked for has been carried out.
+
+        Returns at once. Requests that wait to be tried again are tried at once.
+        """
+        with self._condition:
+            self._stopping = True
+            self._condition.notify_all()
+
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        """Carry out requests until stopped: the body of the thread."""
+        if self._on_thread_start is not None:
+            try:
+                self._on_thread_start()
+            except Exception:
+                logger.exception("BMP %s: starting its thread failed", self.hostname)
+        while (step := self._next_step()) is not None:
+            try:
+                self._perform(step)
+            except Exception as error:
+                # A defect here must not leave jobs waiting for ever.
+                logger.exception("BMP %s: internal error", self.hostname)
+                for task in step.tasks:
+                    if task.result is None:
+                        self._fail(task, f"internal error: {error!r}", task.boards)
+            self._report()
+        self._transceiver.close()
+
+    def _next_step(self) -> Step | None:
+        """Wait for something to do; None when the thread is to end."""
+        with self._condition:
+            while True:
+                if not self._held:
+                    for due, task in self._incoming:
+                        self._schedule.add(task, due)
+                    self._incoming.clear()
+                if self._stopping:
+                    self._schedule.hurry()
+                now = time.monotonic()
+                step = self._schedule.next_step(now)
+                if step is not None:
+                    return step
+                if self._stopping and not self._schedule and not self._incoming:
+                    self._ended = True
+                    return None
+                due_next = self._schedule.next_due()
+                self._condition.wait(None if due_next is None else due_next - now)
+
+    def _perform(self, step: Step) -> None:
+        if step.stage is Stage.POWER_ON or step.stage is Stage.POWER_OFF:
+            self._power(step.tasks, step.stage is Stage.POWER_ON)
+        elif step.stage is Stage.CHECK:
+            self._check(step.tasks[0])
+        else:
+            self._change_link(step.tasks[0])
+
+    def _power(self, tasks: list[Task], on: bool) -> None:
+        """Send the power command of one task or several merged ones."""
+        boards = frozenset[int]().union(*(task.to_power() for task in tasks))
+        try:
+            if on:
+                # Whether the BMP answers at all is found out in much less time with
+                # another command than with a power-on.
+                self._transceiver.version()
+            self._transceiver.set_power(on, boards)
+        except BMPError as error:
+            if len(tasks) > 1 and self._answers():
+                logger.warning("%s; trying each request separately", error)
+                for task in tasks:
+                    task.alone = True
+            else:
+                for task in tasks:
+                    blamed = BMPError(
+                        self.hostname,
+                        f"power {'on' if on else 'off'} of "
+                        f"{boards_text(task.to_power())}",
+                        error.problem,
+                        task.to_power(),
+                    )
+                    self._fail(task, str(blamed), blamed.boards)
+            return
+        logger.info(
+            "BMP %s: powered %s %s",
+            self.hostname,
+            "on" if on else "off",
+            boards_text(boards),
+        )
+        settled = time.monotonic() + bmp_directory.lookup(self.hostname).settle_seconds
+        for board in boards:
+            # Its firmware may have been replaced.
+            self._versions.pop(board, None)
+        for task in tasks:
+            if on:
+                task.powered_on(settled)
+            else:
+                task.powered_off()
+
+    def _check(self, task: Task) -> None:
+        """Check that the FPGAs of one board were loaded well."""
+        board = task.to_check[0]
+        try:
+            wrong = (
+                self._transceiver.wrong_fpgas(board) if self._has_fpgas(board) else {}
+            )
+        except BMPError as error:
+            self._fail(task, str(error), [board])
+            return
+        problem = None
+        if wrong:
+            fpgas = ", ".join(f"FPGA {n} says {given}" for n, given in wrong.items())
+            problem = (
+                f"BMP {self.hostname}: wrong FPGA identity on board {board}: {fpgas}"
+            )
+            logger.warning("%s", problem)
+        now = time.monotonic()
+        task.checked(problem, now, now + self.RETRY_SECONDS)
+
+    def _change_link(self, task: Task) -> None:
+        """Change the next link of a task."""
+        request = task.next_link
+        if request is not None:
+            try:
+                self._set_link_state(request.link, request.enable, request.board)
+            except BMPError as error:
+                self._fail(task, str(error), [request.board])
+                return
+        task.link_done()
+
+    def _set_link_state(
+        self, link: Links, enable: bool, board: int | Iterable[int]
+    ) -> None:
+        """Let the traffic of a link pass (True) or stop it, on a board or several.
+
+        Nothing is done on boards whose BMP is too old for that. Raises `BMPError`.
+        """
+        for number in [board] if isinstance(board, int) else board:
+            if self._has_fpgas(number):
+                self._transceiver.set_link(number, link, enable)
+
+    def _has_fpgas(self, board: int) -> bool:
+        version = self._versions.get(board)
+        if version is None:
+            version = self._versions[board] = self._transceiver.version(board)
+        return version >= FIRST_VERSION_WITH_FPGAS
+
+    def _answers(self) -> bool:
+        """Find out whether the BMP is there."""
+        try:
+            self._transceiver.version()
+        except BMPError:
+            return False
+        return True
+
+    def _fail(self, task: Task, text: str, boards: Iterable[int]) -> None:
+        """Note that a task failed, to be tried again if it was the first time."""
+        logger.warning("%s (try %d of %d)", text, task.failures + 1, TASK_TRIES)
+        task.failed(FailureReason(text, boards), time.monotonic() + self.RETRY_SECONDS)
+
+    def _report(self) -> None:
+        """Tell the results of tasks that have ended."""
+        for task in self._schedule.take_ended():
+            assert task.result is not None
+            success, reason = task.result
+            try:
+                if success:
+                    task.on_done(True)
+                else:
+                    task.on_done(False, reason)
+            except Exception:
+                logger.exception("BMP %s: telling a result failed", self.hostname)

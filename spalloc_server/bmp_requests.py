@@ -1,0 +1,92 @@
+"""What can be asked of the boards of one frame, and how a failure is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from spalloc_server.links import Links
+
+
+class FailureReason(str):
+    """Why a request failed, as text for people, with the boards at fault."""
+
+    boards: frozenset[int]
+    """The numbers, in their frame, of the boards that failed."""
+
+    def __new__(cls, text: str, boards: Iterable[int] = ()) -> FailureReason:
+        """Make a reason from its text and the boards at fault."""
+        reason = super().__new__(cls, text)
+        reason.boards = frozenset(boards)
+        return reason
+
+
+class OnDone(Protocol):
+    """Called with the result of a group of requests; see `AtomicRequests`."""
+
+    def __call__(self, success: bool, /, reason: str | None = None) -> object:
+        """Take the result; what is returned is not used."""
+
+
+class LinkRequest(NamedTuple):
+    """A link of a board that is to be opened to traffic or closed."""
+
+    board: int
+    """Number of the board in its frame."""
+
+    link: Links
+    """The link to change."""
+
+    enable: bool
+    """Whether traffic may pass."""
+
+
+class AtomicRequests:
+    """A group of requests to the boards of one frame that succeeds or fails as one.
+
+    Whatever the order in which they were added, they are carried out in the order
+    power on, links, power off.
+
+    Parameters
+    ----------
+    on_done
+        ``on_done(success, reason=None)`` is called once when the whole group has been
+        carried out or has failed for good; the reason is a `FailureReason`. It runs in
+        the thread of the frame's `AsyncBMPController`, which waits for it, and may
+        itself add requests.
+    """
+
+    def __init__(self, on_done: OnDone) -> None:
+        self._on_done = on_done
+        self._power: dict[bool, list[int]] = {True: [], False: []}
+        self._link_requests: list[LinkRequest] = []
+
+    def power(self, board: int, power: bool) -> None:
+        """Ask for a board to be powered on (True) or off (False)."""
+        boards = self._power[bool(power)]
+        if board not in boards:
+            boards.append(board)
+
+    def link(self, board: int, link: Links, enable: bool) -> None:
+        """Ask for a link of a board to be opened (True) or closed (False)."""
+        self._link_requests.append(LinkRequest(board, link, enable))
+
+    @property
+    def on_done(self) -> OnDone:
+        """The function to call with the result."""
+        return self._on_done
+
+    @property
+    def power_on_boards(self) -> list[int]:
+        """Numbers of the boards to power on."""
+        return list(self._power[True])
+
+    @property
+    def power_off_boards(self) -> list[int]:
+        """Numbers of the boards to power off."""
+        return list(self._power[False])
+
+    @property
+    def link_requests(self) -> list[LinkRequest]:
+        """The links to change, in the order in which they were asked for."""
+        return list(self._link_requests)
