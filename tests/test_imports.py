@@ -1,0 +1,171 @@
+"""Imports go one way, the core stays pure, and importing does nothing."""
+
+import ast
+import os
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import spalloc_server
+
+# The way of a request from the command line down to the hardware: a module may import
+# only from lines below its own. Modules of one line know nothing of each other.
+LAYERS = """
+    server
+    cli
+    commands config_watcher state_file simulator
+    controller
+    async_bmp_controller where_is
+    job_queue bmp_schedule bmp_transceiver config_file
+    allocator bmp_requests bmp_directory configuration
+    candidate_filter pack_tree shared_triads
+    area_to_rect faults free_regions
+    coordinates region
+    links framing polling_server_core
+"""
+
+# What may know nothing of the world: no sockets, no threads, no waiting.
+CORE = """
+    links coordinates region faults configuration config_file
+    area_to_rect free_regions pack_tree candidate_filter shared_triads
+    allocator job_queue bmp_requests bmp_schedule
+"""
+OUTSIDE_WORLD = {
+    *("socket", "select", "selectors", "socketserver", "threading", "_thread"),
+    *("asyncio", "concurrent", "multiprocessing", "queue", "signal", "subprocess"),
+}
+
+PACKAGE = "spalloc_server"
+FOLDER = Path(spalloc_server.__file__).parent
+
+
+def _modules() -> list[str]:
+    """Return the dotted name of every module of the package."""
+    found = pkgutil.walk_packages([str(FOLDER)], f"{PACKAGE}.")
+    return [PACKAGE, *sorted(module.name for module in found)]
+
+
+def _imports(name: str) -> Iterator[str]:
+    """Yield the dotted name of all that a module imports, anywhere in its text."""
+    path = FOLDER.joinpath(*name.split(".")[1:])
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: imports are absolute"
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _piece(name: str) -> str:
+    """Return the module, or the subpackage, of ours that a dotted name leads to."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def test_imports_go_one_way() -> None:
+    heights: dict[str, int] = {}
+    for height, line in enumerate(reversed(LAYERS.split("\n"))):
+        heights |= dict.fromkeys(line.split(), height)
+    # What stands in __init__ (the version) is there for all.
+    heights |= {"": -1, "__version__": -1}
+
+    for name in _modules():
+        piece = _piece(name)
+        assert piece in heights, f"{name} has no place in LAYERS yet"
+        for imported in _imports(name):
+            if imported.split(".")[0] != PACKAGE or _piece(imported) == piece:
+                continue
+            assert heights[_piece(imported)] < heights[piece], (
+                f"{name} may not import {imported}: that is not below it"
+            )
+
+
+def test_layers_name_only_modules_that_exist() -> None:
+    assert set(LAYERS.split()) == {_piece(name) for name in _modules()} - {""}
+
+
+@pytest.mark.parametrize("module", CORE.split())
+def test_core_knows_nothing_of_the_outside_world(module: str) -> None:
+    roots = {imported.split(".")[0] for imported in _imports(f"{PACKAGE}.{module}")}
+
+    assert roots & OUTSIDE_WORLD == set()
+
+
+# Prints every effect on the world of importing what it is told to, as the interpreter's
+# own audit events tell it, and what is left over afterwards.
+OBSERVER = """
+import importlib, os, sys
+
+WATCHED = {
+    "socket.__new__", "socket.bind", "socket.connect", "subprocess.Popen", "os.fork",
+    "os.mkdir", "os.rename", "os.remove", "os.posix_spawn", "_thread.start_new_thread",
+    "_thread.start_joinable_thread", "signal.pthread_kill",
+}
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+def observe(event, arguments):
+    if event in WATCHED or (event == "open" and arguments[2] & WRITES):
+        print(event, arguments[:2])
+
+def descriptors():
+    return set(os.listdir("/proc/self/fd"))
+
+import logging, signal, threading
+before = descriptors()
+sys.addaudithook(observe)
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+if descriptors() != before:
+    print("descriptors", descriptors() ^ before)
+if threading.enumerate() != [threading.main_thread()]:
+    print("threads", threading.enumerate())
+if logging.getLogger().handlers:
+    print("log handlers", logging.getLogger().handlers)
+for handled in (signal.SIGHUP, signal.SIGTERM):
+    if signal.getsignal(handled) is not signal.SIG_DFL:
+        print("handler of", handled)
+"""
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["package", "every module"])
+def test_importing_has_no_side_effects(everything: bool, tmp_path: Path) -> None:
+    modules = _modules() if everything else [PACKAGE]
+    observed = subprocess.run(
+        [sys.executable, "-c", OBSERVER, *modules],
+        cwd=tmp_path,
+        env={
+            "HOME": str(tmp_path),
+            "PATH": os.environ["PATH"],
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(FOLDER.parent),
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (observed.stdout, observed.stderr, observed.returncode) == ("", "", 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    loaded = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "import sys; before = set(sys.modules); import spalloc_server; "
+            "print(*sorted(set(sys.modules) - before))",
+        ],
+        env={**os.environ, "PYTHONPATH": str(FOLDER.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert loaded.stdout.split() == [PACKAGE]
