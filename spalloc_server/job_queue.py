@@ -1,0 +1,469 @@
+"""Match jobs to machines: queue those that have to wait, allocate those that can run.
+
+A job joins the queue of every machine that could hold it were that machine idle.
+Of each queue only the head is tried, so that a large job is not passed over for
+ever by small ones; the first machine with room gets the job.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+from spalloc_server.allocator import Allocation, Allocator
+from spalloc_server.coordinates import Board, BoardLink, WrapAround
+
+#: ``f(job_id, machine_name, boards, periphery, torus)``
+OnAllocate = Callable[[int, str, set[Board], set[BoardLink], WrapAround], object]
+#: ``f(job_id, reason)``
+OnEnd = Callable[[int, "str | None"], object]
+
+#: Never allocated from: it is only asked whether a request makes sense at all.
+_ANY_MACHINE = Allocator(1, 1)
+
+_DEFAULT_TAGS = frozenset({"default"})
+
+#: Why a job that no machine could ever hold is cancelled.
+_NO_MACHINE = "No suitable machines available."
+
+
+class _Job:
+    """A job that is queued, allocated, or waiting for its boards to be freed."""
+
+    __slots__ = (
+        "allocation_id",
+        "args",
+        "ending",
+        "id",
+        "kwargs",
+        "machine",
+        "machine_name",
+        "pending",
+        "queues",
+        "tags",
+    )
+
+    def __init__(
+        self,
+        _id: int,
+        pending: bool = True,
+        machine_name: str | None = None,
+        tags: Iterable[str] | None = frozenset(),
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        machine: _Machine | None = None,
+        allocation_id: int | None = None,
+    ) -> None:
+        """Describe a job.
+
+        :param _id: unique among the jobs of its queue
+        :param pending: is it queued?
+        :param machine_name: the only machine it may run on, None for any with the tags
+        :param tags: what its machine must have, None for "default"
+        :param args: what to ask of `Allocator.alloc`
+        :param kwargs: what to ask of `Allocator.alloc`
+        :param machine: the machine it is allocated on
+        :param allocation_id: its allocation on that machine
+        """
+        self.id = _id
+        self.pending = pending
+        self.machine_name = machine_name
+        self.tags = tags
+        self.args = args
+        self.kwargs = kwargs or {}
+        self.machine = machine
+        self.allocation_id = allocation_id
+        # The machines in whose queues the job still stands.
+        self.queues: list[_Machine] = []
+        # Is it destroyed, but still in possession of its boards?
+        self.ending = False
+
+    def __repr__(self) -> str:
+        return f"<_Job {self.id}>"
+
+
+class _Machine:
+    """A machine and the jobs that wait for it.
+
+    Jobs are not taken out of the middle of a queue: one that is no longer
+    pending is passed over when it comes to the head.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tags: Iterable[str],
+        allocator: Allocator,
+        queue: deque[_Job] | None = None,
+    ) -> None:
+        """Describe a machine.
+
+        :param tags: all that a job requires must be among them
+        :param allocator: of the machine's boards
+        :param queue: the jobs waiting, first come first
+        """
+        self.name = name
+        self.tags = frozenset(tags)
+        self.allocator = allocator
+        self.queue: deque[_Job] = deque() if queue is None else queue
+        self._stale = 0
+        # The head that did not fit, and the state of the machine at that time.
+        self._blocked: tuple[int, int] | None = None
+
+    def __repr__(self) -> str:
+        return f"<_Machine {self.name}>"
+
+    def enqueue(self, job: _Job) -> None:
+        """Put a job at the end of the queue."""
+        self.queue.append(job)
+        job.queues.append(self)
+
+    def head_to_try(self) -> _Job | None:
+        """The first pending job, unless it is known that it does not fit yet."""
+        while self.queue and not self.queue[0].pending:
+            self.queue.popleft()
+            self._stale -= 1
+        if not self.queue:
+            return None
+        job = self.queue[0]
+        return None if self._blocked == self._attempt(job) else job
+
+    def note_blocked(self, job: _Job) -> None:
+        """Do not try this head again before something has been freed."""
+        self._blocked = self._attempt(job)
+
+    def note_left(self) -> None:
+        """A job in the queue is no longer pending."""
+        self._stale += 1
+        if self._stale > 32 and self._stale > len(self.queue) // 2:
+            self.queue = deque(job for job in self.queue if job.pending)
+            self._stale = 0
+
+    def clear_queue(self) -> None:
+        """Forget who waits."""
+        self.queue.clear()
+        self._stale = 0
+        self._blocked = None
+
+    def _attempt(self, job: _Job) -> tuple[int, int]:
+        return job.id, self.allocator.generation
+
+
+class JobQueue:
+    """Jobs, the machines they run on, and the queues in between.
+
+    Not thread safe. Callbacks are made from within the methods; they must not
+    call back into the queue except for `destroy_job` and `free`.
+    """
+
+    def __init__(
+        self,
+        on_allocate: OnAllocate | None,
+        on_free: OnEnd | None,
+        on_cancel: OnEnd | None,
+        seconds_before_free: float = 30,
+    ) -> None:
+        """Start with no machine and no job.
+
+        :param on_allocate: ``f(job_id, machine_name, boards, periphery, torus)``,
+            called when a job gets its boards: the set of boards ``(x, y, z)``, the
+            set of links ``(x, y, z, link)`` that leave them, and the axes around
+            which they wrap
+        :param on_free: ``f(job_id, reason)``, called when a job must give its
+            boards back. They stay its own until `free` is called: they have to be
+            powered off first.
+        :param on_cancel: ``f(job_id, reason)``, called when a job is dropped
+            from the queue
+        :param seconds_before_free: how long freed boards stay out of use
+        """
+        self.on_allocate = on_allocate
+        self.on_free = on_free
+        self.on_cancel = on_cancel
+        self._seconds_before_free = seconds_before_free
+        # By name, highest priority first.
+        self._machines: OrderedDict[str, _Machine] = OrderedDict()
+        # By ID, oldest first.
+        self._jobs: dict[int, _Job] = {}
+        self._postponed = 0
+        self._machines_changed = False
+
+    @property
+    def seconds_before_free(self) -> float:
+        """How long boards freed from now on stay out of use."""
+        return self._seconds_before_free
+
+    @seconds_before_free.setter
+    def seconds_before_free(self, seconds: float) -> None:
+        self._seconds_before_free = seconds
+        for machine in self._machines.values():
+            machine.allocator.seconds_before_free = seconds
+
+    def __enter__(self) -> JobQueue:
+        """Put off scheduling until the outermost ``with`` block ends.
+
+        Changes made to several machines then count as one, and no job is
+        allocated only to be destroyed at once.
+        """
+        self._postponed += 1
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None = None,
+        _value: BaseException | None = None,
+        _traceback: TracebackType | None = None,
+    ) -> None:
+        self._postponed -= 1
+        if self._machines_changed:
+            self._regenerate_queues()
+        else:
+            self._process_queue()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the callbacks, which have to be set anew."""
+        state = self.__dict__.copy()
+        state["on_allocate"] = state["on_free"] = state["on_cancel"] = None
+        return state
+
+    def _candidates(self, job: _Job) -> Iterator[_Machine]:
+        """The machines that could hold a job were they idle, by priority."""
+        machines: Iterable[_Machine]
+        if job.machine_name is not None:
+            named = self._machines.get(job.machine_name)
+            machines = () if named is None else (named,)
+        else:
+            tags = _DEFAULT_TAGS if job.tags is None else job.tags
+            machines = (m for m in self._machines.values() if m.tags.issuperset(tags))
+        for machine in machines:
+            if machine.allocator.alloc_possible(*job.args, **job.kwargs):
+                yield machine
+
+    def _try_job(self, job: _Job, machine: _Machine) -> bool:
+        """Allocate a job on a machine if there is room, and say so to `on_allocate`.
+
+        :return: whether there was room
+        """
+        allocation = machine.allocator.alloc(*job.args, **job.kwargs)
+        if allocation is None:
+            return False
+        self._dequeue(job)
+        job.machine = machine
+        self._allocated(job, allocation)
+        return True
+
+    def _allocated(self, job: _Job, allocation: Allocation) -> None:
+        assert job.machine is not None
+        job.allocation_id, boards, periphery, torus = allocation
+        if self.on_allocate is not None:
+            self.on_allocate(job.id, job.machine.name, boards, periphery, torus)
+
+    def _dequeue(self, job: _Job) -> None:
+        job.pending = False
+        for machine in job.queues:
+            machine.note_left()
+        job.queues.clear()
+
+    def _enqueue_job(self, job: _Job) -> None:
+        """Put a job into the queue of every machine that could hold it.
+
+        It is allocated at once if it is the head of a queue and there is room,
+        and cancelled if no machine could ever hold it.
+        """
+        if self._postponed:
+            # All waiting jobs are enqueued when the block ends.
+            self._machines_changed = True
+            return
+        for machine in self._candidates(job):
+            machine.enqueue(job)
+        if job.queues:
+            self._process_queue()
+        else:
+            self.destroy_job(job.id, _NO_MACHINE)
+
+    def _process_queue(self) -> None:
+        """Allocate what can be: each machine in turn tries its head, over and over."""
+        if self._postponed:
+            return
+        progress = True
+        while progress:
+            progress = False
+            for machine in list(self._machines.values()):
+                job = machine.head_to_try()
+                if job is None:
+                    continue
+                if self._try_job(job, machine):
+                    progress = True
+                else:
+                    machine.note_blocked(job)
+
+    def _regenerate_queues(self) -> None:
+        """Enqueue every waiting job again, oldest first, as the machines are now."""
+        if self._postponed:
+            self._machines_changed = True
+            return
+        self._machines_changed = False
+        for machine in self._machines.values():
+            machine.clear_queue()
+        waiting = [job for job in self._jobs.values() if job.pending]
+        for job in waiting:
+            job.queues.clear()
+        for job in waiting:
+            # Callbacks for an earlier one may have destroyed a later one.
+            if job.pending:
+                self._enqueue_job(job)
+
+    def add_machine(
+        self,
+        name: str,
+        width: int,
+        height: int,
+        tags: Iterable[str] | None = None,
+        dead_boards: Iterable[Board] = frozenset(),
+        dead_links: Iterable[BoardLink] = frozenset(),
+    ) -> None:
+        """Add a machine, with a lower priority than all others.
+
+        :param width: in triads
+        :param height: in triads
+        :param tags: None for "default"
+        :param dead_boards: boards that do not work
+        :param dead_links: links that do not work, see `Allocator`
+        :raises ValueError: if the name is in use
+        """
+        if name in self._machines:
+            raise ValueError(f"there is a machine called {name!r} already")
+        self._machines[name] = _Machine(
+            name,
+            _DEFAULT_TAGS if tags is None else tags,
+            Allocator(
+                width,
+                height,
+                dead_boards,
+                dead_links,
+                seconds_before_free=self._seconds_before_free,
+            ),
+        )
+        self._regenerate_queues()
+
+    def move_machine_to_end(self, name: str) -> None:
+        """Give a machine the lowest priority.
+
+        :raises KeyError: if there is no such machine
+        """
+        self._machines.move_to_end(name)
+
+    def modify_machine(
+        self,
+        name: str,
+        tags: Iterable[str] | None = None,
+        dead_boards: Iterable[Board] | None = None,
+        dead_links: Iterable[BoardLink] | None = None,
+    ) -> None:
+        """Change what is not None. Jobs already allocated are left alone.
+
+        :param tags: the machine's new tags
+        :param dead_boards: the boards that do not work from now on
+        :param dead_links: the links that do not work from now on
+        :raises KeyError: if there is no such machine
+        """
+        machine = self._machines[name]
+        if tags is not None:
+            machine.tags = frozenset(tags)
+        if dead_boards is not None:
+            machine.allocator.dead_boards = frozenset(dead_boards)
+        if dead_links is not None:
+            machine.allocator.dead_links = frozenset(dead_links)
+        self._regenerate_queues()
+
+    def remove_machine(self, name: str) -> None:
+        """Remove a machine; jobs allocated on it must give their boards back.
+
+        :raises KeyError: if there is no such machine
+        """
+        machine = self._machines[name]
+        with self:
+            for job in list(self._jobs.values()):
+                if job.machine is machine and not job.ending:
+                    self.destroy_job(job.id, "Machine removed.")
+            del self._machines[name]
+            self._machines_changed = True
+
+    def create_job(self, *args: Any, **kwargs: Any) -> None:
+        """Queue a job, and allocate it if there is room for it now.
+
+        All callbacks may be made before this returns. What is not named here is
+        for `Allocator.alloc`.
+
+        :param job_id: **required**, unique
+        :param machine: the name of the only machine to run on; not with ``tags``
+        :param tags: what a machine must have; None for "default"
+        :raises TypeError: if an argument is unknown, or machine and tags are given
+        :raises ValueError: if the arguments contradict each other, or the ID is
+            in use
+        """
+        job_id = kwargs.pop("job_id", None)
+        machine_name = kwargs.pop("machine", None)
+        tags = kwargs.pop("tags", None)
+        if job_id is None:
+            raise TypeError("job_id must be specified")
+        if machine_name is not None and tags is not None:
+            raise TypeError("only one of machine and tags may be specified for a job")
+        if job_id in self._jobs:
+            raise ValueError(f"job_id {job_id} is in use")
+        _ANY_MACHINE.alloc_possible(*args, **kwargs)
+        job = _Job(
+            job_id,
+            machine_name=machine_name,
+            tags=None if tags is None else frozenset(tags),
+            args=args,
+            kwargs=kwargs,
+        )
+        self._jobs[job_id] = job
+        self._enqueue_job(job)
+
+    def destroy_job(self, job_id: int, reason: str | None = None) -> None:
+        """End a job.
+
+        A queued one is dropped and `on_cancel` called. For an allocated one
+        `on_free` is called; its boards can be given to another job after `free`.
+
+        :param reason: for the people who ask what became of the job
+        :raises KeyError: if there is no such job, or it was destroyed before
+        """
+        job = self._jobs[job_id]
+        if job.ending:
+            raise KeyError(job_id)
+        if job.pending:
+            del self._jobs[job_id]
+            self._dequeue(job)
+            if self.on_cancel is not None:
+                self.on_cancel(job_id, reason)
+            self._process_queue()
+        else:
+            job.ending = True
+            if self.on_free is not None:
+                self.on_free(job_id, reason)
+
+    def free(self, job_id: int) -> None:
+        """Let the boards of a destroyed job cool down and be given out again.
+
+        To be called once they are powered off. The job is then forgotten.
+
+        :raises KeyError: if there is no such job, or it was not destroyed before
+        """
+        job = self._jobs[job_id]
+        if not job.ending:
+            raise KeyError(job_id)
+        assert job.machine is not None
+        assert job.allocation_id is not None
+        del self._jobs[job_id]
+        job.machine.allocator.free(job.allocation_id)
+        self._process_queue()
+
+    def check_free(self) -> None:
+        """Give out boards that have cooled down."""
+        freed = [m.allocator.check_free() for m in self._machines.values()]
+        if any(freed):
+            self._process_queue()
