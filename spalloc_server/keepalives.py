@@ -1,0 +1,42 @@
+"""Which jobs have not been heard of for too long."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+
+from spalloc_server.job import _Job
+
+
+class Keepalives:
+    """Finds the jobs that have timed out without looking at all the others.
+
+    Keeping a job alive costs nothing here: its old deadline is found to be out of
+    date when it comes up, and replaced.
+    """
+
+    def __init__(self) -> None:
+        self._deadlines: list[tuple[float, int]] = []
+
+    def watch(self, job: _Job) -> None:
+        """Watch a job from now on, if it can time out at all."""
+        if job.keepalive_until is not None:
+            heapq.heappush(self._deadlines, (job.keepalive_until, job.id))
+
+    def timed_out(
+        self, now: float, find_job: Callable[[int], _Job | None]
+    ) -> Iterator[_Job]:
+        """The jobs that have timed out; they are no longer watched.
+
+        :param now: by the monotonic clock
+        :param find_job: gives the job of an ID, None if it has ended
+        """
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, job_id = heapq.heappop(self._deadlines)
+            job = find_job(job_id)
+            if job is None or job.keepalive_until is None:
+                continue
+            if job.keepalive_until <= now:
+                yield job
+            else:
+                self.watch(job)
