@@ -1,0 +1,333 @@
+"""The machines that a server manages and its options, as config files define them.
+
+A config file is a Python script in which everything of this module and of
+`spalloc_server.coordinates` is in scope. Each description is checked completely when
+it is made: one that is inconsistent is refused with a `TypeError` (a value of the
+wrong kind) or a `ValueError` whose message names what is wrong.
+
+Values, once made, do not change, so any thread may read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from spalloc_server import machine_checks
+from spalloc_server.coordinates import Board, BoardLink, Physical
+from spalloc_server.links import Links as Links  # for config files
+from spalloc_server.spinner_csv import (
+    board_locations_from_spinner as board_locations_from_spinner,
+)
+from spalloc_server.standard_ips import StandardIPs
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class _MachineFields(NamedTuple):
+    name: str
+    tags: frozenset[str]
+    width: int
+    height: int
+    dead_boards: frozenset[Board]
+    dead_links: frozenset[BoardLink]
+    board_locations: dict[Board, Physical]
+    bmp_ips: dict[tuple[int, int], str]
+    spinnaker_ips: dict[Board, str]
+
+
+class Machine(_MachineFields):
+    """A SpiNNaker machine: a rectangle of triads, wired as a hexagonal torus.
+
+    Sets may be given as any kind of set and are kept as frozensets, dictionaries are
+    copied, and links given as numbers become `Links`.
+
+    Parameters
+    ----------
+    name
+        What users and the log call the machine.
+    tags
+        Labels by which jobs choose among machines. A job that asks for none gets
+        machines tagged "default".
+    width, height
+        Size in triads: both or neither. Without them the machine is just large
+        enough for the boards in ``board_locations`` and ``dead_boards``.
+    dead_boards
+        Boards (x, y, z) that must not be used, or that are not there.
+    dead_links
+        Links (x, y, z, link) that must not be used, from the side of the board that
+        sends. Links of dead boards need not be in it.
+    board_locations
+        For every working board, (x, y, z), its place (cabinet, frame, board). Dead
+        boards may have one too.
+    bmp_ips
+        For every frame (cabinet, frame) with a working board, the hostname of the
+        BMP that controls the frame's boards.
+    spinnaker_ips
+        For every working board the hostname of its Ethernet chip.
+
+    Raises
+    ------
+    TypeError
+        If a value is of the wrong kind.
+    ValueError
+        If the values contradict each other or something is missing.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        name: str,
+        tags: Set[str] = frozenset({"default"}),
+        width: int | None = None,
+        height: int | None = None,
+        dead_boards: Set[Board] = frozenset(),
+        dead_links: Set[tuple[int, int, int, Links | int]] = frozenset(),
+        board_locations: Mapping[Board, Physical] | None = None,
+        bmp_ips: Mapping[tuple[int, int], str] | None = None,
+        spinnaker_ips: Mapping[Board, str] | None = None,
+    ) -> Self:
+        """Check the description and make it immutable."""
+        machine_checks.check_name(name)
+        with machine_checks.errors_about(f"machine {name!r}"):
+            checked_tags = machine_checks.checked_tags(tags)
+            dead = machine_checks.checked_dead_boards(dead_boards)
+            locations = machine_checks.checked_locations(board_locations)
+            width, height = machine_checks.checked_size(
+                width, height, dead | locations.keys()
+            )
+            working = machine_checks.working_boards(width, height, dead)
+            machine_checks.check_locations(width, height, working, dead, locations)
+            return super().__new__(
+                cls,
+                name,
+                checked_tags,
+                width,
+                height,
+                dead,
+                machine_checks.checked_dead_links(dead_links, width, height),
+                locations,
+                *machine_checks.checked_ips(
+                    bmp_ips, spinnaker_ips, width, height, working, locations
+                ),
+            )
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]
+        # The namedtuple's own way, which _replace() takes too, skips the checks.
+        return cls(*iterable)
+
+    @classmethod
+    def single_board(
+        cls,
+        name: str,
+        tags: Set[str] = frozenset({"default"}),
+        bmp_ip: str | None = None,
+        spinnaker_ip: str | None = None,
+    ) -> Self:
+        """Describe a machine which is one board on its own.
+
+        Parameters
+        ----------
+        name, tags
+            As for `Machine`.
+        bmp_ip
+            Hostname of the BMP which controls the board. Must be given.
+        spinnaker_ip
+            Hostname of the board's Ethernet chip. Must be given.
+        """
+        machine_checks.check_name(name)
+        if bmp_ip is None:
+            raise TypeError(f"machine {name!r}: bmp_ip must be given")
+        if spinnaker_ip is None:
+            raise TypeError(f"machine {name!r}: spinnaker_ip must be given")
+        return cls(
+            name=name,
+            tags=tags,
+            width=1,
+            height=1,
+            # The rest of the triad, which is not there.
+            dead_boards=frozenset({(0, 0, 1), (0, 0, 2)}),
+            board_locations={(0, 0, 0): (0, 0, 0)},
+            bmp_ips={(0, 0): bmp_ip},
+            spinnaker_ips={(0, 0, 0): spinnaker_ip},
+        )
+
+    @classmethod
+    def with_standard_ips(
+        cls,
+        name: str,
+        tags: Iterable[str] = frozenset({"default"}),
+        width: int | None = None,
+        height: int | None = None,
+        dead_boards: Iterable[Board] = frozenset(),
+        dead_links: Iterable[tuple[int, int, int, Links | int]] = frozenset(),
+        board_locations: Mapping[Board, Physical] | None = None,
+        base_ip: str = "192.168.0.0",
+        cabinet_stride: str = "0.0.5.0",
+        frame_stride: str = "0.0.1.0",
+        board_stride: str = "0.0.0.8",
+        bmp_offset: str = "0.0.0.0",
+        spinnaker_offset: str = "0.0.0.1",
+    ) -> Self:
+        """Describe a machine whose IP addresses follow from its boards' places.
+
+        Each address is the sum of ``base_ip``, a stride for each of the cabinet, the
+        frame and the board, and the offset of what is addressed. The BMP of board 0
+        controls its whole frame. By default that makes, for cabinet 1, frame 2,
+        board 3, a BMP at 192.168.7.0 and an Ethernet chip at 192.168.7.25.
+
+        Parameters
+        ----------
+        name, width, height, board_locations
+            As for `Machine`.
+        tags, dead_boards, dead_links
+            As for `Machine`, but any iterable will do.
+        base_ip
+            The IPv4 address where the machine's range begins.
+        cabinet_stride, frame_stride, board_stride
+            What to add to get from one cabinet, frame or board to the next, written
+            as an IPv4 address.
+        bmp_offset, spinnaker_offset
+            What to add to the beginning of a board's range to get its BMP's or its
+            Ethernet chip's address, written as an IPv4 address.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `Machine`, and if something is not an IPv4 address or a sum is
+            beyond 255.255.255.255.
+        """
+        machine_checks.check_name(name)
+        with machine_checks.errors_about(f"machine {name!r}"):
+            if isinstance(tags, str):
+                raise TypeError(f"tags should be a set of strings, not {tags!r}")
+            ips = StandardIPs(
+                base_ip=base_ip,
+                cabinet_stride=cabinet_stride,
+                frame_stride=frame_stride,
+                board_stride=board_stride,
+                bmp_offset=bmp_offset,
+                spinnaker_offset=spinnaker_offset,
+            )
+            locations = machine_checks.checked_locations(board_locations)
+            frozen_tags = machine_checks.frozen("tags", tags)
+            frozen_boards = machine_checks.frozen("dead_boards", dead_boards)
+            frozen_links = machine_checks.frozen("dead_links", dead_links)
+            bmp_ips = {(c, f): ips.bmp(c, f) for c, f, _ in locations.values()}
+            spinnaker_ips = {
+                board: ips.spinnaker(*location) for board, location in locations.items()
+            }
+        return cls(
+            name=name,
+            tags=frozen_tags,
+            width=width,
+            height=height,
+            dead_boards=frozen_boards,
+            dead_links=frozen_links,
+            board_locations=locations,
+            bmp_ips=bmp_ips,
+            spinnaker_ips=spinnaker_ips,
+        )
+
+
+class _ConfigurationFields(NamedTuple):
+    machines: list[Machine]
+    port: int
+    ip: str
+    timeout_check_interval: float
+    max_retired_jobs: int
+    seconds_before_free: float
+
+
+class Configuration(_ConfigurationFields):
+    """What a server manages, and how.
+
+    Parameters
+    ----------
+    machines
+        The machines, highest priority first.
+    port
+        TCP port to listen on. The command line's ``--port`` is preferred to it.
+    ip
+        Address to listen on; "" is every interface.
+    timeout_check_interval
+        Seconds between two searches for jobs that are no longer kept alive.
+    max_retired_jobs
+        How many destroyed jobs to remember.
+    seconds_before_free
+        Seconds from the moment that a board is powered off until it is given to
+        another job.
+
+    Raises
+    ------
+    TypeError
+        If a value is of the wrong kind.
+    ValueError
+        If a value is out of range, or if machines have the same name or share an IP
+        address.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        machines: Iterable[Machine] | None = None,
+        port: int = 22244,
+        ip: str = "",
+        timeout_check_interval: float = 5.0,
+        max_retired_jobs: int = 1200,
+        seconds_before_free: float = 30,
+    ) -> Self:
+        """Check the options and that the machines can exist beside each other."""
+        machine_list = _checked_machines(machines)
+        machine_checks.check_int("port", port, 0, 65535)
+        if not isinstance(ip, str):
+            raise TypeError(f"ip should be a str, not {ip!r}")
+        machine_checks.check_seconds("timeout_check_interval", timeout_check_interval)
+        if timeout_check_interval == 0:
+            raise ValueError("timeout_check_interval should be more than 0 s")
+        machine_checks.check_int("max_retired_jobs", max_retired_jobs, 0)
+        machine_checks.check_seconds("seconds_before_free", seconds_before_free)
+        return super().__new__(
+            cls,
+            machine_list,
+            port,
+            ip,
+            timeout_check_interval,
+            max_retired_jobs,
+            seconds_before_free,
+        )
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]
+        # The namedtuple's own way, which _replace() takes too, skips the checks.
+        return cls(*iterable)
+
+
+def _checked_machines(machines: Iterable[Machine] | None) -> list[Machine]:
+    """Make sure that machines differ in their names and their IP addresses."""
+    if machines is None:
+        return []
+    if not isinstance(machines, Iterable):
+        raise TypeError(f"machines should be a list of Machine, not {machines!r}")
+    machine_list = list(machines)
+    names: set[str] = set()
+    ip_owners: dict[str, str] = {}
+    for machine in machine_list:
+        if not isinstance(machine, Machine):
+            raise TypeError(f"machines should be a list of Machine, not of {machine!r}")
+        if machine.name in names:
+            raise ValueError(f"two machines are called {machine.name!r}")
+        names.add(machine.name)
+        # A frame has one BMP connection, owned by one machine, which is why even two
+        # machines made of different boards of one frame may not share its BMP.
+        for ip in machine_checks.ips_in_use(machine):
+            owner = ip_owners.setdefault(ip, machine.name)
+            if owner != machine.name:
+                raise ValueError(
+                    f"IP {ip!r} is used by two machines, {owner!r} and {machine.name!r}"
+                )
+    return machine_list

@@ -1,0 +1,313 @@
+"""Checks of what a config file says about machines, for `configuration`.
+
+Each function either gives the value back in the form in which it is kept, or raises a
+`TypeError` or `ValueError` that names the culprit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import contextmanager
+from ipaddress import AddressValueError, IPv4Address
+from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard, TypeVar
+
+from spalloc_server.coordinates import Board, BoardLink, Physical
+from spalloc_server.links import Links
+
+if TYPE_CHECKING:
+    from spalloc_server.configuration import Machine
+
+_T = TypeVar("_T")
+
+# How many culprits a message names before it only counts the others.
+_MAX_NAMED = 5
+
+
+@contextmanager
+def errors_about(subject: str) -> Iterator[None]:
+    """Put the subject before the message of errors raised inside."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{subject}: {error}") from None
+
+
+def check_int(
+    what: str, value: object, lowest: int, highest: int | None = None
+) -> None:
+    """Make sure that an option is an int within its limits."""
+    if not _is_int(value):
+        raise TypeError(f"{what} should be an int, not {value!r}")
+    if value < lowest or (highest is not None and value > highest):
+        limits = f"{lowest} or more" if highest is None else f"{lowest} to {highest}"
+        raise ValueError(f"{what} should be {limits}, not {value}")
+
+
+def check_seconds(what: str, value: object) -> None:
+    """Make sure that an option is a finite time, not below zero."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{what} should be a number of seconds, not {value!r}")
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"{what} should be 0 s or more and finite, not {value}")
+
+
+def check_name(name: object) -> None:
+    """Make sure that a machine has a name."""
+    if not isinstance(name, str):
+        raise TypeError(f"a machine's name should be a str, not {name!r}")
+    if not name:
+        raise ValueError("a machine's name should not be empty")
+
+
+def frozen(what: str, values: Iterable[_T]) -> frozenset[_T]:
+    """Make a set of any iterable."""
+    try:
+        return frozenset(values)
+    except TypeError:
+        raise TypeError(
+            f"{what} should be an iterable of values fit for a set, not {values!r}"
+        ) from None
+
+
+def checked_tags(tags: object) -> frozenset[str]:
+    """Make sure that tags are a set of strings."""
+    # A plain string would be iterable, too: as a set of its letters.
+    if not isinstance(tags, Set):
+        raise TypeError(f"tags should be a set of strings, not {tags!r}")
+    for tag in tags:
+        if not isinstance(tag, str):
+            raise TypeError(f"tags should be a set of strings, but has {tag!r} in it")
+    return frozenset(tags)
+
+
+def checked_dead_boards(boards: object) -> frozenset[Board]:
+    """Make sure that dead boards are a set of board coordinates."""
+    if not isinstance(boards, Set):
+        raise TypeError(f"dead_boards should be a set of (x, y, z), not {boards!r}")
+    return frozenset(_board("dead_boards", board) for board in boards)
+
+
+def checked_dead_links(links: object, width: int, height: int) -> frozenset[BoardLink]:
+    """Make sure that dead links are a set of links of boards of the machine."""
+    if not isinstance(links, Set):
+        raise TypeError(f"dead_links should be a set of (x, y, z, link), not {links!r}")
+    checked = set()
+    for entry in links:
+        if not _is_ints(entry, 4):
+            raise TypeError(
+                f"dead_links should hold (x, y, z, link), all ints, not {entry!r}"
+            )
+        x, y, z, number = entry
+        if not _is_within((x, y, z), width, height):
+            _refuse_outside("dead link of", (x, y, z), width, height)
+        try:
+            link = Links(number)
+        except ValueError:
+            raise ValueError(
+                f"dead link {(x, y, z, number)}: {number} is none of the six Links"
+            ) from None
+        checked.add((x, y, z, link))
+    return frozenset(checked)
+
+
+def checked_locations(locations: object) -> dict[Board, Physical]:
+    """Make sure that locations are a mapping from board to physical coordinates."""
+    checked = {}
+    for key, value in _items("board_locations", locations):
+        board = _board("board_locations", key)
+        # Lists are let through, since descriptions may come from JSON or YAML.
+        location = tuple(value) if isinstance(value, list) else value
+        if not _is_ints(location, 3):
+            raise TypeError(
+                f"the location of board {board} should be (cabinet, frame, board) of "
+                f"ints, not {value!r}"
+            )
+        cabinet, frame, number = location
+        if min(cabinet, frame, number) < 0:
+            raise ValueError(f"board {board} is at {location}, with a number below 0")
+        checked[board] = (cabinet, frame, number)
+    return checked
+
+
+def checked_size(width: Any, height: Any, boards: Set[Board]) -> tuple[int, int]:
+    """Make sure that the size is sensible, or find the least that holds the boards."""
+    if (width is None) != (height is None):
+        raise TypeError("give both width and height, or neither")
+    if width is None:
+        if not boards:
+            raise ValueError("without width and height there must be boards")
+        return (
+            max(0, *(x for x, _, _ in boards)) + 1,
+            max(0, *(y for _, y, _ in boards)) + 1,
+        )
+    check_int("width", width, 1)
+    check_int("height", height, 1)
+    return width, height
+
+
+def working_boards(width: int, height: int, dead_boards: Set[Board]) -> set[Board]:
+    """Enumerate the boards that are not dead."""
+    return {
+        (x, y, z) for x in range(width) for y in range(height) for z in range(3)
+    }.difference(dead_boards)
+
+
+def check_locations(
+    width: int,
+    height: int,
+    working: Set[Board],
+    dead_boards: Set[Board],
+    locations: Mapping[Board, Physical],
+) -> None:
+    """Make sure that every working board, and no other place, has one location."""
+    _check_within("dead board", dead_boards, width, height)
+    _check_within("board_locations has board", locations, width, height)
+    missing = working - locations.keys()
+    if missing:
+        raise ValueError(f"board_locations is without {_named('board', missing)}")
+    boards_by_location: dict[Physical, Board] = {}
+    for board, location in locations.items():
+        other = boards_by_location.setdefault(location, board)
+        if other != board:
+            cabinet, frame, number = location
+            raise ValueError(
+                f"boards {other} and {board} are both at cabinet {cabinet}, "
+                f"frame {frame}, board {number}"
+            )
+
+
+def checked_ips(
+    bmp_ips: object,
+    spinnaker_ips: object,
+    width: int,
+    height: int,
+    working: Set[Board],
+    locations: Mapping[Board, Physical],
+) -> tuple[dict[tuple[int, int], str], dict[Board, str]]:
+    """Make sure that what works has IP addresses, each with one of its own.
+
+    Other frames and dead boards may have IP addresses too; those of dead boards are
+    not looked at.
+    """
+    bmps = {_frame(frame): ip for frame, ip in _items("bmp_ips", bmp_ips)}
+    chips = {
+        _board("spinnaker_ips", board): ip
+        for board, ip in _items("spinnaker_ips", spinnaker_ips)
+    }
+    _check_within("spinnaker_ips has board", chips, width, height)
+
+    frames = {locations[board][:2] for board in working}
+    if frames - bmps.keys():
+        raise ValueError(
+            f"bmp_ips is without {_named('(cabinet, frame)', frames - bmps.keys())}"
+        )
+    if working - chips.keys():
+        raise ValueError(
+            f"spinnaker_ips is without {_named('board', working - chips.keys())}"
+        )
+
+    owners: dict[str, str] = {}
+    for frame in sorted(bmps):
+        _claim(owners, bmps[frame], f"the BMP of (cabinet, frame) {frame}")
+    chip_owners: dict[str, str] = {}
+    for board in sorted(working):
+        _claim(chip_owners, chips[board], f"the Ethernet chip of board {board}")
+    for ip in chip_owners.keys() & owners.keys():
+        # Nothing on loopback is a real board: there is only one address of a simulator
+        # to give, and no one talks to the chip.
+        if not _is_loopback(ip):
+            raise ValueError(
+                f"IP {ip!r} is given to both {owners[ip]} and {chip_owners[ip]}"
+            )
+    return bmps, chips
+
+
+def ips_in_use(machine: Machine) -> set[str]:
+    """Collect the IP addresses of BMPs and working boards of a machine."""
+    working = working_boards(machine.width, machine.height, machine.dead_boards)
+    return {
+        *(machine.bmp_ips[machine.board_locations[board][:2]] for board in working),
+        *(machine.spinnaker_ips[board] for board in working),
+    }
+
+
+def _claim(owners: dict[str, str], ip: object, owner: str) -> None:
+    """Make sure that an IP address is one, and nobody else's of that kind."""
+    if not isinstance(ip, str):
+        raise TypeError(f"the IP of {owner} should be a str, not {ip!r}")
+    if not ip:
+        raise ValueError(f"the IP of {owner} is empty")
+    other = owners.setdefault(ip, owner)
+    if other != owner:
+        raise ValueError(f"IP {ip!r} is given to both {other} and {owner}")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return IPv4Address(host).is_loopback
+    except AddressValueError:
+        return host == "localhost"
+
+
+def _is_int(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_ints(value: object, length: int) -> TypeGuard[tuple[int, ...]]:
+    return (
+        isinstance(value, tuple)
+        and len(value) == length
+        and all(_is_int(item) for item in value)
+    )
+
+
+def _is_within(board: Board, width: int, height: int) -> bool:
+    x, y, z = board
+    return 0 <= x < width and 0 <= y < height and 0 <= z < 3
+
+
+def _board(what: str, value: object) -> Board:
+    """Make sure that something looks like board coordinates."""
+    if not _is_ints(value, 3):
+        raise TypeError(f"{what} should hold boards (x, y, z) of ints, not {value!r}")
+    x, y, z = value
+    return x, y, z
+
+
+def _frame(value: object) -> tuple[int, int]:
+    """Make sure that something looks like the coordinates of a frame."""
+    if not _is_ints(value, 2):
+        raise TypeError(f"bmp_ips should hold (cabinet, frame) of ints, not {value!r}")
+    cabinet, frame = value
+    return cabinet, frame
+
+
+def _items(what: str, mapping: object) -> Iterable[tuple[Any, Any]]:
+    """Give what is in a mapping, or nothing if there is none."""
+    if mapping is None:
+        return ()
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"{what} should be a dict, not {mapping!r}")
+    return mapping.items()
+
+
+def _check_within(what: str, boards: Iterable[Board], width: int, height: int) -> None:
+    for board in boards:
+        if not _is_within(board, width, height):
+            _refuse_outside(what, board, width, height)
+
+
+def _refuse_outside(what: str, board: Board, width: int, height: int) -> NoReturn:
+    raise ValueError(
+        f"{what} {board}, which is outside the machine: {width} x {height} triads, "
+        "z from 0 to 2"
+    )
+
+
+def _named(what: str, culprits: Set[tuple[int, ...]]) -> str:
+    """List the first culprits by name."""
+    names = ", ".join(map(str, sorted(culprits)[:_MAX_NAMED]))
+    more = len(culprits) - _MAX_NAMED
+    return f"{what} {names}" + (f" and {more} more" if more > 0 else "")
