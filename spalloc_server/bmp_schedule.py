@@ -65,14 +65,24 @@ class Task:
 
     def _begin(self, due: float) -> None:
         self.due = due
-        self.stage = Stage.POWER_ON if self.power_on_boards else Stage.LINKS
         self.to_power_on = set(self.power_on_boards)
         self.to_check: list[int] = []
         self._wrong: dict[int, str] = {}
         self._identity_tries = 0
         self._links = list(reversed(self._link_requests))
+        self.stage = Stage.POWER_ON if self.power_on_boards else self._stage_of_links()
         self.started = False
         """Whether a command has been sent in this try."""
+
+    def _stage_of_links(self) -> Stage:
+        """Give the stage LINKS, or the next one if there is no link to change.
+
+        A power-off that is to be merged must not wait for nothing. A task with nothing
+        more to do ends in the stage LINKS.
+        """
+        if self._links or not self.power_off_boards:
+            return Stage.LINKS
+        return Stage.POWER_OFF
 
     @property
     def boards(self) -> frozenset[int]:
@@ -130,7 +140,7 @@ class Task:
         if self.to_check:
             return
         if not self._wrong:
-            self.stage = Stage.LINKS
+            self.stage = self._stage_of_links()
         elif self._identity_tries < IDENTITY_TRIES:
             self.to_power_on = set(self._wrong)
             self.stage = Stage.POWER_ON
