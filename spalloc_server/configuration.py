@@ -98,8 +98,7 @@ class Machine(_MachineFields):
             width, height = machine_checks.checked_size(
                 width, height, dead | locations.keys()
             )
-            working = machine_checks.working_boards(width, height, dead)
-            machine_checks.check_locations(width, height, working, dead, locations)
+            machine_checks.check_locations(width, height, dead, locations)
             return super().__new__(
                 cls,
                 name,
@@ -110,7 +109,7 @@ class Machine(_MachineFields):
                 machine_checks.checked_dead_links(dead_links, width, height),
                 locations,
                 *machine_checks.checked_ips(
-                    bmp_ips, spinnaker_ips, width, height, working, locations
+                    bmp_ips, spinnaker_ips, width, height, dead, locations
                 ),
             )
 
@@ -315,19 +314,15 @@ def _checked_machines(machines: Iterable[Machine] | None) -> list[Machine]:
         raise TypeError(f"machines should be a list of Machine, not {machines!r}")
     machine_list = list(machines)
     names: set[str] = set()
-    ip_owners: dict[str, str] = {}
     for machine in machine_list:
         if not isinstance(machine, Machine):
             raise TypeError(f"machines should be a list of Machine, not of {machine!r}")
         if machine.name in names:
             raise ValueError(f"two machines are called {machine.name!r}")
         names.add(machine.name)
-        # A frame has one BMP connection, owned by one machine, which is why even two
-        # machines made of different boards of one frame may not share its BMP.
-        for ip in machine_checks.ips_in_use(machine):
-            owner = ip_owners.setdefault(ip, machine.name)
-            if owner != machine.name:
-                raise ValueError(
-                    f"IP {ip!r} is used by two machines, {owner!r} and {machine.name!r}"
-                )
+    # Each frame is controlled for one machine, so even two machines made of different
+    # boards of one frame may not share its BMP.
+    machine_checks.check_ips_distinct(
+        claim for machine in machine_list for claim in machine_checks.ip_claims(machine)
+    )
     return machine_list

@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from ipaddress import AddressValueError, IPv4Address
-from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeGuard, TypeVar
 
 from spalloc_server.coordinates import Board, BoardLink, Physical
 from spalloc_server.links import Links
@@ -101,7 +102,7 @@ def checked_dead_links(links: object, width: int, height: int) -> frozenset[Boar
             )
         x, y, z, number = entry
         if not _is_within((x, y, z), width, height):
-            _refuse_outside("dead link of", (x, y, z), width, height)
+            _refuse_outside(f"dead link {(x, y, z, number)}", width, height)
         try:
             link = Links(number)
         except ValueError:
@@ -149,24 +150,26 @@ def checked_size(width: Any, height: Any, boards: Set[Board]) -> tuple[int, int]
 
 def working_boards(width: int, height: int, dead_boards: Set[Board]) -> set[Board]:
     """Enumerate the boards that are not dead."""
-    return {
-        (x, y, z) for x in range(width) for y in range(height) for z in range(3)
-    }.difference(dead_boards)
+    return set(_boards(width, height)).difference(dead_boards)
 
 
 def check_locations(
     width: int,
     height: int,
-    working: Set[Board],
     dead_boards: Set[Board],
     locations: Mapping[Board, Physical],
 ) -> None:
     """Make sure that every working board, and no other place, has one location."""
     _check_within("dead board", dead_boards, width, height)
-    _check_within("board_locations has board", locations, width, height)
-    missing = working - locations.keys()
+    _check_within("board_locations: board", locations, width, height)
+    known = dead_boards | locations.keys()
+    # Counted rather than enumerated, as a mistyped size may mean any number of boards.
+    missing = 3 * width * height - len(known)
     if missing:
-        raise ValueError(f"board_locations is without {_named('board', missing)}")
+        boards = (board for board in _boards(width, height) if board not in known)
+        raise ValueError(
+            f"board_locations is without {_named('board', boards, missing)}"
+        )
     boards_by_location: dict[Physical, Board] = {}
     for board, location in locations.items():
         other = boards_by_location.setdefault(location, board)
@@ -183,7 +186,7 @@ def checked_ips(
     spinnaker_ips: object,
     width: int,
     height: int,
-    working: Set[Board],
+    dead_boards: Set[Board],
     locations: Mapping[Board, Physical],
 ) -> tuple[dict[tuple[int, int], str], dict[Board, str]]:
     """Make sure that what works has IP addresses, each with one of its own.
@@ -196,52 +199,82 @@ def checked_ips(
         _board("spinnaker_ips", board): ip
         for board, ip in _items("spinnaker_ips", spinnaker_ips)
     }
-    _check_within("spinnaker_ips has board", chips, width, height)
+    _check_within("spinnaker_ips: board", chips, width, height)
+    working = working_boards(width, height, dead_boards)
 
     frames = {locations[board][:2] for board in working}
-    if frames - bmps.keys():
-        raise ValueError(
-            f"bmp_ips is without {_named('(cabinet, frame)', frames - bmps.keys())}"
-        )
-    if working - chips.keys():
-        raise ValueError(
-            f"spinnaker_ips is without {_named('board', working - chips.keys())}"
-        )
+    if without := sorted(frames - bmps.keys()):
+        named = _named("(cabinet, frame)", without, len(without))
+        raise ValueError(f"bmp_ips is without {named}")
+    if missing := sorted(working - chips.keys()):
+        named = _named("board", missing, len(missing))
+        raise ValueError(f"spinnaker_ips is without {named}")
 
-    owners: dict[str, str] = {}
-    for frame in sorted(bmps):
-        _claim(owners, bmps[frame], f"the BMP of (cabinet, frame) {frame}")
-    chip_owners: dict[str, str] = {}
-    for board in sorted(working):
-        _claim(chip_owners, chips[board], f"the Ethernet chip of board {board}")
-    for ip in chip_owners.keys() & owners.keys():
-        # Nothing on loopback is a real board: there is only one address of a simulator
-        # to give, and no one talks to the chip.
-        if not _is_loopback(ip):
-            raise ValueError(
-                f"IP {ip!r} is given to both {owners[ip]} and {chip_owners[ip]}"
-            )
+    for frame, ip in bmps.items():
+        _check_ip(ip, _bmp_of(frame))
+    for board in working:
+        _check_ip(chips[board], _chip_of(board))
+    check_ips_distinct([*_bmp_claims(bmps), *_chip_claims(chips, working)])
     return bmps, chips
 
 
-def ips_in_use(machine: Machine) -> set[str]:
-    """Collect the IP addresses of BMPs and working boards of a machine."""
+class IPClaim(NamedTuple):
+    """One use of an IP address."""
+
+    ip: str
+    is_bmp: bool
+    owner: str
+
+
+def ip_claims(machine: Machine) -> Iterator[IPClaim]:
+    """Enumerate the IP addresses that a machine's working boards and BMPs use."""
     working = working_boards(machine.width, machine.height, machine.dead_boards)
-    return {
-        *(machine.bmp_ips[machine.board_locations[board][:2]] for board in working),
-        *(machine.spinnaker_ips[board] for board in working),
-    }
+    frames = {machine.board_locations[board][:2] for board in working}
+    bmps = {frame: machine.bmp_ips[frame] for frame in frames}
+    for claim in (*_bmp_claims(bmps), *_chip_claims(machine.spinnaker_ips, working)):
+        yield claim._replace(owner=f"{claim.owner} of machine {machine.name!r}")
 
 
-def _claim(owners: dict[str, str], ip: object, owner: str) -> None:
-    """Make sure that an IP address is one, and nobody else's of that kind."""
+def check_ips_distinct(claims: Iterable[IPClaim]) -> None:
+    """Make sure that no IP address is used twice."""
+    first_claims: dict[str, IPClaim] = {}
+    for claim in claims:
+        first = first_claims.setdefault(claim.ip, claim)
+        # On loopback there is no board, only a simulator of BMPs, so there the address
+        # of a chip is a dummy.
+        if first is not claim and not (
+            first.is_bmp != claim.is_bmp and _is_loopback(claim.ip)
+        ):
+            raise ValueError(
+                f"IP {claim.ip!r} is given to both {first.owner} and {claim.owner}"
+            )
+
+
+def _bmp_claims(bmp_ips: Mapping[tuple[int, int], str]) -> Iterator[IPClaim]:
+    for frame in sorted(bmp_ips):
+        yield IPClaim(bmp_ips[frame], True, _bmp_of(frame))
+
+
+def _chip_claims(
+    spinnaker_ips: Mapping[Board, str], working: Iterable[Board]
+) -> Iterator[IPClaim]:
+    for board in sorted(working):
+        yield IPClaim(spinnaker_ips[board], False, _chip_of(board))
+
+
+def _bmp_of(frame: tuple[int, int]) -> str:
+    return f"the BMP of cabinet {frame[0]}, frame {frame[1]}"
+
+
+def _chip_of(board: Board) -> str:
+    return f"the Ethernet chip of board {board}"
+
+
+def _check_ip(ip: object, owner: str) -> None:
     if not isinstance(ip, str):
         raise TypeError(f"the IP of {owner} should be a str, not {ip!r}")
     if not ip:
         raise ValueError(f"the IP of {owner} is empty")
-    other = owners.setdefault(ip, owner)
-    if other != owner:
-        raise ValueError(f"IP {ip!r} is given to both {other} and {owner}")
 
 
 def _is_loopback(host: str) -> bool:
@@ -296,18 +329,21 @@ def _items(what: str, mapping: object) -> Iterable[tuple[Any, Any]]:
 def _check_within(what: str, boards: Iterable[Board], width: int, height: int) -> None:
     for board in boards:
         if not _is_within(board, width, height):
-            _refuse_outside(what, board, width, height)
+            _refuse_outside(f"{what} {board}", width, height)
 
 
-def _refuse_outside(what: str, board: Board, width: int, height: int) -> NoReturn:
+def _refuse_outside(what: str, width: int, height: int) -> NoReturn:
     raise ValueError(
-        f"{what} {board}, which is outside the machine: {width} x {height} triads, "
-        "z from 0 to 2"
+        f"{what} is outside the machine of {width} x {height} triads with z from 0 to 2"
     )
 
 
-def _named(what: str, culprits: Set[tuple[int, ...]]) -> str:
-    """List the first culprits by name."""
-    names = ", ".join(map(str, sorted(culprits)[:_MAX_NAMED]))
-    more = len(culprits) - _MAX_NAMED
+def _named(what: str, culprits: Iterable[tuple[int, ...]], count: int) -> str:
+    """Name the first culprits, and count the others."""
+    names = ", ".join(map(str, islice(culprits, _MAX_NAMED)))
+    more = count - _MAX_NAMED
     return f"{what} {names}" + (f" and {more} more" if more > 0 else "")
+
+
+def _boards(width: int, height: int) -> Iterator[Board]:
+    return ((x, y, z) for x in range(width) for y in range(height) for z in range(3))
