@@ -10,7 +10,7 @@ Values, once made, do not change, so any thread may read them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spalloc_server import machine_checks
@@ -323,6 +323,19 @@ def _checked_machines(machines: Iterable[Machine] | None) -> list[Machine]:
     # Each frame is controlled for one machine, so even two machines made of different
     # boards of one frame may not share its BMP.
     machine_checks.check_ips_distinct(
-        claim for machine in machine_list for claim in machine_checks.ip_claims(machine)
+        claim for machine in machine_list for claim in _ip_claims(machine)
     )
     return machine_list
+
+
+def _ip_claims(machine: Machine) -> Iterator[machine_checks.IPClaim]:
+    """Enumerate the IP addresses that a machine's working boards need."""
+    working = machine_checks.working_boards(
+        machine.width, machine.height, machine.dead_boards
+    )
+    frames = {machine.board_locations[board][:2] for board in working}
+    return machine_checks.ip_claims(
+        {frame: machine.bmp_ips[frame] for frame in frames},
+        {board: machine.spinnaker_ips[board] for board in working},
+        f" of machine {machine.name!r}",
+    )

@@ -11,13 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from ipaddress import AddressValueError, IPv4Address
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeGuard, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeGuard, TypeVar
 
 from spalloc_server.coordinates import Board, BoardLink, Physical
 from spalloc_server.links import Links
-
-if TYPE_CHECKING:
-    from spalloc_server.configuration import Machine
 
 _T = TypeVar("_T")
 
@@ -214,7 +211,7 @@ def checked_ips(
         _check_ip(ip, _bmp_of(frame))
     for board in working:
         _check_ip(chips[board], _chip_of(board))
-    check_ips_distinct([*_bmp_claims(bmps), *_chip_claims(chips, working)])
+    check_ips_distinct(ip_claims(bmps, {board: chips[board] for board in working}))
     return bmps, chips
 
 
@@ -226,13 +223,16 @@ class IPClaim(NamedTuple):
     owner: str
 
 
-def ip_claims(machine: Machine) -> Iterator[IPClaim]:
-    """Enumerate the IP addresses that a machine's working boards and BMPs use."""
-    working = working_boards(machine.width, machine.height, machine.dead_boards)
-    frames = {machine.board_locations[board][:2] for board in working}
-    bmps = {frame: machine.bmp_ips[frame] for frame in frames}
-    for claim in (*_bmp_claims(bmps), *_chip_claims(machine.spinnaker_ips, working)):
-        yield claim._replace(owner=f"{claim.owner} of machine {machine.name!r}")
+def ip_claims(
+    bmp_ips: Mapping[tuple[int, int], str],
+    spinnaker_ips: Mapping[Board, str],
+    of_machine: str = "",
+) -> Iterator[IPClaim]:
+    """Enumerate the uses of IP addresses, with a suffix for the owners' names."""
+    for frame in sorted(bmp_ips):
+        yield IPClaim(bmp_ips[frame], True, _bmp_of(frame) + of_machine)
+    for board in sorted(spinnaker_ips):
+        yield IPClaim(spinnaker_ips[board], False, _chip_of(board) + of_machine)
 
 
 def check_ips_distinct(claims: Iterable[IPClaim]) -> None:
@@ -248,18 +248,6 @@ def check_ips_distinct(claims: Iterable[IPClaim]) -> None:
             raise ValueError(
                 f"IP {claim.ip!r} is given to both {first.owner} and {claim.owner}"
             )
-
-
-def _bmp_claims(bmp_ips: Mapping[tuple[int, int], str]) -> Iterator[IPClaim]:
-    for frame in sorted(bmp_ips):
-        yield IPClaim(bmp_ips[frame], True, _bmp_of(frame))
-
-
-def _chip_claims(
-    spinnaker_ips: Mapping[Board, str], working: Iterable[Board]
-) -> Iterator[IPClaim]:
-    for board in sorted(working):
-        yield IPClaim(spinnaker_ips[board], False, _chip_of(board))
 
 
 def _bmp_of(frame: tuple[int, int]) -> str:
