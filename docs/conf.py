@@ -12,6 +12,8 @@ exclude_patterns = ["_build"]
 
 # `name` in a docstring is a cross-reference where there is such a name.
 default_role = "py:obj"
+# Short names (x, board) stand for several things; such a one is then not a link.
+suppress_warnings = ["ref.python"]
 autoclass_content = "both"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
