@@ -537,7 +537,12 @@ class Controller:
             if link_enable is not None:
                 for board, link in part.periphery:
                     requests.link(board, link, link_enable)
-            controllers[frame].add_requests(requests)
+            try:
+                controllers[frame].add_requests(requests)
+            except RuntimeError as error:
+                # Its thread has ended: the server is being stopped. What is left
+                # undone is done after the restart.
+                self._bmp_on_request_complete(job, False, str(error))
 
     def _bmp_on_request_complete(
         self, job: _Job, success: bool, reason: str | None = None
@@ -548,23 +553,27 @@ class Controller:
         :param success: was the request carried out?
         :param reason: why not
         """
+        changed = False
         with self._lock:
             job.bmp_requests_until_ready -= 1
             all_done = job.bmp_requests_until_ready == 0
             if job.id in self._jobs:
                 if not success:
+                    changed = True
                     self._job_queue.destroy_job(
                         job.id, f"Machine configuration failed. Error: {reason}"
                     )
                 elif all_done:
+                    changed = True
                     job.state = JobState.ready
                     self._changed_jobs.add(job.id)
             elif job.id in self._ending_jobs:
                 job.power_off_failed |= not success
                 if all_done:
+                    changed = True
                     self._power_off_done(job)
         callback = self._on_background_state_change
-        if callback is not None:
+        if changed and callback is not None:
             callback()
 
     def _power_off_done(self, job: _Job) -> None:

@@ -181,9 +181,10 @@ class _Job:
     def update_keepalive(self, host: str | None) -> None:
         """Note that the job was asked about.
 
-        :param host: the asker's IP address
+        :param host: the asker's IP address, None if it is not known
         """
-        self.lasthost = host
+        if host is not None:
+            self.lasthost = host
         if self.keepalive is not None:
             self.keepalive_until = time.monotonic() + self.keepalive
 
