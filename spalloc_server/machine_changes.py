@@ -39,8 +39,12 @@ def compare_machines(
     )
 
 
-def _hardware(machine: Machine) -> Machine:
+def _hardware(machine: Machine) -> tuple[object, ...]:
     """What must stay the same for jobs on a machine to go on."""
-    return machine._replace(
-        tags=frozenset(), dead_boards=frozenset(), dead_links=frozenset()
+    return (
+        machine.width,
+        machine.height,
+        machine.board_locations,
+        machine.bmp_ips,
+        machine.spinnaker_ips,
     )
