@@ -15,24 +15,28 @@ import spalloc_server
 # The way of a request from the command line down to the hardware: a module may import
 # only from lines below its own. Modules of one line know nothing of each other.
 LAYERS = """
+    __main__
     server
-    cli
-    commands config_watcher state_file simulator
-    controller
-    async_bmp_controller where_is
-    job_queue bmp_schedule bmp_transceiver config_file
+    cli base_server replies
+    simulator command_server regular_work
+    controller clients
+    async_bmp_controller where_is keepalives commands connection
+    job_queue job bmp_schedule bmp_transceiver machine_changes config_file
     allocator bmp_requests bmp_directory configuration
-    candidate_filter pack_tree shared_triads
+    candidate_filter pack_tree shared_triads machine_checks spinner_csv
     area_to_rect faults free_regions
-    coordinates region
-    links framing polling_server_core
+    coordinates region standard_ips
+    links framing messages listener polling_server_core
+    arguments config_watcher state_file
 """
 
 # What may know nothing of the world: no sockets, no threads, no waiting.
 CORE = """
-    links coordinates region faults configuration config_file
+    links coordinates region faults
+    configuration config_file machine_checks machine_changes spinner_csv standard_ips
     area_to_rect free_regions pack_tree candidate_filter shared_triads
-    allocator job_queue bmp_requests bmp_schedule
+    allocator job_queue job where_is bmp_requests bmp_schedule
+    framing messages commands arguments replies
 """
 OUTSIDE_WORLD = {
     *("socket", "select", "selectors", "socketserver", "threading", "_thread"),
