@@ -10,9 +10,6 @@ import select
 import socket
 from typing import Protocol
 
-LISTEN_BACKLOG = 4096
-"""Connections that the kernel may hold for us until they are accepted."""
-
 
 class Channel(Protocol):
     """Something with a file descriptor that can be waited for."""
@@ -30,7 +27,7 @@ class PollingServerCore:
 
     def __init__(self) -> None:
         self._poll = select.poll()
-        self._channels: dict[int, Channel] = {}
+        self._channels: dict[int, tuple[Channel, int]] = {}
         self._notify_send, self._notify_recv = socket.socketpair()
         self._notify_send.setblocking(False)
         self._notify_recv.setblocking(False)
@@ -48,8 +45,10 @@ class PollingServerCore:
     def register_channel(self, channel: Channel, events: int = select.POLLIN) -> None:
         """Start to wait for events of a channel, or change which ones."""
         fd = channel.fileno()
-        self._poll.register(fd, events)
-        self._channels[fd] = channel
+        # The poll object prepares anew after every call, needed or not.
+        if self._channels.get(fd) != (channel, events):
+            self._poll.register(fd, events)
+            self._channels[fd] = channel, events
 
     def unregister_channel(self, channel: Channel) -> None:
         """Wait for this channel no more. Must come before the channel is closed."""
@@ -59,7 +58,7 @@ class PollingServerCore:
 
     def is_registered(self, channel: Channel) -> bool:
         """Is this channel being waited for?"""
-        return self._channels.get(channel.fileno()) is channel
+        return self._channels.get(channel.fileno(), (None, 0))[0] is channel
 
     def ready_channels(self, timeout: float) -> list[tuple[Channel, int]]:
         """Wait until something happens, for ``timeout`` seconds at most.
@@ -69,32 +68,12 @@ class PollingServerCore:
         """
         # Rounded up: rounded down, the last millisecond before a deadline spins.
         events = self._poll.poll(max(0, math.ceil(timeout * 1000)))
-        ready = [(self._channels[fd], event) for fd, event in events]
+        ready = [(self._channels[fd][0], event) for fd, event in events]
         if any(channel is self._notify_recv for channel, _ in ready):
             with contextlib.suppress(BlockingIOError):
                 while self._notify_recv.recv(4096):
                     pass
         return ready
-
-    @staticmethod
-    def _open_server_socket(ip: str, port: int) -> socket.socket:
-        """Listen on an address; an empty ``ip`` means all of IPv4, port 0 a free one.
-
-        Raises :py:exc:`OSError` where that cannot be.
-        """
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            ip or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setblocking(False)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(LISTEN_BACKLOG)
-        except OSError:
-            listener.close()
-            raise
-        return listener
 
     def _close_core(self) -> None:
         """Close what the constructor opened; no method may be called after it."""

@@ -1,0 +1,213 @@
+"""One client's connection: its socket, its input lines and its bounded output."""
+
+import contextlib
+import ipaddress
+import json
+import select
+import socket
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+from spalloc_server.framing import LineFramer
+from spalloc_server.messages import encode_message
+
+MAX_OUTPUT_BYTES = 1024 * 1024
+"""How much output, in bytes, may wait for a client that does not take it."""
+
+READ_BYTES: Final = 64 * 1024
+"""The most that is read from one connection in one turn of the loop."""
+
+ChangeId: TypeAlias = int | str
+"""What a notification enumerates: job IDs or machine names."""
+
+
+class OutputFullError(Exception):
+    """The client does not take its output, and more of it may not wait."""
+
+
+class Connection:
+    """A non-blocking connection to one client; for the server's thread only.
+
+    Lines come out of :py:meth:`next_line` after :py:meth:`receive`; replies go into
+    :py:meth:`send`, change notifications into :py:meth:`notify`, and both leave with
+    :py:meth:`flush`. Nothing in here ever blocks. The socket belongs to the
+    connection; :py:exc:`OSError` is raised where it is not connected any more.
+    """
+
+    def __init__(
+        self, client_socket: socket.socket, max_output_bytes: int = MAX_OUTPUT_BYTES
+    ) -> None:
+        self._socket = client_socket
+        self._socket.setblocking(False)
+        self._fd = client_socket.fileno()
+        self._peer = _plain_address(*client_socket.getpeername()[:2])
+        self._framer = LineFramer()
+        self._output = bytearray()
+        self._max_output_bytes = max_output_bytes
+        # What is left of the output that the last flush() could not send.
+        self._stale_bytes = 0
+        # {label: ids}, sent once all other output is gone; _pending_bytes is
+        # what its ids will take up at most.
+        self._pending: dict[str, dict[ChangeId, None]] = {}
+        self._pending_bytes = 0
+        self.at_end = False
+        """True once the client has closed its sending side."""
+        # A reply leaves at once instead of waiting for the last one's ACK, and a
+        # client whose host is gone is found out in the end.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def __repr__(self) -> str:
+        return f"{self._peer[0]} port {self._peer[1]}"
+
+    def fileno(self) -> int:
+        """The file descriptor; it stays the same after closing."""
+        return self._fd
+
+    def getpeername(self) -> tuple[str, int]:
+        """The client's IP address and port, also after closing.
+
+        An IPv4 client is named by its IPv4 address on an IPv6 socket too.
+        """
+        return self._peer
+
+    # Input
+
+    def receive(self) -> None:
+        """Read once what has arrived, or note that the client has sent everything.
+
+        Raises :py:exc:`OSError` where the connection is broken.
+        """
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        if data:
+            self._framer.feed(data)
+        else:
+            self.at_end = True
+
+    def has_line(self) -> bool:
+        """Is there a line, or a line that is too long, to be taken?"""
+        return self._framer.has_line()
+
+    def next_line(self) -> bytes | None:
+        """The next line, or None. Raises :py:exc:`.LineTooLongError`."""
+        return self._framer.next_line()
+
+    # Output
+
+    def send(self, message: object) -> None:
+        """Put a message at the end of the output.
+
+        Raises :py:exc:`OutputFullError` where the client has left output lying
+        and this message would make it more than may wait.
+        """
+        data = encode_message(message)
+        if self._stale_bytes:
+            self._check_room(len(data))
+        self._output += data
+
+    def notify(self, label: str, ids: Iterable[ChangeId]) -> None:
+        """Notify of changes, merged with notifications that still wait.
+
+        Raises :py:exc:`OutputFullError` where too many changes wait.
+        """
+        pending = self._pending.setdefault(label, {})
+        for change in ids:
+            if change not in pending:
+                pending[change] = None
+                self._pending_bytes += _size(change)
+        self._check_room(0)
+
+    def forget_changes(self, label: str, change: ChangeId | None = None) -> None:
+        """Drop a change (None: all changes) that was to be notified of."""
+        pending = self._pending.get(label, {})
+        for dropped in list(pending) if change is None else [change]:
+            if dropped in pending:
+                del pending[dropped]
+                self._pending_bytes -= _size(dropped)
+
+    def _check_room(self, extra: int) -> None:
+        waiting = len(self._output) + self._pending_bytes
+        if waiting + extra > self._max_output_bytes:
+            raise OutputFullError(
+                f"{waiting} bytes of output wait, more than "
+                f"{self._max_output_bytes} may not"
+            )
+
+    def flush(self) -> None:
+        """Send what waits, as far as the client takes it now.
+
+        Notifications are written out when everything before them has gone: until
+        then those for a slow client merge. Raises :py:exc:`OSError` where the
+        connection is broken.
+        """
+        self._write()
+        if not self._output and self._pending_bytes:
+            for label, ids in self._pending.items():
+                if ids:
+                    self._output += encode_message({label: list(ids)})
+            self._pending.clear()
+            self._pending_bytes = 0
+            self._write()
+        self._stale_bytes = len(self._output)
+
+    def _write(self) -> None:
+        if self._output:
+            with contextlib.suppress(BlockingIOError, InterruptedError):
+                sent = self._socket.send(self._output)
+                del self._output[:sent]
+
+    @property
+    def output_bytes(self) -> int:
+        """How much output waits, in bytes, notifications not counted."""
+        return len(self._output)
+
+    @property
+    def has_output(self) -> bool:
+        """Is there anything that :py:meth:`flush` would try to send?"""
+        return bool(self._output or self._pending_bytes)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Does a reply wait that is by itself longer than what may wait?
+
+        Until the client has taken it, its next commands are left alone: their
+        replies would find the output full through no fault of the client.
+        """
+        return self._stale_bytes > self._max_output_bytes
+
+    # Both
+
+    @property
+    def events(self) -> int:
+        """What to wait for: room for output that waits, input unless lines wait."""
+        events = 0
+        if self.has_output:
+            events |= select.POLLOUT
+        if not (self.at_end or self.is_blocked or self.has_line()):
+            events |= select.POLLIN
+        return events
+
+    def close(self) -> None:
+        """Close the connection. Output that waits is lost, what was sent is not."""
+        # Unread input would turn the close into a reset, which can destroy what
+        # the client has not read yet.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+            self._socket.recv(READ_BYTES)
+        self._socket.close()
+
+
+def _plain_address(host: str, port: int) -> tuple[str, int]:
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+            return str(address.ipv4_mapped), port
+    return host, port
+
+
+def _size(change: ChangeId) -> int:
+    """How many bytes a change adds to a notification."""
+    return len(json.dumps(change)) + 1
