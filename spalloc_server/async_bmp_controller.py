@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 FIRST_VERSION_WITH_FPGAS = (2, 0, 0)
 """BMPs older than this give no access to the registers of the FPGAs."""
 
+_SMALL_COMMANDS_SECONDS = 0.02
+"""How long the checks or links of one request go on before others have a turn."""
+
 
 class AsyncBMPController:
     """Carries out requests to the boards of one frame in a thread of its own.
@@ -64,7 +67,9 @@ class AsyncBMPController:
         self.hostname = hostname
         self._on_thread_start = on_thread_start
         self._transceiver = BMPTransceiver(hostname)
-        self._versions: dict[int, tuple[int, int, int]] = {}
+        # Boards whose BMP was found to be new enough. A BMP that was not may since have
+        # been updated, so it is asked again.
+        self._boards_with_fpgas: set[int] = set()
         # The schedule belongs to the thread. What follows the condition is shared with
         # other threads under it.
         self._schedule = Schedule()
@@ -166,10 +171,21 @@ class AsyncBMPController:
     def _perform(self, step: Step) -> None:
         if step.stage is Stage.POWER_ON or step.stage is Stage.POWER_OFF:
             self._power(step.tasks, step.stage is Stage.POWER_ON)
-        elif step.stage is Stage.CHECK:
-            self._check(step.tasks[0])
-        else:
-            self._change_link(step.tasks[0])
+            return
+        # The small commands of a task follow each other for a while, because looking at
+        # the schedule each time costs much when all frames of a machine are busy.
+        until = time.monotonic() + _SMALL_COMMANDS_SECONDS
+        task = step.tasks[0]
+        failures = task.failures
+        command = self._check if step.stage is Stage.CHECK else self._change_link
+        command(task)
+        while (
+            task.stage is step.stage
+            and task.failures == failures
+            and task.result is None
+            and time.monotonic() < until
+        ):
+            command(task)
 
     def _power(self, tasks: list[Task], on: bool) -> None:
         """Send the power command of one task or several merged ones."""
@@ -203,9 +219,6 @@ class AsyncBMPController:
             boards_text(boards),
         )
         settled = time.monotonic() + bmp_directory.lookup(self.hostname).settle_seconds
-        for board in boards:
-            # Its firmware may have been replaced.
-            self._versions.pop(board, None)
         for task in tasks:
             if on:
                 task.powered_on(settled)
@@ -255,10 +268,11 @@ class AsyncBMPController:
                 self._transceiver.set_link(number, link, enable)
 
     def _has_fpgas(self, board: int) -> bool:
-        version = self._versions.get(board)
-        if version is None:
-            version = self._versions[board] = self._transceiver.version(board)
-        return version >= FIRST_VERSION_WITH_FPGAS
+        if board not in self._boards_with_fpgas:
+            if self._transceiver.version(board) < FIRST_VERSION_WITH_FPGAS:
+                return False
+            self._boards_with_fpgas.add(board)
+        return True
 
     def _answers(self) -> bool:
         """Find out whether the BMP is there."""
@@ -270,6 +284,7 @@ class AsyncBMPController:
 
     def _fail(self, task: Task, text: str, boards: Iterable[int]) -> None:
         """Note that a task failed, to be tried again if it was the first time."""
+        self._boards_with_fpgas.clear()
         logger.warning("%s (try %d of %d)", text, task.failures + 1, TASK_TRIES)
         task.failed(FailureReason(text, boards), time.monotonic() + self.RETRY_SECONDS)
 

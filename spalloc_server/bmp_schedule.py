@@ -55,6 +55,8 @@ class Task:
         self.power_on_boards = frozenset(requests.power_on_boards)
         self.power_off_boards = frozenset(requests.power_off_boards)
         self._link_requests = requests.link_requests
+        self.boards = self._find_boards()
+        """The boards that the task is about."""
         self.failures = 0
         self.result: tuple[bool, FailureReason | None] | None = None
         """Set once the task has ended: success, and the reason where it failed."""
@@ -84,9 +86,7 @@ class Task:
             return Stage.LINKS
         return Stage.POWER_OFF
 
-    @property
-    def boards(self) -> frozenset[int]:
-        """The boards that the task is about."""
+    def _find_boards(self) -> frozenset[int]:
         linked = (request.board for request in self._link_requests)
         return self.power_on_boards | self.power_off_boards | frozenset(linked)
 
@@ -105,6 +105,7 @@ class Task:
         """Leave out the links of some boards from now on."""
         self._link_requests = [r for r in self._link_requests if r.board not in boards]
         self._links = [r for r in self._links if r.board not in boards]
+        self.boards = self._find_boards()
 
     def shares_power_with(self, other: Task) -> bool:
         """Tell whether one power command can serve both tasks on their common boards.

@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 
 _MAX_DATAGRAM = 2048
-_DATAGRAMS_A_TURN = 64
 
 
 class MachineLike(Protocol):
@@ -213,16 +212,13 @@ class BMPSimulator:
                 heapq.heappop(self._pending)[-1]()
 
     def _receive(self, sock: socket.socket, frame: SimulatedFrame) -> None:
-        """Take what has arrived for a frame, but let others have a turn too."""
-        for _ in range(_DATAGRAMS_A_TURN):
-            try:
-                datagram, sender = sock.recvfrom(_MAX_DATAGRAM)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                # An earlier answer found nobody there any more.
-                logger.debug("Simulated BMP: %s", error)
-                continue
+        """Take one datagram for a frame; select tells if there are more."""
+        try:
+            datagram, sender = sock.recvfrom(_MAX_DATAGRAM)
+        except OSError as error:
+            # An earlier answer found nobody there any more.
+            logger.debug("Simulated BMP: %s", error)
+        else:
             self._handle(sock, frame, datagram, sender)
 
     def _handle(
