@@ -8,6 +8,7 @@ of real machines runs unchanged with no packet leaving the computer.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import NamedTuple
 
 from spinnman.constants import BMP_POST_POWER_ON_SLEEP_TIME, SCP_SCAMP_PORT
@@ -28,6 +29,7 @@ class BMPAddress(NamedTuple):
 
 _lock = threading.Lock()
 _addresses: dict[str, BMPAddress] = {}
+_fallback: Callable[[str], BMPAddress] = BMPAddress
 
 
 def lookup(hostname: str) -> BMPAddress:
@@ -36,7 +38,20 @@ def lookup(hostname: str) -> BMPAddress:
     Never resolves names. Any thread may call it.
     """
     with _lock:
-        return _addresses.get(hostname) or BMPAddress(hostname)
+        address = _addresses.get(hostname)
+        fallback = _fallback
+    # Without the lock: a simulator registers what it is asked for.
+    return fallback(hostname) if address is None else address
+
+
+def set_fallback(fallback: Callable[[str], BMPAddress] | None) -> None:
+    """Say where hostnames are that nobody registered; None: where they say.
+
+    Any thread may call it, and `fallback` is called by any thread.
+    """
+    global _fallback
+    with _lock:
+        _fallback = BMPAddress if fallback is None else fallback
 
 
 def register(hostname: str, address: BMPAddress) -> None:

@@ -1,0 +1,358 @@
+"""A TCP server around a controller: the loop, the life cycle, and no commands."""
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any, Final
+
+from spalloc_server import __version__, state_file
+from spalloc_server.command_server import CommandServer
+from spalloc_server.config_file import (
+    ConfigFileError,
+    ParsedConfig,
+    parse_config,
+    read_config_file,
+    validate_config,
+)
+from spalloc_server.config_watcher import ConfigWatcher
+from spalloc_server.configuration import Configuration, Machine
+from spalloc_server.connection import Connection
+from spalloc_server.controller import Controller
+from spalloc_server.listener import Listener
+from spalloc_server.regular_work import RegularWork
+from spalloc_server.state_file import StateFileError, StateLock
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PORT: Final = 22244
+"""The TCP port where clients expect a server."""
+
+LONGEST_WAIT: Final = 3600.0
+"""Seconds that the loop waits at most."""
+
+
+class _CriticalStop(Exception):
+    """The server cannot start; the message says why, in one line, for operators."""
+
+
+class Server(CommandServer):
+    """A TCP server around a :py:class:`.Controller`, with no commands of its own.
+
+    The constructor takes the port and the saved state and starts the server's thread,
+    which from then on owns everything in here. Other threads may call
+    :py:meth:`is_alive`, :py:meth:`join`, :py:meth:`stop_and_join`,
+    :py:meth:`request_stop`, :py:meth:`request_reload` and :py:meth:`wake`, and read
+    :py:attr:`address` and :py:attr:`failed`. Made in the main thread, the server
+    reads its config file again on ``SIGHUP``.
+
+    :param config_filename: the config file; the state is kept in its folder
+    :param cold_start: begin without the saved state, which is removed
+    :param port: the TCP port; 0 takes a free one, 22244 leaves it to the config file
+    :raises _CriticalStop: where it cannot start
+    """
+
+    watch_config = False
+    """Is the config file to be read again whenever it has been written?"""
+
+    def __init__(
+        self, config_filename: str, cold_start: bool = False, port: int = DEFAULT_PORT
+    ) -> None:
+        super().__init__()
+        self._config_filename = config_filename
+        self._config_problem = ""
+        self._config_watcher: ConfigWatcher | None = None
+        self._configuration = Configuration()
+        self._port = port
+        self._address: tuple[str, int]
+        self._state_filename = self._get_state_filename(config_filename)
+        self._controller: Controller
+        # Set by any thread or signal handler, which then wakes the loop.
+        self._stop_requested = False
+        self._reload_requested = False
+        self._background_change = False
+        self._regular_work = RegularWork()
+        self._failed = False
+        self._server_thread = threading.Thread(target=self._run, name="Server")
+        self._sighup_handler = self._on_sighup
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._close_core)
+            self._old_sighup_handler = self._take_sighup()
+            undo.callback(self._give_up_sighup)
+            try:
+                self._set_up(cold_start, undo)
+            except (ConfigFileError, StateFileError, OSError) as e:
+                raise _CriticalStop(_message(e)) from e
+            undo.pop_all()
+        self._server_thread.start()
+
+    # Starting, reloading and stopping
+
+    def _set_up(self, cold_start: bool, undo: contextlib.ExitStack) -> None:
+        """Take all that is needed; what can fail comes before what has effects."""
+        configuration = self._read_configuration()
+        self._state_lock = StateLock(_beside(self._config_filename, "state.lock"))
+        undo.callback(self._state_lock.release)
+        self._listener = Listener(configuration.ip, self._choose_port(configuration))
+        self._address = self._listener.address
+        self.register_channel(self._listener)
+        undo.callback(self._close)
+        if self.watch_config:
+            self._config_watcher = ConfigWatcher(self._config_filename)
+            undo.callback(self._config_watcher.close)
+            self.register_channel(self._config_watcher)
+        self._prepare_hardware(configuration)
+        self._controller = self._restore_controller(cold_start)
+        undo.callback(self._controller.join)
+        undo.callback(self._controller.stop)
+        self._controller.on_background_state_change = self._on_background_change
+        self._load_valid_config(configuration)
+
+    def _restore_controller(self, cold_start: bool) -> Controller:
+        if cold_start:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._state_filename)
+        controller = state_file.load(self._state_filename, Controller)
+        if controller is None:
+            logger.info("Cold start")
+            return Controller()
+        logger.info("Warm start from %s", self._state_filename)
+        return controller
+
+    def _prepare_hardware(self, configuration: Configuration) -> None:
+        """Called with each new configuration before the controller is. Does nothing.
+
+        A place for a simulator. May raise :py:exc:`OSError` to refuse.
+        """
+
+    def _get_state_filename(self, cfg: str) -> str:
+        """The file for the state of this version, beside the config file ``cfg``."""
+        return _beside(cfg, f"state.{__version__}")
+
+    def _parse_config(self, config_file_contents: str) -> ParsedConfig:
+        """Run the text of a config file. Raises :py:exc:`.ConfigFileError`."""
+        return parse_config(config_file_contents, self._config_filename)
+
+    def _validate_config(self, parsed_config: ParsedConfig) -> Configuration | None:
+        """The configuration that a config file made, None if it is not valid."""
+        try:
+            return validate_config(parsed_config)
+        except ConfigFileError as e:
+            self._config_problem = e.reason
+            return None
+
+    def _read_configuration(self) -> Configuration:
+        contents = read_config_file(self._config_filename)
+        configuration = self._validate_config(self._parse_config(contents))
+        if configuration is None:
+            raise ConfigFileError(self._config_filename, None, self._config_problem)
+        return configuration
+
+    def _load_valid_config(self, validated_config: Configuration) -> None:
+        """Put a configuration in force: the address, the settings, the machines."""
+        self._move_listener(validated_config)
+        self._configuration = validated_config
+        self._regular_work.check_soon()
+        self._controller.max_retired_jobs = validated_config.max_retired_jobs
+        self._controller.seconds_before_free = validated_config.seconds_before_free
+        old = self._controller.machines
+        new = OrderedDict(
+            (machine.name, machine) for machine in validated_config.machines
+        )
+        self._controller.machines = new
+        logger.info("Machines: %s", _summary(old, new))
+
+    def _reload(self) -> None:
+        """Read the config file again; a broken one changes nothing."""
+        try:
+            configuration = self._read_configuration()
+            self._prepare_hardware(configuration)
+        except (ConfigFileError, OSError) as e:
+            logger.error("The old configuration stays in force: %s", _message(e))
+            return
+        logger.info("Config file %s read again", self._config_filename)
+        self._load_valid_config(configuration)
+
+    def _on_sighup(self, _signal: int, _frame: FrameType | None) -> None:
+        self.request_reload()
+
+    def _take_sighup(self) -> Any:
+        """Have SIGHUP reload the config file, where Python allows it: here or never."""
+        if threading.current_thread() is threading.main_thread():
+            return signal.signal(signal.SIGHUP, self._sighup_handler)
+        return None
+
+    def _give_up_sighup(self) -> None:
+        if (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGHUP) == self._sighup_handler
+        ):
+            signal.signal(signal.SIGHUP, self._old_sighup_handler or signal.SIG_DFL)
+
+    def request_reload(self) -> None:
+        """Have the config file read again soon. From any thread or signal handler."""
+        self._reload_requested = True
+        self.wake()
+
+    def request_stop(self) -> None:
+        """Have the server stop. Returns at once. From any thread or signal handler."""
+        self._stop_requested = True
+        self.wake()
+
+    def is_alive(self) -> bool:
+        """Is the server running? Not yet stopped also counts."""
+        return self._server_thread.is_alive()
+
+    @property
+    def failed(self) -> bool:
+        """Did the server end by an error, or without having saved its state?"""
+        return self._failed
+
+    def join(self) -> None:
+        """Wait until the server has stopped, however that comes about."""
+        self._server_thread.join()
+        self._give_up_sighup()
+
+    def stop_and_join(self) -> None:
+        """Stop the server and wait until its state has been saved."""
+        self.request_stop()
+        self.join()
+
+    def _shut_down(self) -> None:
+        """Let everybody go, finish what was begun with the hardware, save the state.
+
+        Boards are left as they are: on, where they are in use.
+        """
+        self._close()
+        if self._config_watcher is not None:
+            self.unregister_channel(self._config_watcher)
+            self._config_watcher.close()
+        logger.info("Stopping: waiting for commands to BMPs that are under way")
+        self._controller.on_background_state_change = None
+        self._controller.stop()
+        self._controller.join()
+        try:
+            state_file.save(self._state_filename, self._controller)
+            logger.info("Stopped; state saved to %s", self._state_filename)
+        except OSError as e:
+            self._failed = True
+            logger.error("Cannot save state to %s: %s", self._state_filename, e)
+        finally:
+            self._state_lock.release()
+            self._close_core()
+
+    # The address
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The IP address and port that are listened to; the last ones once stopped."""
+        return self._address
+
+    def _choose_port(self, configuration: Configuration) -> int:
+        """The port asked for, else that of the config file (which is deprecated)."""
+        return self._port if self._port != DEFAULT_PORT else configuration.port
+
+    def _move_listener(self, configuration: Configuration) -> None:
+        """Listen to the address of a new configuration, or go on as before."""
+        assert self._listener is not None
+        self.unregister_channel(self._listener)
+        try:
+            moved = self._listener.move(
+                configuration.ip, self._choose_port(configuration)
+            )
+        except OSError as e:
+            moved = True
+            logger.error("%s; the old address is kept", _message(e))
+        self.register_channel(self._listener)
+        if moved:
+            self._address = self._listener.address
+            logger.info("Listening on %s port %d", *self._address)
+
+    def _send_change_notifications(self) -> None:
+        """Notify clients of what has changed. Called once in each turn of the loop."""
+
+    # The loop
+
+    def _run(self) -> None:
+        """The server's thread: a turn of the loop after the other, until stopped."""
+        try:
+            logger.info("Listening on %s port %d", *self._address)
+            while not self._stop_requested:
+                self._turn()
+        except Exception:
+            self._failed = True
+            logger.critical("Unexpected error, the server stops", exc_info=True)
+        try:
+            self._shut_down()
+        except Exception:
+            self._failed = True
+            logger.critical("Unexpected error while stopping", exc_info=True)
+
+    def _turn(self) -> None:
+        """Wait until there is something to do, and do all of it once."""
+        for channel, events in self.ready_channels(self._seconds_to_wait()):
+            if isinstance(channel, Connection):
+                self._clients.note_events(channel, events)
+            elif channel is self._listener:
+                self._accept_client()
+            elif channel is self._config_watcher and self._config_watcher.has_changed():
+                self._reload_requested = True
+        self._resume_accepting()
+        for client in self._clients.take_ready():
+            self._take_turn(client)
+        # After the clients: one that has just sent a keepalive has not timed out.
+        self._do_regular_work()
+        if self._reload_requested:
+            self._reload_requested = False
+            self._reload()
+        self._send_change_notifications()
+        # Nothing is sent before this.
+        self._clients.finish_turn()
+
+    def _seconds_to_wait(self) -> float:
+        if self._clients.any_ready:
+            return 0.0
+        due = self._regular_work.due
+        if self._listener is not None and self._listener.resume_at is not None:
+            due = min(due, self._listener.resume_at)
+        return min(max(0.0, due - time.monotonic()), LONGEST_WAIT)
+
+    def _on_background_change(self) -> None:
+        """Called by the threads that work on the hardware."""
+        self._background_change = True
+        self.wake()
+
+    def _do_regular_work(self) -> None:
+        if self._background_change:
+            self._background_change = False
+            self._regular_work.hardware_changed(self._controller.seconds_before_free)
+        self._regular_work.run(
+            self._controller, self._configuration.timeout_check_interval
+        )
+
+
+def _beside(config_filename: str, suffix: str) -> str:
+    """The full name of a hidden file beside the config file."""
+    folder, name = os.path.split(os.path.abspath(config_filename))
+    return os.path.join(folder, f".{name}.{suffix}")
+
+
+def _message(error: Exception) -> str:
+    """What an error says, without the number that an OSError puts before it."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _summary(old: Mapping[str, Machine], new: Mapping[str, Machine]) -> str:
+    """What has changed between two sets of machines, in one line."""
+    changes = {
+        "added": [name for name in new if name not in old],
+        "removed": [name for name in old if name not in new],
+        "changed": [name for name in new if name in old and new[name] != old[name]],
+    }
+    parts = [f"{what}: {', '.join(names)}" for what, names in changes.items() if names]
+    return "; ".join(parts) or "unchanged"

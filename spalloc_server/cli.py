@@ -1,0 +1,188 @@
+"""The command line: its options, and a process around a server."""
+
+import argparse
+import contextlib
+import logging
+import resource
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import NamedTuple, Protocol, TypeAlias
+
+from spalloc_server import __version__, bmp_directory
+from spalloc_server.bmp_directory import BMPAddress
+from spalloc_server.configuration import Configuration
+from spalloc_server.simulator import BMPSimulator
+
+logger = logging.getLogger(__name__)
+
+
+class Options(NamedTuple):
+    """What was asked for on the command line."""
+
+    config: str
+    quiet: bool
+    cold_start: bool
+    port: int | None
+    watch_config: bool
+    simulate: bool
+
+
+Prepare: TypeAlias = Callable[[Configuration], None]
+"""Called with each configuration before the server uses it."""
+
+
+class RunningServer(Protocol):
+    """What the process needs of the server that it runs."""
+
+    @property
+    def failed(self) -> bool:
+        """Did the server end by an error?"""
+
+    def request_stop(self) -> None:
+        """Stop soon; for signal handlers."""
+
+    def join(self) -> None:
+        """Wait until the server has ended."""
+
+
+StartServer: TypeAlias = Callable[[Options, Prepare], RunningServer]
+
+
+def run(start_server: StartServer, args: Sequence[str] | None = None) -> int:
+    """Start a server and wait for its end; to be called in the main thread.
+
+    Returns the exit status. What ``start_server`` raises is passed on.
+    """
+    options = parse_arguments(args)
+    logging.basicConfig(
+        level=logging.ERROR if options.quiet else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    _raise_descriptor_limit()
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(_StopSignals())
+        prepare = stack.enter_context(_simulation()) if options.simulate else _nothing
+        server = start_server(options, prepare)
+        stop.calls(server.request_stop)
+        server.join()
+        return 1 if server.failed else 0
+
+
+def parse_arguments(args: Sequence[str] | None = None) -> Options:
+    """Read the arguments. Raises :py:exc:`SystemExit` where there is no more to do."""
+    parser = argparse.ArgumentParser(
+        prog="spalloc_server",
+        description="Share SpiNNaker machines between the jobs of many users.",
+    )
+    parser.add_argument("config", metavar="CONFIG_FILE", help="the config file")
+    parser.add_argument(
+        "-V", "--version", action="version", version=f"%(prog)s {__version__}"
+    )
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="hide non-error output"
+    )
+    parser.add_argument(
+        "--cold-start",
+        action="store_true",
+        help="discard the saved state, with all jobs in it",
+    )
+    parser.add_argument(
+        "-p",
+        "--port",
+        type=_port,
+        help="the TCP port to listen on, 0 for a free one (default: 22244)",
+    )
+    parser.add_argument(
+        "--watch-config",
+        action="store_true",
+        help="read the config file again whenever it was written (SIGHUP always works)",
+    )
+    parser.add_argument(
+        "--simulate",
+        action="store_true",
+        help="use no hardware: simulate the BMP of every frame on this computer",
+    )
+    return Options(**vars(parser.parse_args(args)))
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError(text)
+    return port
+
+
+_port.__name__ = "port"  # as argparse's error message calls it
+
+
+class _StopSignals:
+    """Has INT and TERM stop the server in good order, while it is entered.
+
+    HUP is ignored until the server takes it: by default it would end the process.
+    """
+
+    def __init__(self) -> None:
+        self._received = False
+        self._stop: Callable[[], None] = _do_nothing
+        self._old = {
+            number: signal.getsignal(number)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        }
+
+    def __enter__(self) -> "_StopSignals":
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def calls(self, stop: Callable[[], None]) -> None:
+        """Say what stops the server; one signal may have come before that."""
+        self._stop = stop
+        if self._received:
+            stop()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._received = True
+        self._stop()
+
+
+def _do_nothing() -> None:
+    pass
+
+
+def _nothing(_configuration: Configuration) -> None:
+    pass
+
+
+@contextlib.contextmanager
+def _simulation() -> Iterator[Prepare]:
+    """Simulate the BMPs of all configurations, and of all others that are asked for.
+
+    Others are asked for by saved state, whose machines a configuration may lack.
+    """
+    with BMPSimulator() as simulator:
+
+        def serve(hostname: str) -> BMPAddress:
+            with contextlib.suppress(ValueError):  # another thread was faster
+                simulator.add_frame(hostname)
+            return BMPAddress(*simulator.address(hostname), 0.0)
+
+        bmp_directory.set_fallback(serve)
+        try:
+            yield simulator.serve
+        finally:
+            bmp_directory.set_fallback(None)
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many open files, and so clients, as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError) as e:
+        logger.warning("No more than %d files can be open: %s", soft, e)

@@ -1,0 +1,131 @@
+"""The connected clients: who has something to do, to send or to leave in a turn."""
+
+import logging
+import select
+import socket
+from collections.abc import Callable
+
+from spalloc_server.connection import Connection
+from spalloc_server.polling_server_core import PollingServerCore
+
+logger = logging.getLogger(__name__)
+
+
+class Clients:
+    """All connections, kept registered with the poll loop for what they wait for.
+
+    Within a turn of the loop output only gathers; :py:meth:`finish_turn` sends it and
+    lets those leave who are to leave. For the server's thread only.
+    """
+
+    def __init__(
+        self, core: PollingServerCore, on_leave: Callable[[Connection], object]
+    ) -> None:
+        """Start with no client; ``on_leave`` is called for each that is gone."""
+        self._core = core
+        self._on_leave = on_leave
+        self._all: set[Connection] = set()
+        # Those whose turn it is; a dict, because the order is that of arrival.
+        self._ready: dict[Connection, None] = {}
+        # Those with output, or whose events to wait for may have changed.
+        self._touched: dict[Connection, None] = {}
+        # Those who leave at the end of the turn, and why if it is worth a warning.
+        self._leaving: dict[Connection, str | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __contains__(self, client: object) -> bool:
+        return client in self._all
+
+    @property
+    def any_ready(self) -> bool:
+        """Do lines that have been read already wait for the next turn?"""
+        return bool(self._ready)
+
+    def add(self, client_socket: socket.socket) -> Connection | None:
+        """Take in a new connection, None if it is broken already."""
+        try:
+            client = Connection(client_socket)
+        except OSError:
+            client_socket.close()
+            return None
+        self._all.add(client)
+        self._core.register_channel(client, client.events)
+        logger.debug("Client %r connected", client)
+        return client
+
+    def note_events(self, client: Connection, events: int) -> None:
+        """Note what the poll loop has found out about a client."""
+        if client not in self._all:
+            return
+        self.touch(client)
+        broken = events & (select.POLLERR | select.POLLHUP | select.POLLNVAL)
+        if client.events & select.POLLIN:
+            self._ready[client] = None
+        elif broken and not client.has_line():
+            # Nothing more will be read from it, and nobody is there to write to.
+            self.leave(client, None)
+
+    def take_ready(self) -> list[Connection]:
+        """The clients with something to read or to handle; each gets one turn."""
+        ready = [client for client in self._ready if client not in self._leaving]
+        self._ready.clear()
+        return ready
+
+    def touch(self, client: Connection) -> None:
+        """Look after a client's output and events at the end of the turn."""
+        self._touched[client] = None
+
+    def leave(self, client: Connection, reason: str | None) -> None:
+        """Disconnect a client at the end of the turn, after a try to send its output.
+
+        A reason is logged as a warning; None is for a client that just goes.
+        """
+        self.touch(client)
+        self._leaving.setdefault(client, reason)
+
+    def finish_turn(self) -> None:
+        """Send what has gathered, let go who leaves, see who is to go on."""
+        touched = list(self._touched)
+        self._touched.clear()
+        for client in touched:
+            if client in self._all:
+                self._finish(client)
+        self._leaving.clear()
+
+    def _finish(self, client: Connection) -> None:
+        try:
+            client.flush()
+        except OSError as e:
+            logger.debug("Client %r is gone: %s", client, e)
+            self.remove(client)
+            return
+        if client in self._leaving:
+            reason = self._leaving[client]
+            if reason is not None:
+                logger.warning("Client %r disconnected: %s", client, reason)
+            self.remove(client)
+        elif client.at_end and not client.has_line() and not client.has_output:
+            self.remove(client)
+        else:
+            self._core.register_channel(client, client.events)
+            if client.has_line() and not client.is_blocked:
+                self._ready[client] = None
+
+    def remove(self, client: Connection) -> None:
+        """Disconnect a client at once. Nothing happens if it is gone already."""
+        if client not in self._all:
+            return
+        self._all.remove(client)
+        self._ready.pop(client, None)
+        self._touched.pop(client, None)
+        self._core.unregister_channel(client)
+        client.close()
+        self._on_leave(client)
+        logger.debug("Client %r disconnected", client)
+
+    def remove_all(self) -> None:
+        """Disconnect everybody."""
+        for client in list(self._all):
+            self.remove(client)

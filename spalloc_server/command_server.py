@@ -1,0 +1,151 @@
+"""Clients, the commands that they send, and the replies and notifications they get."""
+
+import logging
+import select
+import time
+from collections.abc import Collection
+from typing import Any, Final, TypeAlias
+
+from spalloc_server.clients import Clients
+from spalloc_server.commands import UnknownCommandError, call_command
+from spalloc_server.connection import ChangeId, Connection, OutputFullError
+from spalloc_server.framing import LineTooLongError
+from spalloc_server.listener import Listener
+from spalloc_server.messages import decode_command
+from spalloc_server.polling_server_core import PollingServerCore
+
+logger = logging.getLogger(__name__)
+
+COMMANDS_PER_TURN: Final = 64
+"""How many commands of one client are handled before the others get their turn."""
+
+OUTPUT_PER_TURN: Final = 256 * 1024
+"""After how many bytes of replies a client's next commands wait for the next turn."""
+
+Watches: TypeAlias = dict[Connection, set[Any] | None]
+"""What each client watches: a set of IDs or names, None for all there are."""
+
+
+class CommandServer(PollingServerCore):
+    """Accepts clients and handles their commands, which are methods of a subclass.
+
+    For one thread, that of the loop of the subclass. No client can stop that loop or
+    hold it up: sockets never block, and each client has its share of each turn.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._listener: Listener | None = None
+        self._clients = Clients(self, self._clear_watches)
+
+    def _accept_client(self) -> None:
+        """Take in the clients that wait to be connected."""
+        assert self._listener is not None
+        for client_socket in self._listener.accept():
+            self._clients.add(client_socket)
+        resume = self._listener.resume_at is None
+        self.register_channel(self._listener, select.POLLIN if resume else 0)
+
+    def _resume_accepting(self) -> None:
+        """Try again where new connections could not even be turned away."""
+        assert self._listener is not None
+        resume_at = self._listener.resume_at
+        if resume_at is not None and resume_at <= time.monotonic():
+            self._accept_client()
+
+    def _close(self) -> bool:
+        """Stop listening and disconnect everybody. Was the server listening?"""
+        self._clients.remove_all()
+        if self._listener is None:
+            return False
+        self.unregister_channel(self._listener)
+        self._listener.close()
+        self._listener = None
+        return True
+
+    def _disconnect_client(self, client: Connection) -> None:
+        """Disconnect a client at once, without sending what waits for it."""
+        self._clients.remove(client)
+
+    def _clear_watches(self, client: Connection) -> None:
+        """Forget what a client was watching. Called when it is gone."""
+
+    @staticmethod
+    def _name(client: Any) -> str | None:
+        """The client's IP address, None where it has none (any more)."""
+        try:
+            return str(client.getpeername()[0]) or None
+        except (OSError, IndexError):
+            return None
+
+    def _msg_client(self, client: Connection, message: object) -> None:
+        """Send a client a message, at the end of this turn of the loop.
+
+        Raises :py:exc:`.OutputFullError` where the client takes no messages.
+        """
+        client.send(message)
+        self._clients.touch(client)
+
+    def _take_turn(self, client: Connection) -> None:
+        """Handle what a client has sent; whatever goes wrong is its own loss."""
+        try:
+            self._handle_commands(client)
+        except (LineTooLongError, OutputFullError) as e:
+            self._clients.leave(client, str(e))
+        except Exception:
+            logger.exception("Unexpected error in the turn of client %r", client)
+            self._clients.leave(client, "unexpected error")
+
+    def _handle_commands(self, client: Connection) -> None:
+        """Read from a client and handle its commands, up to a limit for each turn."""
+        if not client.has_line():
+            try:
+                client.receive()
+            except OSError:
+                self._clients.leave(client, None)
+                return
+        output_at_start = client.output_bytes
+        for _ in range(COMMANDS_PER_TURN):
+            if client.output_bytes - output_at_start > OUTPUT_PER_TURN:
+                break
+            line = client.next_line()
+            if line is None:
+                break
+            try:
+                reply = self._handle_command(client, line)
+            except OSError as e:
+                self._clients.leave(client, f"bad command: {e}: {line[:200]!r}")
+                return
+            self._msg_client(client, reply)
+
+    def _handle_command(self, client: Connection, line: bytes | str) -> dict[str, Any]:
+        """Execute the command in a line, on behalf of a client.
+
+        Returns the reply, whether the command returned or raised. Raises
+        :py:exc:`OSError` where the line is not a command at all.
+        """
+        command = decode_command(line)
+        try:
+            return {"return": call_command(self, client, command)}
+        except UnknownCommandError:
+            raise
+        except (TypeError, ValueError) as e:
+            logger.debug("Client %r: %s: %s", client, command.name, e)
+            return {"exception": str(e)}
+        except Exception as e:
+            logger.exception("Client %r: %s failed", client, command.name)
+            return {"exception": str(e) or type(e).__name__}
+
+    def _send_notifications(
+        self, label: str, changes: Collection[ChangeId], watches: Watches
+    ) -> None:
+        """Notify each client, under a label, of those changes that it watches."""
+        for client, watched in list(watches.items()):
+            seen = [c for c in sorted(changes) if watched is None or c in watched]
+            if not seen:
+                continue
+            try:
+                client.notify(label, seen)
+            except OutputFullError as e:
+                self._clients.leave(client, str(e))
+            self._clients.touch(client)

@@ -1,0 +1,61 @@
+"""What the controller answers, in the form in which clients are told it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from spalloc_server.controller import (
+    JobMachineInfoTuple,
+    JobStateTuple,
+    JobTuple,
+    MachineTuple,
+)
+
+# Arguments of create_job that list_jobs gives as keys of their own.
+_OWN_KEYS = frozenset({"owner", "keepalive", "job_id"})
+
+
+def job_state_reply(state: JobStateTuple) -> dict[str, Any]:
+    """The reply to ``get_job_state``."""
+    return {**state._asdict(), "state": int(state.state)}
+
+
+def job_machine_info_reply(info: JobMachineInfoTuple) -> dict[str, Any]:
+    """The reply to ``get_job_machine_info``; all None for a job with no boards."""
+    connections = None
+    if info.connections is not None:
+        connections = [[chip, host] for chip, host in sorted(info.connections.items())]
+    return {
+        **info._asdict(),
+        "connections": connections,
+        "boards": _sorted(info.boards),
+    }
+
+
+def job_reply(job: JobTuple) -> dict[str, Any]:
+    """One item of the reply to ``list_jobs``."""
+    kwargs = {key: arg for key, arg in job.kwargs.items() if key not in _OWN_KEYS}
+    if kwargs.get("tags") is not None:
+        kwargs["tags"] = _sorted(kwargs["tags"])
+    return {
+        **job._asdict(),
+        "state": int(job.state),
+        "args": list(job.args),
+        "kwargs": kwargs,
+        "boards": _sorted(job.boards),
+        "keepalivehost": job.keepalivehost or "",
+    }
+
+
+def machine_reply(machine: MachineTuple) -> dict[str, Any]:
+    """One item of the reply to ``list_machines``."""
+    return {
+        **machine._asdict(),
+        "tags": _sorted(machine.tags),
+        "dead_boards": _sorted(machine.dead_boards),
+        "dead_links": sorted((x, y, z, int(k)) for x, y, z, k in machine.dead_links),
+    }
+
+
+def _sorted(items: Iterable[Any] | None) -> list[Any] | None:
+    """Sets have no order; sorted, the same state always gives the same reply."""
+    return None if items is None else sorted(items)

@@ -1,0 +1,318 @@
+"""The server that shares out boards: its commands, and how it is launched.
+
+The way of a command: the loop of :py:class:`Server` reads a line of a client's
+:py:class:`.Connection`, :py:mod:`.commands` finds the method for it in
+:py:class:`SpallocServer`, and that checks its arguments and asks the
+:py:class:`.Controller`.
+"""
+
+import logging
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Final
+
+from spalloc_server import __version__, arguments, cli, replies
+from spalloc_server.base_server import DEFAULT_PORT, Server, _CriticalStop
+from spalloc_server.command_server import Watches
+from spalloc_server.commands import _COMMANDS, spalloc_command
+from spalloc_server.configuration import Configuration
+from spalloc_server.connection import Connection
+
+__all__ = [
+    "DEFAULT_PORT",
+    "_COMMANDS",
+    "Server",
+    "SpallocServer",
+    "_CriticalStop",
+    "main",
+    "spalloc_command",
+]
+
+logger = logging.getLogger(__name__)
+
+MAX_WATCHES: Final = 10_000
+"""How many jobs, and how many machines, one client may watch one by one."""
+
+JOBS_CHANGED: Final = "jobs_changed"
+MACHINES_CHANGED: Final = "machines_changed"
+
+
+class SpallocServer(Server):
+    """The server with all commands of the protocol, also as a context manager.
+
+    Each command's first argument is the client that calls it; clients do not send it.
+    Arguments are checked before anything changes; a :py:exc:`TypeError` or
+    :py:exc:`ValueError` names the one that is wrong. Every command about a job keeps
+    that job alive, and for a job or machine that does not exist it does nothing.
+    """
+
+    def __init__(
+        self, config_filename: str, cold_start: bool = False, port: int = DEFAULT_PORT
+    ) -> None:
+        # Before the server's thread is there.
+        self._client_job_watches: Watches = {}
+        self._client_machine_watches: Watches = {}
+        super().__init__(config_filename, cold_start, port)
+
+    def __enter__(self) -> "SpallocServer":
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _value: BaseException | None,
+        _tb: TracebackType | None,
+    ) -> None:
+        self.stop_and_join()
+
+    @spalloc_command
+    def version(self, _client: Connection) -> str:
+        """Tell the server's version."""
+        return __version__
+
+    # Jobs
+
+    @spalloc_command
+    def create_job(self, client: Connection, *args: Any, **kwargs: Any) -> int:
+        """Ask for boards, and get the ID of the job that will have them.
+
+        ::
+
+            create_job(owner="me")                   # any single board
+            create_job(n, owner="me")                # at least n boards
+            create_job(w, h, owner="me")             # w x h triads of boards
+            create_job(x, y, z, machine="m", owner="me")  # this board
+
+        The boards are powered on as soon as the job gets them. A job that no machine
+        could ever run is created, too, but ends at once.
+
+        :param owner: required, who asks
+        :param keepalive: seconds of silence after which the job is destroyed (60), or
+            None for never
+        :param machine: the machine to use, None for any that has the tags
+        :param tags: list of tags that the machine has to have, None for "default"; not
+            together with ``machine``
+        :param min_ratio: of the shape's height to its width, where only a number of
+            boards is asked for (0.333)
+        :param max_dead_boards: how many boards may be missing, None for any number
+        :param max_dead_links: how many links may be dead, None for any number
+        :param require_torus: only take boards whose edges are connected all around;
+            not for single boards
+        """
+        boards, options = arguments.check_create_job(args, kwargs)
+        return self._controller.create_job(self._name(client), *boards, **options)
+
+    @spalloc_command
+    def job_keepalive(self, client: Connection, job_id: int) -> None:
+        """Say that a job is still needed."""
+        job_id = arguments.check_job_id(job_id)
+        self._controller.job_keepalive(self._name(client), job_id)
+
+    @spalloc_command
+    def get_job_state(self, client: Connection, job_id: int) -> dict[str, Any]:
+        """Tell the state of a job: the fields of :py:class:`.JobStateTuple`."""
+        job_id = arguments.check_job_id(job_id)
+        state = self._controller.get_job_state(self._name(client), job_id)
+        return replies.job_state_reply(state)
+
+    @spalloc_command
+    def get_job_machine_info(self, client: Connection, job_id: int) -> dict[str, Any]:
+        """Tell where a job's boards are, as :py:class:`.JobMachineInfoTuple` does.
+
+        ``connections`` is a list of ``[[x, y], hostname]``.
+        """
+        job_id = arguments.check_job_id(job_id)
+        info = self._controller.get_job_machine_info(self._name(client), job_id)
+        return replies.job_machine_info_reply(info)
+
+    @spalloc_command
+    def power_on_job_boards(self, client: Connection, job_id: int) -> None:
+        """Begin to power a job's boards on, or to reset those that are on."""
+        job_id = arguments.check_job_id(job_id)
+        self._controller.power_on_job_boards(self._name(client), job_id)
+
+    @spalloc_command
+    def power_off_job_boards(self, client: Connection, job_id: int) -> None:
+        """Begin to power a job's boards off."""
+        job_id = arguments.check_job_id(job_id)
+        self._controller.power_off_job_boards(self._name(client), job_id)
+
+    @spalloc_command
+    def destroy_job(
+        self, client: Connection, job_id: int, reason: str | None = None
+    ) -> None:
+        """End a job and give its boards back; the reason is for people to read."""
+        job_id = arguments.check_job_id(job_id)
+        reason = arguments.check_reason(reason)
+        self._controller.destroy_job(self._name(client), job_id, reason)
+
+    @spalloc_command
+    def list_jobs(self, _client: Connection) -> list[dict[str, Any]]:
+        """List the jobs that have not ended, oldest first: :py:class:`.JobTuple`."""
+        return [replies.job_reply(job) for job in self._controller.list_jobs()]
+
+    # Notifications
+
+    @spalloc_command
+    def notify_job(self, client: Connection, job_id: int | None = None) -> None:
+        """Begin to notify the client of changes of a job, None for all jobs.
+
+        Notifications are ``{"jobs_changed": [job_id, ...]}``.
+        """
+        if job_id is not None:
+            job_id = arguments.check_job_id(job_id)
+        self._register_for_notifications(client, self._client_job_watches, job_id)
+
+    @spalloc_command
+    def no_notify_job(self, client: Connection, job_id: int | None = None) -> None:
+        """End what :py:meth:`notify_job` began, for a job or, with None, altogether.
+
+        A single job cannot be taken out of all jobs.
+        """
+        if job_id is not None:
+            job_id = arguments.check_job_id(job_id)
+        self._unregister_for_notifications(client, self._client_job_watches, job_id)
+
+    @spalloc_command
+    def notify_machine(
+        self, client: Connection, machine_name: str | None = None
+    ) -> None:
+        """Begin to notify the client of changes of a machine, None for all machines.
+
+        Notifications are ``{"machines_changed": [machine_name, ...]}``.
+        """
+        if machine_name is not None:
+            machine_name = arguments.check_machine_name(machine_name)
+        self._register_for_notifications(
+            client, self._client_machine_watches, machine_name
+        )
+
+    @spalloc_command
+    def no_notify_machine(
+        self, client: Connection, machine_name: str | None = None
+    ) -> None:
+        """End what :py:meth:`notify_machine` began, in the same way as for jobs."""
+        if machine_name is not None:
+            machine_name = arguments.check_machine_name(machine_name)
+        self._unregister_for_notifications(
+            client, self._client_machine_watches, machine_name
+        )
+
+    def _register_for_notifications(
+        self, client: Connection, watchset: Watches, _id: int | str | None
+    ) -> None:
+        """Have a client watch something, None for everything of its kind."""
+        watched = watchset.setdefault(client, set())
+        if _id is None:
+            watchset[client] = None
+        elif watched is not None and _id not in watched:
+            if len(watched) >= MAX_WATCHES:
+                raise ValueError(f"more than {MAX_WATCHES} watched one by one")
+            watched.add(_id)
+
+    def _unregister_for_notifications(
+        self, client: Connection, watchset: Watches, _id: int | str | None
+    ) -> None:
+        """Undo :py:meth:`_register_for_notifications`, None for all of it."""
+        watched = watchset.get(client, set())
+        if _id is None:
+            watchset.pop(client, None)
+        elif watched is not None:
+            watched.discard(_id)
+            if not watched:
+                watchset.pop(client, None)
+        else:
+            return
+        # Changes that the client has been too slow to hear of.
+        is_job = watchset is self._client_job_watches
+        client.forget_changes(JOBS_CHANGED if is_job else MACHINES_CHANGED, _id)
+
+    def _send_change_notifications(self) -> None:
+        """Notify those clients that watch them of changed jobs and machines."""
+        jobs = self._controller.changed_jobs
+        self._send_notifications(JOBS_CHANGED, jobs, self._client_job_watches)
+        machines = self._controller.changed_machines
+        self._send_notifications(
+            MACHINES_CHANGED, machines, self._client_machine_watches
+        )
+
+    def _clear_watches(self, client: Connection) -> None:
+        self._client_job_watches.pop(client, None)
+        self._client_machine_watches.pop(client, None)
+
+    # Machines
+
+    @spalloc_command
+    def list_machines(self, _client: Connection) -> list[dict[str, Any]]:
+        """List the machines, highest priority first: :py:class:`.MachineTuple`."""
+        return [replies.machine_reply(m) for m in self._controller.list_machines()]
+
+    @spalloc_command
+    def get_board_position(
+        self, _client: Connection, machine_name: str, x: int, y: int, z: int
+    ) -> tuple[int, int, int] | None:
+        """Tell the (cabinet, frame, board) where a board is; None if there is none."""
+        machine_name = arguments.check_machine_name(machine_name)
+        board = arguments.check_coordinates(x=x, y=y, z=z)
+        return self._controller.get_board_position(machine_name, *board)
+
+    @spalloc_command
+    def get_board_at_position(
+        self, _client: Connection, machine_name: str, x: int, y: int, z: int
+    ) -> tuple[int, int, int] | None:
+        """Tell which board (x, y, z) is at a place, None if there is none.
+
+        Here ``x``, ``y`` and ``z`` are the cabinet, the frame and the board in it.
+        """
+        machine_name = arguments.check_machine_name(machine_name)
+        place = arguments.check_coordinates(x=x, y=y, z=z)
+        return self._controller.get_board_at_position(machine_name, *place)
+
+    @spalloc_command
+    def where_is(self, _client: Connection, **kwargs: Any) -> dict[str, Any] | None:
+        """Tell where a board or chip is, None if there is none.
+
+        ::
+
+            where_is(machine=..., x=..., y=..., z=...)
+            where_is(machine=..., cabinet=..., frame=..., board=...)
+            where_is(machine=..., chip_x=..., chip_y=...)
+            where_is(job_id=..., chip_x=..., chip_y=...)
+
+        See :py:func:`.describe_chip` for what is told.
+        """
+        return self._controller.where_is(**arguments.check_where_is(kwargs))
+
+
+class _CommandLineServer(SpallocServer):
+    """The server with what only the command line offers."""
+
+    def __init__(self, options: cli.Options, prepare: cli.Prepare) -> None:
+        self._prepare = prepare
+        self._options = options
+        self.watch_config = options.watch_config
+        port = DEFAULT_PORT if options.port is None else options.port
+        super().__init__(options.config, options.cold_start, port)
+
+    def _choose_port(self, configuration: Configuration) -> int:
+        # Only here is it known whether 22244 was asked for or is the default.
+        return configuration.port if self._options.port is None else self._options.port
+
+    def _prepare_hardware(self, configuration: Configuration) -> None:
+        self._prepare(configuration)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the server from the command line until it is told to stop.
+
+    ``SIGINT`` and ``SIGTERM`` stop it in good order, ``SIGHUP`` makes it read its
+    config file again. Returns the exit status: 1 where it could not start or ended by
+    an error. Raises :py:exc:`SystemExit` for arguments that cannot be used.
+
+    :param args: the arguments, those of the process if None
+    """
+    try:
+        return cli.run(_CommandLineServer, args)
+    except _CriticalStop as e:
+        logger.critical("%s", e)
+        return 1
