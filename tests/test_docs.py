@@ -343,6 +343,9 @@ def test_readme_for_users(readme_server: int, tmp_path: Path) -> None:
     for look in looks:
         assert "me@example.org" in look or "my-24-board-machine" in look
 
+    (wrap,) = _readme_commands("wrap")
+    assert re.search(r"(?m)^192\.168\.240\.\d+ 16 16$", run(wrap))
+
     (program,) = re.findall(r"in Python::\n\n((?:    .*\n|\n)+)", README)
     (tmp_path / "program.py").write_text(textwrap.dedent(program))
     assert run(".venv/bin/python program.py").endswith(" 16 16\n")
