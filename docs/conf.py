@@ -16,7 +16,7 @@ default_role = "py:obj"
 suppress_warnings = ["ref.python"]
 autoclass_content = "both"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 python_maximum_signature_line_length = 80
 
 html_theme = "furo"
