@@ -97,7 +97,7 @@ class Allocator:
         self.generation = 0
         """Counts the changes after which a request that failed may succeed."""
         self._held: dict[int, _Held] = {}
-        # (when it may be given out again, allocation ID), soonest first.
+        # (when it may be given out again, allocation ID), in the order of freeing.
         self._cooling: deque[tuple[float, int]] = deque()
         self._shared_triads = SharedTriads(frozenset())
         self._set_faults(frozenset(dead_boards or ()), frozenset(dead_links or ()))
@@ -209,25 +209,30 @@ class Allocator:
         """
         if allocation_id not in self._held or self._is_cooling(allocation_id):
             raise KeyError(allocation_id)
-        until = self.clock() + self.seconds_before_free
-        self._cooling.append((until, allocation_id))
-        self.check_free()
+        if self.seconds_before_free > 0:
+            until = self.clock() + self.seconds_before_free
+            self._cooling.append((until, allocation_id))
+        else:
+            self._release(allocation_id)
 
-    def check_free(self) -> bool:
+    def check_free(self) -> int:
         """Free what has cooled down.
 
-        :return: whether anything became free
+        :return: how many allocations became free
         """
-        freed = False
+        freed = 0
         now = self.clock()
         while self._cooling and self._cooling[0][0] <= now:
             self._free_next()
-            freed = True
+            freed += 1
         return freed
 
     def _free_next(self) -> None:
         """Free what has been cooling down for longest, whether or not it is time."""
         _, allocation_id = self._cooling.popleft()
+        self._release(allocation_id)
+
+    def _release(self, allocation_id: int) -> None:
         held = self._held.pop(allocation_id)
         self.generation += 1
         if held.kind is _AllocationType.triads:

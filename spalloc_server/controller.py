@@ -9,11 +9,13 @@ A job's boards stay its own until they have been powered off after its end.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -52,16 +54,37 @@ Frame = tuple[int, int]
 #: How long boards that could not be powered off are left before the next attempt.
 POWER_OFF_RETRY_SECONDS = 30.0
 
+#: Is a controller that is unpickled now to leave the hardware alone?
+_unpickled_dormant = ContextVar("_unpickled_dormant", default=False)
+
 _UNKNOWN_JOB = JobStateTuple(JobState.unknown, None, None, None, None, None)
 _NO_BOARDS = JobMachineInfoTuple(None, None, None, None, None)
+
+
+class ReplayError(Exception):
+    """Recorded changes do not fit the state that they are said to have followed."""
+
+
+@contextlib.contextmanager
+def unpickled_dormant() -> Iterator[None]:
+    """Have controllers that are unpickled within wait for `Controller.start`."""
+    token = _unpickled_dormant.set(True)
+    try:
+        yield
+    finally:
+        _unpickled_dormant.reset(token)
 
 
 class Controller:
     """Jobs, machines, and the hardware of the machines.
 
     All methods may be called from any thread unless they say otherwise. After
-    `stop` and `join` an instance can be pickled; the unpickled one runs at once.
+    `stop` and `join` an instance can be pickled; the unpickled one runs at once,
+    unless it was unpickled within `unpickled_dormant`.
     """
+
+    generation = 0
+    """Which snapshot of the state this is, for the one who keeps snapshots."""
 
     def __init__(
         self,
@@ -98,13 +121,25 @@ class Controller:
         self._init_dynamic_state()
 
     def _init_dynamic_state(self) -> None:
-        """Make what is not pickled: the lock, BMP controllers, deadlines, indices.
+        """Make what is not pickled, and take up the work on the hardware.
 
         Every job counts as heard from just now, so that its client has time to
         come back, and power changes that were interrupted are done again.
         """
+        self._init_indices()
+        self.start()
+
+    def _init_indices(self) -> None:
         # Re-entrant: a BMP controller may report from within `add_requests`.
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        """Held by whoever changes anything; hold it over several calls to have
+        nothing happen between them."""
+        self.on_event: Callable[[list[Any]], object] | None = None
+        """Told, with the lock held, of changes that no call of a method explains:
+        see `replay`. Not pickled."""
+        self.job_time: float | None = None
+        """When jobs created from now on are said to be; None for now. Not pickled."""
+        self._dormant = True
         self._bmp_controllers: dict[str, dict[Frame, AsyncBMPController]] = {}
         # Those of removed machines, that may still have something to finish.
         self._old_bmp_controllers: list[AsyncBMPController] = []
@@ -112,14 +147,19 @@ class Controller:
         self._power_off_retries: list[tuple[float, _Job]] = []
         self._job_of_board: dict[tuple[str, Board], _Job] = {}
         self._board_at: dict[str, dict[Physical, Board]] = {}
-
         for machine in self._machines.values():
             self._index_machine(machine)
-            self._create_machine_bmp_controllers(machine)
         for job in self._jobs.values():
+            self._index_boards(job)
+
+    def start(self) -> None:
+        """Take up the work on the hardware. Called only on a dormant controller."""
+        self._dormant = False
+        for machine in self._machines.values():
+            self._create_machine_bmp_controllers(machine)
+        for job in list(self._jobs.values()):
             job.update_keepalive(job.lasthost)
             self._keepalives.watch(job)
-            self._index_boards(job)
             if job.bmp_requests_until_ready:
                 job.bmp_requests_until_ready = 0
                 on = bool(job.power)
@@ -144,8 +184,10 @@ class Controller:
             "_retired_jobs",
             "_changed_jobs",
             "_changed_machines",
+            "generation",
         )
-        return {name: self.__dict__[name] for name in kept}
+        with self.lock:
+            return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Go on from where the pickled controller was stopped."""
@@ -154,7 +196,10 @@ class Controller:
         self._job_queue.on_allocate = self._job_queue_on_allocate
         self._job_queue.on_free = self._job_queue_on_free
         self._job_queue.on_cancel = self._job_queue_on_cancel
-        self._init_dynamic_state()
+        if _unpickled_dormant.get():
+            self._init_indices()
+        else:
+            self._init_dynamic_state()
 
     # Life cycle
 
@@ -163,13 +208,13 @@ class Controller:
 
         Only `join` may be called afterwards.
         """
-        with self._lock:
+        with self.lock:
             for controller in self._all_bmp_controllers():
                 controller.stop()
 
     def join(self) -> None:
         """Wait for all threads to end. Blocks."""
-        with self._lock:
+        with self.lock:
             controllers = self._all_bmp_controllers()
         # Without the lock: the threads need it to report their last results.
         for controller in controllers:
@@ -203,7 +248,7 @@ class Controller:
 
     @max_retired_jobs.setter
     def max_retired_jobs(self, number: int) -> None:
-        with self._lock:
+        with self.lock:
             self._max_retired_jobs = number
             self._forget_old_jobs()
 
@@ -214,13 +259,13 @@ class Controller:
 
     @seconds_before_free.setter
     def seconds_before_free(self, seconds: float) -> None:
-        with self._lock:
+        with self.lock:
             self._job_queue.seconds_before_free = seconds
 
     @property
     def changed_jobs(self) -> set[int]:
         """IDs of the jobs that have changed since this was last read."""
-        with self._lock:
+        with self.lock:
             changed, self._changed_jobs = self._changed_jobs, set()
             return changed
 
@@ -231,7 +276,7 @@ class Controller:
         A machine changes when it is added, removed or modified, and when a job is
         allocated on it or frees its boards.
         """
-        with self._lock:
+        with self.lock:
             changed, self._changed_machines = self._changed_machines, set()
             return changed
 
@@ -245,12 +290,12 @@ class Controller:
         machine change, its jobs go on; otherwise, and where it is removed, they
         are destroyed.
         """
-        with self._lock:
+        with self.lock:
             return self._machines.copy()
 
     @machines.setter
     def machines(self, machines: Mapping[str, Machine]) -> None:
-        with self._lock:
+        with self.lock:
             changes = compare_machines(self._machines, machines)
             with self._job_queue:
                 for name in changes.removed:
@@ -324,7 +369,7 @@ class Controller:
 
     def list_machines(self) -> list[MachineTuple]:
         """Describe all machines, highest priority first."""
-        with self._lock:
+        with self.lock:
             return [
                 MachineTuple(
                     machine.name,
@@ -344,7 +389,7 @@ class Controller:
 
         :return: (cabinet, frame, board), None if there is no such board
         """
-        with self._lock:
+        with self.lock:
             machine = self._machines.get(machine_name)
             return None if machine is None else machine.board_locations.get((x, y, z))
 
@@ -355,7 +400,7 @@ class Controller:
 
         :return: (x, y, z), None if there is no such board
         """
-        with self._lock:
+        with self.lock:
             boards = self._board_at.get(machine_name, {})
             return boards.get((cabinet, frame, board))
 
@@ -380,11 +425,12 @@ class Controller:
         keepalive = kwargs.pop("keepalive", 60.0)
         if keepalive is not None:
             keepalive = float(keepalive)
-        with self._lock:
+        with self.lock:
             job_id = self._next_id
             job = _Job(
                 job_id,
                 str(owner),
+                start_time=self.job_time,
                 keepalive=keepalive,
                 lasthost=ownerhost,
                 args=args,
@@ -406,7 +452,7 @@ class Controller:
 
         :param clienthost: IP address of the host that asks
         """
-        with self._lock:
+        with self.lock:
             self._touch(clienthost, job_id)
 
     def _touch(self, clienthost: str | None, job_id: int) -> _Job | None:
@@ -421,7 +467,7 @@ class Controller:
 
         :param clienthost: IP address of the host that asks
         """
-        with self._lock:
+        with self.lock:
             job = self._touch(clienthost, job_id)
             if job is not None:
                 return job.state_tuple()
@@ -438,7 +484,7 @@ class Controller:
 
         :param clienthost: IP address of the host that asks
         """
-        with self._lock:
+        with self.lock:
             job = self._touch(clienthost, job_id)
             if job is None or job.allocated_machine is None:
                 return _NO_BOARDS
@@ -455,7 +501,7 @@ class Controller:
 
         :param clienthost: IP address of the host that asks
         """
-        with self._lock:
+        with self.lock:
             job = self._touch(clienthost, job_id)
             if job is not None and job.boards is not None:
                 self._set_job_power_and_links(job, power=True, link_enable=False)
@@ -465,7 +511,7 @@ class Controller:
 
         :param clienthost: IP address of the host that asks
         """
-        with self._lock:
+        with self.lock:
             job = self._touch(clienthost, job_id)
             if job is not None and job.boards is not None:
                 self._set_job_power_and_links(job, power=False)
@@ -478,38 +524,107 @@ class Controller:
         :param clienthost: IP address of the host that asks
         :param reason: for the people who ask what became of it
         """
-        with self._lock:
+        with self.lock:
             if self._touch(clienthost, job_id) is not None:
                 self._job_queue.destroy_job(job_id, reason)
 
     def list_jobs(self) -> list[JobTuple]:
         """Describe all jobs that have not ended, oldest first."""
-        with self._lock:
+        with self.lock:
             return [job.list_tuple() for job in self._jobs.values()]
+
+    @property
+    def job_count(self) -> int:
+        """How many jobs have not ended."""
+        return len(self._jobs)
 
     # Regular work
 
     def destroy_timed_out_jobs(self) -> None:
         """Destroy the jobs that have not been heard of for too long."""
-        with self._lock:
+        with self.lock:
             now = time.monotonic()
             timed_out = list(self._keepalives.timed_out(now, self._jobs.get))
             if timed_out:
                 # As one change: the boards of one are not for the next of them.
                 with self._job_queue:
                     for job in timed_out:
-                        logger.info("Job %d of %s timed out.", job.id, job.owner)
-                        self._job_queue.destroy_job(job.id, "Job timed out.")
+                        self._end_job(job, "Job timed out.")
 
     def check_free(self) -> None:
         """Give out boards that have cooled down, and retry failed power-offs."""
-        with self._lock:
-            self._job_queue.check_free()
+        with self.lock:
+            freed = self._job_queue.check_free()
+            if freed:
+                self._note_event("cooled", freed)
             now = time.monotonic()
             due = [job for at, job in self._power_off_retries if at <= now]
             self._power_off_retries = [r for r in self._power_off_retries if r[0] > now]
             for job in due:
                 self._set_job_power_and_links(job, power=False)
+
+    def _end_job(self, job: _Job, reason: str) -> None:
+        """End a job other than by a command."""
+        self._note_event("ended", job.id, reason)
+        self._job_queue.destroy_job(job.id, reason)
+
+    # Events and replays
+
+    def _note_event(self, *event: Any) -> None:
+        """Tell `on_event` of a change that is not the effect of a method's call."""
+        if self.on_event is not None:
+            self.on_event(list(event))
+
+    def replay(self, records: Iterable[Sequence[Any]]) -> None:
+        """Do again, on a dormant controller, what was done to this state before.
+
+        A record is a list: the name of a method, or of an event that `on_event`
+        was told of, and its arguments. Commands to hardware are not given; those
+        that turn out not to have been finished are given by `start`.
+
+        :raises ReplayError: if a record cannot follow those before it
+        """
+        methods: dict[str, Callable[..., object]] = {
+            "create_job": self._replay_create_job,
+            "destroy_job": self.destroy_job,
+            "power_on_job_boards": self.power_on_job_boards,
+            "power_off_job_boards": self.power_off_job_boards,
+            "ended": self._replay_ended,
+            "ready": self._replay_ready,
+            "freed": self._replay_freed,
+            "cooled": self._job_queue.free_cooling,
+        }
+        for record in records:
+            try:
+                name, *arguments = record
+                methods[name](*arguments)
+            except Exception as e:
+                raise ReplayError(f"{record}: {type(e).__name__}: {e}") from e
+
+    def _replay_create_job(
+        self,
+        start_time: float,
+        ownerhost: str | None,
+        args: list[Any],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.job_time = start_time
+        # What was refused then is refused now.
+        with contextlib.suppress(TypeError, ValueError):
+            self.create_job(ownerhost, *args, **kwargs)
+        self.job_time = None
+
+    def _replay_ended(self, job_id: int, reason: str) -> None:
+        self._job_queue.destroy_job(self._jobs[job_id].id, reason)
+
+    def _replay_ready(self, job_id: int) -> None:
+        job = self._jobs[job_id]
+        job.bmp_requests_until_ready = 0
+        job.state = JobState.ready
+
+    def _replay_freed(self, job_id: int) -> None:
+        del self._ending_jobs[job_id]
+        self._job_queue.free(job_id)
 
     # Hardware
 
@@ -526,6 +641,10 @@ class Controller:
         if job.id in self._jobs:
             job.state = JobState.power
             self._changed_jobs.add(job.id)
+        if self._dormant:
+            # Known to be unfinished; `start` does it.
+            job.bmp_requests_until_ready = 1
+            return
         controllers = self._bmp_controllers.get(job.allocated_machine.name, {})
         frames = job.boards_by_frame()
         # All are counted before one can report.
@@ -554,17 +673,16 @@ class Controller:
         :param reason: why not
         """
         changed = False
-        with self._lock:
+        with self.lock:
             job.bmp_requests_until_ready -= 1
             all_done = job.bmp_requests_until_ready == 0
             if job.id in self._jobs:
                 if not success:
                     changed = True
-                    self._job_queue.destroy_job(
-                        job.id, f"Machine configuration failed. Error: {reason}"
-                    )
+                    self._end_job(job, f"Machine configuration failed. Error: {reason}")
                 elif all_done:
                     changed = True
+                    self._note_event("ready", job.id)
                     job.state = JobState.ready
                     self._changed_jobs.add(job.id)
             elif job.id in self._ending_jobs:
@@ -589,6 +707,7 @@ class Controller:
             retry_at = time.monotonic() + POWER_OFF_RETRY_SECONDS
             self._power_off_retries.append((retry_at, job))
             return
+        self._note_event("freed", job.id)
         del self._ending_jobs[job.id]
         self._job_queue.free(job.id)
 
@@ -708,7 +827,7 @@ class Controller:
         for arguments, find in finders.items():
             names = arguments.split()
             if kwargs.keys() == set(names):
-                with self._lock:
+                with self.lock:
                     return find(*(kwargs[name] for name in names))
         given = ", ".join(sorted(kwargs)) or "none"
         raise TypeError(f"where_is cannot find anything by these arguments: {given}")

@@ -462,8 +462,20 @@ class JobQueue:
         job.machine.allocator.free(job.allocation_id)
         self._process_queue()
 
-    def check_free(self) -> None:
-        """Give out boards that have cooled down."""
-        freed = [m.allocator.check_free() for m in self._machines.values()]
-        if any(freed):
+    def check_free(self) -> dict[str, int]:
+        """Give out boards that have cooled down.
+
+        :return: how many allocations became free on which machines
+        """
+        freed = {m.name: m.allocator.check_free() for m in self._machines.values()}
+        freed = {name: number for name, number in freed.items() if number}
+        if freed:
             self._process_queue()
+        return freed
+
+    def free_cooling(self, freed: Mapping[str, int]) -> None:
+        """Do what a call of `check_free` with this result did, whatever the time."""
+        for name, number in freed.items():
+            for _ in range(number):
+                self._machines[name].allocator._free_next()
+        self._process_queue()

@@ -106,7 +106,7 @@ def load(filename: str, kind: type[State]) -> State | None:
     except OSError as e:
         raise StateFileError(f"cannot read state file {filename}: {e.strerror}") from e
     with file:
-        _check_owner(filename, os.fstat(file.fileno()))
+        check_owner(filename, os.fstat(file.fileno()))
         try:
             state = pickle.load(file)
             if not isinstance(state, kind):
@@ -117,7 +117,7 @@ def load(filename: str, kind: type[State]) -> State | None:
                 f"cannot restore the state in {filename}: {e or type(e).__name__}"
             ) from e
         except Exception as e:  # a damaged pickle may raise anything at all
-            aside = _move_aside(filename)
+            aside = move_aside(filename)
             logger.error(
                 "State file %s cannot be read (%s: %s); it is kept as %s, and the "
                 "server starts without it",
@@ -129,7 +129,7 @@ def load(filename: str, kind: type[State]) -> State | None:
             return None
 
 
-def _check_owner(filename: str, status: os.stat_result) -> None:
+def check_owner(filename: str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise StateFileError(f"state file {filename} is not a regular file")
     if status.st_uid != os.geteuid():
@@ -144,7 +144,7 @@ def _check_owner(filename: str, status: os.stat_result) -> None:
         )
 
 
-def _move_aside(filename: str) -> str:
+def move_aside(filename: str) -> str:
     """Rename a file, with no other file overwritten, and return its new name."""
     stem = time.strftime(f"{filename}.unreadable-%Y%m%d-%H%M%S")
     aside, attempt = stem, 1

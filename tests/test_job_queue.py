@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -87,8 +88,8 @@ def test_each_machine_in_turn_takes_one_job_when_several_become_free() -> None:
     recorded.finish(2)
     recorded.events()
     for machine in queue._machines.values():
-        start = machine.allocator.clock()
-        machine.allocator.clock = lambda start=start: start + 10
+        later = machine.allocator.clock() + 10
+        machine.allocator.clock = partial(float, later)
     queue.check_free()
     assert recorded.events() == [
         ("alloc", 3, "a"),
