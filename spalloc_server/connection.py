@@ -14,6 +14,9 @@ from spalloc_server.messages import encode_message
 MAX_OUTPUT_BYTES = 1024 * 1024
 """How much output, in bytes, may wait for a client that does not take it."""
 
+KERNEL_OUTPUT_BYTES: Final = 128 * 1024
+"""How much output of a connection the kernel is asked to hold on top of that."""
+
 READ_BYTES: Final = 64 * 1024
 """The most that is read from one connection in one turn of the loop."""
 
@@ -56,6 +59,10 @@ class Connection:
         # client whose host is gone is found out in the end.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # Left to itself, the kernel would hold megabytes for a client that is slow.
+        self._socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_OUTPUT_BYTES
+        )
 
     def __repr__(self) -> str:
         return f"{self._peer[0]} port {self._peer[1]}"

@@ -10,9 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+
+from spalloc_server.server import SpallocServer
+from spalloc_server.simulator import BMPSimulator
 
 Result = TypeVar("Result")
 
@@ -199,3 +203,47 @@ class Client:
 
 class CommandError(Exception):
     """The server has answered with an exception."""
+
+
+ONE_TRIAD = """
+configuration = Configuration(
+    machines=[
+        Machine.with_standard_ips(
+            "m",
+            board_locations={(0, 0, z): (0, 0, z) for z in range(3)},
+            base_ip="10.11.12.0",
+        )
+    ],
+    seconds_before_free=0,
+)
+"""
+"""A config file with one machine of three boards."""
+
+
+class Site:
+    """A config file, a simulator of its BMPs, and servers for it."""
+
+    def __init__(self, folder: Path, undo: ExitStack) -> None:
+        self.config = folder / "spalloc.cfg"
+        self.undo = undo
+        self.simulator = undo.enter_context(BMPSimulator())
+        self.write(ONE_TRIAD)
+
+    def write(self, config: str) -> None:
+        self.config.write_text(config)
+
+    def start(self, **options: Any) -> SpallocServer:
+        for machine in re.findall(r'base_ip="([0-9.]+)\.0"', self.config.read_text()):
+            if f"{machine}.0" not in self.simulator.frames:
+                self.simulator.add_frame(f"{machine}.0")
+        started = SpallocServer(str(self.config), port=0, **options)
+        self.undo.callback(started.stop_and_join)
+        return started
+
+    def connect(self, to: SpallocServer) -> Client:
+        return self.undo.enter_context(Client(to.address[1]))
+
+
+def ready(client: Client, job_id: int) -> bool:
+    """Are the boards of a job on, or off, as they were asked to be?"""
+    return bool(client.call("get_job_state", job_id)["state"] == 3)

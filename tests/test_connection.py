@@ -20,9 +20,9 @@ class Pair:
             self.client = socket.create_connection(listener.getsockname())
             self.client.settimeout(30)
             ours, _ = listener.accept()
+        self.connection = Connection(ours, max_output_bytes=LIMIT)
         # Small buffers of the kernel, so that the connection's own come into play.
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        self.connection = Connection(ours, max_output_bytes=LIMIT)
         self.client_file = self.client.makefile("rb")
 
     def receive(self, lines: int = 1) -> list[bytes]:
