@@ -438,7 +438,7 @@ class Allocator:
         require_torus: bool,
         expected_boards: int | None = None,
     ) -> _CandidateFilter:
-        return _CandidateFilter(
+        accepts = _CandidateFilter(
             self.width,
             self.height,
             self._dead_boards,
@@ -447,8 +447,9 @@ class Allocator:
             max_dead_links,
             require_torus,
             expected_boards,
-            self._faults,
         )
+        accepts.faults = self._faults
+        return accepts
 
 
 def _board_args(args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -2,17 +2,18 @@
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final
 
-from spalloc_server import __version__, state_file
-from spalloc_server.command_server import CommandServer
+from spalloc_server import __version__
+from spalloc_server.command_server import CommandServer, Request
 from spalloc_server.config_file import (
     ConfigFileError,
     ParsedConfig,
@@ -24,9 +25,12 @@ from spalloc_server.config_watcher import ConfigWatcher
 from spalloc_server.configuration import Configuration, Machine
 from spalloc_server.connection import Connection
 from spalloc_server.controller import Controller
+from spalloc_server.journal import JournalError
 from spalloc_server.listener import Listener
 from spalloc_server.regular_work import RegularWork
 from spalloc_server.state_file import StateFileError, StateLock
+from spalloc_server.state_store import StateStore
+from spalloc_server.stored_commands import record_of
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +75,7 @@ class Server(CommandServer):
         self._port = port
         self._address: tuple[str, int]
         self._state_filename = self._get_state_filename(config_filename)
+        self._store = StateStore(self._state_filename)
         self._controller: Controller
         # Set by any thread or signal handler, which then wakes the loop.
         self._stop_requested = False
@@ -112,16 +117,18 @@ class Server(CommandServer):
         undo.callback(self._controller.stop)
         self._controller.on_background_state_change = self._on_background_change
         self._load_valid_config(configuration)
+        undo.callback(self._store.close)
+        self._store.open(self._controller)
 
     def _restore_controller(self, cold_start: bool) -> Controller:
         if cold_start:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._state_filename)
-        controller = state_file.load(self._state_filename, Controller)
+            self._store.discard()
+        controller = self._store.restore()
         if controller is None:
             logger.info("Cold start")
             return Controller()
-        logger.info("Warm start from %s", self._state_filename)
+        logger.info("Warm start with %d jobs", controller.job_count)
+        controller.start()
         return controller
 
     def _prepare_hardware(self, configuration: Configuration) -> None:
@@ -176,7 +183,10 @@ class Server(CommandServer):
             logger.error("The old configuration stays in force: %s", _message(e))
             return
         logger.info("Config file %s read again", self._config_filename)
-        self._load_valid_config(configuration)
+        with self._controller.lock:
+            self._load_valid_config(configuration)
+            # What a new configuration does to jobs is not in the journal.
+            self._store.require_snapshot(self._controller)
 
     def _on_sighup(self, _signal: int, _frame: FrameType | None) -> None:
         self.request_reload()
@@ -237,11 +247,10 @@ class Server(CommandServer):
         self._controller.stop()
         self._controller.join()
         try:
-            state_file.save(self._state_filename, self._controller)
-            logger.info("Stopped; state saved to %s", self._state_filename)
-        except OSError as e:
-            self._failed = True
-            logger.error("Cannot save state to %s: %s", self._state_filename, e)
+            if self._store.finish(self._controller):
+                logger.info("Stopped; state saved to %s", self._state_filename)
+            else:
+                self._failed = True
         finally:
             self._state_lock.release()
             self._close_core()
@@ -303,21 +312,49 @@ class Server(CommandServer):
             elif channel is self._config_watcher and self._config_watcher.has_changed():
                 self._reload_requested = True
         self._resume_accepting()
-        for client in self._clients.take_ready():
-            self._take_turn(client)
+        self._take_turns(self._clients.take_ready())
         # After the clients: one that has just sent a keepalive has not timed out.
         self._do_regular_work()
         if self._reload_requested:
             self._reload_requested = False
             self._reload()
         self._send_change_notifications()
+        self._store.commit_events(self._controller)
         # Nothing is sent before this.
         self._clients.finish_turn()
+
+    @contextlib.contextmanager
+    def _prepared(self, requests: Sequence[Request]) -> Iterator[None]:
+        """Store what commands will change, all of a turn at once, before they do it.
+
+        Nothing else happens to the controller meanwhile, so that what is stored is
+        in the order in which it is done.
+        """
+        now = time.time()
+        stored = []
+        for request in requests:
+            record = record_of(request.command, self._name(request.client), now)
+            if record is not None:
+                stored.append((request, record))
+        if not stored:
+            yield
+            return
+        with self._controller.lock:
+            try:
+                self._store.commit([record for _, record in stored])
+            except JournalError as e:
+                for request, _ in stored:
+                    request.refusal = f"nothing was changed, it cannot be stored: {e}"
+            self._controller.job_time = now
+            try:
+                yield
+            finally:
+                self._controller.job_time = None
 
     def _seconds_to_wait(self) -> float:
         if self._clients.any_ready:
             return 0.0
-        due = self._regular_work.due
+        due = min(self._regular_work.due, self._store.retry_at or math.inf)
         if self._listener is not None and self._listener.resume_at is not None:
             due = min(due, self._listener.resume_at)
         return min(max(0.0, due - time.monotonic()), LONGEST_WAIT)

@@ -58,7 +58,6 @@ class _CandidateFilter:
         max_dead_links: int | None,
         require_torus: bool,
         expected_boards: int | None = None,
-        faults: FaultMap | None = None,
     ) -> None:
         """Set the demands.
 
@@ -73,7 +72,6 @@ class _CandidateFilter:
             that wrap around count only where a torus is required; None for any
         :param require_torus: accept only what wraps around at least one axis
         :param expected_boards: how many boards are needed; None for three a triad
-        :param faults: the map of the dead boards and links where there is one
         """
         self.width = width
         self.height = height
@@ -83,7 +81,7 @@ class _CandidateFilter:
         self.max_dead_links = max_dead_links
         self.require_torus = require_torus
         self.expected_boards = expected_boards
-        self._faults = faults or FaultMap(width, height, dead_boards, dead_links)
+        self._faults: FaultMap | None = None
         self._accepted: tuple[int, int, int, int] | None = None
         # Of the accepted candidate; None where it is intact and not yet asked for.
         self._boards: set[Board] | None = None
@@ -92,6 +90,19 @@ class _CandidateFilter:
         self.torus: WrapAround | None = None
         """The axes around which the accepted candidate wraps, None before there is one.
         """
+
+    @property
+    def faults(self) -> FaultMap:
+        """The map of the dead boards and links. Set it where there is one already."""
+        if self._faults is None:
+            self._faults = FaultMap(
+                self.width, self.height, self.dead_boards, self.dead_links
+            )
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: FaultMap) -> None:
+        self._faults = faults
 
     @property
     def boards(self) -> set[Board] | None:
@@ -118,7 +129,7 @@ class _CandidateFilter:
         """
         boards: set[Board] | None = None
         periphery: set[BoardLink] | None = None
-        if self._faults.is_intact(x, y, width, height):
+        if self.faults.is_intact(x, y, width, height):
             n_boards = 3 * width * height
             n_dead_links = 0
             torus = self._torus_of(width, height)

@@ -1,17 +1,19 @@
 """Clients, the commands that they send, and the replies and notifications they get."""
 
+import contextlib
 import logging
 import select
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Final, TypeAlias
 
 from spalloc_server.clients import Clients
-from spalloc_server.commands import UnknownCommandError, call_command
+from spalloc_server.commands import UnknownCommandError, call_command, is_command
 from spalloc_server.connection import ChangeId, Connection, OutputFullError
 from spalloc_server.framing import LineTooLongError
 from spalloc_server.listener import Listener
-from spalloc_server.messages import decode_command
+from spalloc_server.messages import Command, decode_command
 from spalloc_server.polling_server_core import PollingServerCore
 
 logger = logging.getLogger(__name__)
@@ -19,11 +21,23 @@ logger = logging.getLogger(__name__)
 COMMANDS_PER_TURN: Final = 64
 """How many commands of one client are handled before the others get their turn."""
 
-OUTPUT_PER_TURN: Final = 256 * 1024
-"""After how many bytes of replies a client's next commands wait for the next turn."""
+LISTINGS: Final = frozenset({"list_jobs", "list_machines"})
+"""Commands with long replies; a client's next commands wait for the next turn."""
 
 Watches: TypeAlias = dict[Connection, set[Any] | None]
 """What each client watches: a set of IDs or names, None for all there are."""
+
+
+class Request:
+    """A command that a client has sent in this turn of the loop."""
+
+    __slots__ = ("client", "command", "refusal")
+
+    def __init__(self, client: Connection, command: Command) -> None:
+        self.client = client
+        self.command = command
+        self.refusal: str | None = None
+        """Why the command is not even tried; None where it is."""
 
 
 class CommandServer(PollingServerCore):
@@ -86,37 +100,64 @@ class CommandServer(PollingServerCore):
         client.send(message)
         self._clients.touch(client)
 
-    def _take_turn(self, client: Connection) -> None:
-        """Handle what a client has sent; whatever goes wrong is its own loss."""
-        try:
-            self._handle_commands(client)
-        except (LineTooLongError, OutputFullError) as e:
-            self._clients.leave(client, str(e))
-        except Exception:
-            logger.exception("Unexpected error in the turn of client %r", client)
-            self._clients.leave(client, "unexpected error")
+    def _take_turns(self, clients: Iterable[Connection]) -> None:
+        """Handle what clients have sent; whatever goes wrong is their own loss."""
+        requests: list[Request] = []
+        for client in clients:
+            try:
+                self._read_requests(client, requests)
+            except LineTooLongError as e:
+                self._clients.leave(client, str(e))
+            except Exception:
+                self._leave_after_error(client)
+        if not requests:
+            return
+        with self._prepared(requests):
+            for request in requests:
+                try:
+                    self._msg_client(request.client, self._reply_to(request))
+                except OutputFullError as e:
+                    self._clients.leave(request.client, str(e))
+                except Exception:
+                    self._leave_after_error(request.client)
 
-    def _handle_commands(self, client: Connection) -> None:
-        """Read from a client and handle its commands, up to a limit for each turn."""
+    def _leave_after_error(self, client: Connection) -> None:
+        logger.exception("Unexpected error in the turn of client %r", client)
+        self._clients.leave(client, "unexpected error")
+
+    def _read_requests(self, client: Connection, requests: list[Request]) -> None:
+        """Read from a client, and take its commands up to a limit for each turn."""
         if not client.has_line():
             try:
                 client.receive()
             except OSError:
                 self._clients.leave(client, None)
                 return
-        output_at_start = client.output_bytes
         for _ in range(COMMANDS_PER_TURN):
-            if client.output_bytes - output_at_start > OUTPUT_PER_TURN:
-                break
             line = client.next_line()
             if line is None:
                 break
             try:
-                reply = self._handle_command(client, line)
+                request = Request(client, decode_command(line))
+                if not is_command(request.command.name):
+                    raise UnknownCommandError("unrecognised command name")
             except OSError as e:
                 self._clients.leave(client, f"bad command: {e}: {line[:200]!r}")
-                return
-            self._msg_client(client, reply)
+                break
+            requests.append(request)
+            if request.command.name in LISTINGS:
+                break
+
+    def _prepared(self, _requests: Sequence[Request]) -> AbstractContextManager[object]:
+        """Called with all commands of a turn; they are executed within.
+
+        A place to refuse some of them. Does nothing.
+        """
+        return contextlib.nullcontext()
+
+    def _handle_commands(self, client: Connection) -> None:
+        """Read from a client and handle its commands, up to a limit for each turn."""
+        self._take_turns([client])
 
     def _handle_command(self, client: Connection, line: bytes | str) -> dict[str, Any]:
         """Execute the command in a line, on behalf of a client.
@@ -124,7 +165,15 @@ class CommandServer(PollingServerCore):
         Returns the reply, whether the command returned or raised. Raises
         :py:exc:`OSError` where the line is not a command at all.
         """
-        command = decode_command(line)
+        request = Request(client, decode_command(line))
+        with self._prepared([request]):
+            return self._reply_to(request)
+
+    def _reply_to(self, request: Request) -> dict[str, Any]:
+        """Execute a command. Raises nothing but :py:exc:`.UnknownCommandError`."""
+        client, command = request.client, request.command
+        if request.refusal is not None:
+            return {"exception": request.refusal}
         try:
             return {"return": call_command(self, client, command)}
         except UnknownCommandError:

@@ -26,6 +26,11 @@ def spalloc_command(f: Method) -> Method:
     return f
 
 
+def is_command(name: str) -> bool:
+    """Is there a command of this name?"""
+    return name in _COMMANDS
+
+
 def call_command(server: object, client: object, command: Command) -> Any:
     """Call a command and return what it returns.
 

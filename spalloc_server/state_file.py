@@ -130,6 +130,10 @@ def load(filename: str, kind: type[State]) -> State | None:
 
 
 def check_owner(filename: str, status: os.stat_result) -> None:
+    """Refuse a file that someone else could have written.
+
+    Raises :py:exc:`StateFileError` naming the file.
+    """
     if not stat.S_ISREG(status.st_mode):
         raise StateFileError(f"state file {filename} is not a regular file")
     if status.st_uid != os.geteuid():

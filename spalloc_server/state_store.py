@@ -47,6 +47,8 @@ class StateStore:
         self._journal: Journal | None = None
         self._retry_at: float | None = None
         self._problem = ""
+        # Has something changed that no record tells?
+        self._snapshot_owed = False
         self._superseded: list[str] = []
 
     # Reading
@@ -143,14 +145,15 @@ class StateStore:
         """
         try:
             self._journal = Journal(_journal_name(self._filename))
-            self._write_snapshot(controller)
+            with controller.lock:
+                self._write_snapshot(controller)
+                controller.on_event = self._journal.append
         except JournalError as e:
             raise StateFileError(str(e)) from e
         except OSError as e:
             raise StateFileError(
                 f"cannot write state file {self._filename}: {e.strerror}"
             ) from e
-        controller.on_event = self._journal.append
         for name in self._superseded:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
@@ -162,7 +165,8 @@ class StateStore:
             the others are kept for the next try
         """
         assert self._journal is not None
-        if self._retry_at is not None and time.monotonic() < self._retry_at:
+        waiting = self._retry_at is not None and time.monotonic() < self._retry_at
+        if waiting or self._snapshot_owed:
             raise JournalError(self._problem)
         try:
             self._journal.commit(records)
@@ -173,7 +177,7 @@ class StateStore:
 
     def _note_failure(self, problem: str) -> None:
         if not self._problem:
-            logger.error("Changes cannot be stored for now: %s", problem)
+            logger.error("Changes cannot be stored: %s", problem)
         self._problem = problem
         self._retry_at = time.monotonic() + RETRY_SECONDS
 
@@ -183,12 +187,19 @@ class StateStore:
         self._problem = ""
         self._retry_at = None
 
-    def commit_events(self) -> None:
-        """Make the events noted since the last time last, or try again later."""
+    def commit_events(self, controller: Controller) -> None:
+        """Make the events noted since the last time last, or try again later.
+
+        Also write the snapshots that are due. To be called in every turn of the loop.
+        """
         assert self._journal is not None
-        if self._journal.has_pending:
-            with contextlib.suppress(JournalError):
+        if self._snapshot_owed:
+            if self._retry_at is None or time.monotonic() >= self._retry_at:
+                self.require_snapshot(controller)
+        elif self._journal.has_pending or self._problem:
+            with controller.lock, contextlib.suppress(JournalError):
                 self.commit()
+        self._snapshot_if_long(controller)
 
     @property
     def retry_at(self) -> float | None:
@@ -198,11 +209,8 @@ class StateStore:
         """
         return self._retry_at
 
-    def snapshot_if_due(self, controller: Controller) -> None:
-        """Replace a journal that has grown long by a snapshot.
-
-        A failure is logged: the journal goes on then.
-        """
+    def _snapshot_if_long(self, controller: Controller) -> None:
+        """Replace a journal that has grown long by a snapshot."""
         assert self._journal is not None
         length = len(self._journal)
         if length < RECORDS_BEFORE_SNAPSHOT or self._retry_at is not None:
@@ -210,6 +218,13 @@ class StateStore:
         if length < RECORDS_PER_JOB * controller.job_count:
             return
         self.snapshot(controller)
+
+    def require_snapshot(self, controller: Controller) -> None:
+        """Write a snapshot of what the journal cannot tell; else store nothing more.
+
+        Where it fails, it is tried again by and by, and `commit` fails until then.
+        """
+        self._snapshot_owed = not self.snapshot(controller)
 
     def snapshot(self, controller: Controller) -> bool:
         """Write all state in one file and begin a new journal.
@@ -220,7 +235,7 @@ class StateStore:
         try:
             self._write_snapshot(controller)
         except (OSError, JournalError) as e:
-            self._note_failure(f"{self._filename}: {e}")
+            self._note_failure(f"cannot save state to {self._filename}: {e}")
             return False
         self._note_success()
         return True
@@ -233,6 +248,21 @@ class StateStore:
             # of which is in the snapshot.
             state_file.save(self._filename, controller)
             self._journal.start_over(controller.generation)
+
+    def finish(self, controller: Controller) -> bool:
+        """Write the last snapshot, of a controller that has been stopped.
+
+        The journal goes away if that succeeds; else it has all that was committed.
+
+        :return: whether it succeeded; if not, it was logged
+        """
+        saved = self.snapshot(controller)
+        self.close()
+        if saved:
+            for name in _journal_files(self._filename):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name)
+        return saved
 
     def close(self) -> None:
         """Let go of the files."""

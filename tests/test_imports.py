@@ -18,7 +18,7 @@ LAYERS = """
     __main__
     server
     cli base_server replies
-    simulator command_server regular_work
+    simulator command_server regular_work state_store stored_commands
     controller clients
     async_bmp_controller where_is keepalives commands connection
     job_queue job bmp_schedule bmp_transceiver machine_changes config_file
@@ -26,7 +26,7 @@ LAYERS = """
     candidate_filter pack_tree shared_triads machine_checks spinner_csv
     area_to_rect faults free_regions
     coordinates region standard_ips
-    links framing messages listener polling_server_core
+    links framing messages listener polling_server_core journal
     arguments config_watcher state_file
 """
 

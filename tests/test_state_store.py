@@ -85,7 +85,7 @@ def test_a_crash_loses_nothing_that_was_committed(filename: str, bmps: BMPs) -> 
         controller.destroy_job(None, first, "done")
         store.commit([["power_off_job_boards", None, second]])
         controller.power_off_job_boards(None, second)
-        store.commit_events()
+        store.commit_events(controller)
         expected = description(controller)
     bmps.made.clear()
     copy = restored(filename)
@@ -140,7 +140,7 @@ def test_boards_that_cooled_down_do_so_again_in_the_same_order(
             now += 6
         controller.check_free()
         bmps.answer()
-        store.commit_events()
+        store.commit_events(controller)
         expected = description(controller)
         assert [job.state for job in controller.list_jobs()] == [
             JobState.ready,
@@ -196,12 +196,12 @@ def test_snapshots_are_due_when_the_journal_is_long(
         lengths = []
         for _ in range(4):
             create(store, controller)
-            store.snapshot_if_due(controller)
+            store.commit_events(controller)
             lengths.append(len(store._journal))
         assert lengths == [1, 2, 3, 4]  # not worth it for so many jobs
         for _ in range(4):
             store.commit([["destroy_job", None, 99, None]])
-            store.snapshot_if_due(controller)
+            store.commit_events(controller)
             lengths.append(len(store._journal))
         assert lengths[4:] == [5, 6, 7, 0]
 
@@ -313,7 +313,7 @@ def test_want_of_room_stops_changes_until_there_is_some(
             with pytest.raises(JournalError):
                 create(store, controller, owner="y" * 100_000)
             bmps.answer()
-            store.commit_events()
+            store.commit_events(controller)
             assert store.retry_at == now + state_store.RETRY_SECONDS
             with pytest.raises(JournalError):
                 create(store, controller)
@@ -321,7 +321,7 @@ def test_want_of_room_stops_changes_until_there_is_some(
             assert not store.snapshot(controller)
         assert len(controller.list_jobs()) == 1
         now += 2
-        store.commit_events()
+        store.commit_events(controller)
         assert store.retry_at is None
         assert "Changes are being stored again" in caplog.messages
     copy = restored(filename)

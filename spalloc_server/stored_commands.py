@@ -1,0 +1,53 @@
+"""Which commands have to be on the disk before they are done, and in what form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from spalloc_server import arguments
+from spalloc_server.messages import Command
+
+Record = list[Any]
+
+
+def record_of(command: Command, host: str | None, now: float) -> Record | None:
+    """What to store of a command: a record for `Controller.replay`.
+
+    :param host: IP address of the client
+    :param now: seconds since 1970 (UTC)
+    :return: None for a command that changes nothing, or will be refused
+    """
+    make = _MAKERS.get(command.name)
+    if make is None:
+        return None
+    kwargs = {name: arg for name, arg in command.kwargs.items() if name != "client"}
+    try:
+        return [command.name, *make(now, host, *command.args, **kwargs)]
+    except (TypeError, ValueError):
+        return None
+
+
+def _create_job(now: float, host: str | None, *args: Any, **kwargs: Any) -> Record:
+    boards, options = arguments.check_create_job(args, kwargs)
+    if options.get("tags") is not None:
+        options["tags"] = sorted(options["tags"])
+    return [now, host, boards, options]
+
+
+def _destroy_job(
+    _now: float, host: str | None, job_id: Any, reason: Any = None
+) -> Record:
+    return [host, arguments.check_job_id(job_id), arguments.check_reason(reason)]
+
+
+def _power_job(_now: float, host: str | None, job_id: Any) -> Record:
+    return [host, arguments.check_job_id(job_id)]
+
+
+_MAKERS: dict[str, Callable[..., Record]] = {
+    "create_job": _create_job,
+    "destroy_job": _destroy_job,
+    "power_on_job_boards": _power_job,
+    "power_off_job_boards": _power_job,
+}
