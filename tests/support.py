@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import random
 import re
 import signal
 import socket
@@ -37,6 +38,15 @@ def wait_until(predicate: Callable[[], Result], timeout: float = TIMEOUT) -> Res
         time.sleep(pause)
         pause = min(0.05, 2 * pause)
     return result
+
+
+def free_port() -> int:
+    """A TCP port that nobody uses, nor will be given by the kernel meanwhile."""
+    while True:
+        # Below the range from which port 0 and outgoing connections are served.
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("0.0.0.0", port)):
+            return port
 
 
 class ServerProcess:
