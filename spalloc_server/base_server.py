@@ -27,6 +27,7 @@ from spalloc_server.connection import Connection
 from spalloc_server.controller import Controller
 from spalloc_server.journal import JournalError
 from spalloc_server.listener import Listener
+from spalloc_server.networks import AllowedNetworks
 from spalloc_server.regular_work import RegularWork
 from spalloc_server.state_file import StateFileError, StateLock
 from spalloc_server.state_store import StateStore
@@ -267,8 +268,9 @@ class Server(CommandServer):
         return self._port if self._port != DEFAULT_PORT else configuration.port
 
     def _move_listener(self, configuration: Configuration) -> None:
-        """Listen to the address of a new configuration, or go on as before."""
+        """Listen to the address of a new configuration, or to the old one as before."""
         assert self._listener is not None
+        self._listener.allowed = AllowedNetworks(configuration.allowed_networks)
         self.unregister_channel(self._listener)
         try:
             moved = self._listener.move(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from spalloc_server import machine_checks
+from spalloc_server import machine_checks, networks
 from spalloc_server.coordinates import Board, BoardLink, Physical
 from spalloc_server.links import Links as Links  # for config files
 from spalloc_server.spinner_csv import (
@@ -239,6 +239,7 @@ class _ConfigurationFields(NamedTuple):
     timeout_check_interval: float
     max_retired_jobs: int
     seconds_before_free: float
+    allowed_networks: list[str] | None
 
 
 class Configuration(_ConfigurationFields):
@@ -259,6 +260,10 @@ class Configuration(_ConfigurationFields):
     seconds_before_free
         Seconds from the moment that a board is powered off until it is given to
         another job.
+    allowed_networks
+        Networks such as "10.2.0.0/16" or "fe80::/10"; connections from elsewhere are
+        closed at once. None is anywhere, an empty list nowhere. IPv4 clients of an
+        IPv6 server count by their IPv4 address.
 
     Raises
     ------
@@ -279,6 +284,7 @@ class Configuration(_ConfigurationFields):
         timeout_check_interval: float = 5.0,
         max_retired_jobs: int = 1200,
         seconds_before_free: float = 30,
+        allowed_networks: Iterable[str] | None = None,
     ) -> Self:
         """Check the options and that the machines can exist beside each other."""
         machine_list = _checked_machines(machines)
@@ -298,6 +304,7 @@ class Configuration(_ConfigurationFields):
             timeout_check_interval,
             max_retired_jobs,
             seconds_before_free,
+            networks.checked_networks(allowed_networks),
         )
 
     @classmethod

@@ -1,7 +1,6 @@
 """One client's connection: its socket, its input lines and its bounded output."""
 
 import contextlib
-import ipaddress
 import json
 import select
 import socket
@@ -10,6 +9,7 @@ from typing import Final, TypeAlias
 
 from spalloc_server.framing import LineFramer
 from spalloc_server.messages import encode_message
+from spalloc_server.networks import plain_address
 
 MAX_OUTPUT_BYTES = 1024 * 1024
 """How much output, in bytes, may wait for a client that does not take it."""
@@ -43,7 +43,8 @@ class Connection:
         self._socket = client_socket
         self._socket.setblocking(False)
         self._fd = client_socket.fileno()
-        self._peer = _plain_address(*client_socket.getpeername()[:2])
+        host, port = client_socket.getpeername()[:2]
+        self._peer = str(plain_address(host) or host), port
         self._framer = LineFramer()
         self._output = bytearray()
         self._max_output_bytes = max_output_bytes
@@ -205,14 +206,6 @@ class Connection:
             self._socket.shutdown(socket.SHUT_WR)
             self._socket.recv(READ_BYTES)
         self._socket.close()
-
-
-def _plain_address(host: str, port: int) -> tuple[str, int]:
-    with contextlib.suppress(ValueError):
-        address = ipaddress.ip_address(host)
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-            return str(address.ipv4_mapped), port
-    return host, port
 
 
 def _size(change: ChangeId) -> int:

@@ -1,4 +1,6 @@
-"""The listening socket: takes in new connections, also where descriptors run out."""
+"""The listening socket: takes in new connections from where they are allowed, also
+where descriptors run out.
+"""
 
 import errno
 import logging
@@ -6,7 +8,10 @@ import os
 import resource
 import socket
 import time
+from collections.abc import Container
 from typing import Final
+
+from spalloc_server.networks import AllowedNetworks
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +47,15 @@ class Listener:
         self._socket = _open_socket(ip, port)
         # Closed to make room for a connection that is to be turned away.
         self._spare_fd: int | None = _open_spare()
-        self._turned_away = 0
-        self._next_log = 0.0
+        self._turned_away = _Rejections(
+            logging.ERROR, "Out of file descriptors: %d new connections turned away"
+        )
+        self._not_allowed = _Rejections(
+            logging.WARNING,
+            "%d connections closed that come from no allowed network; last: %s",
+        )
+        self.allowed: Container[str] = AllowedNetworks()
+        """The IP addresses from which connections are taken in."""
         self.resume_at: float | None = None
         """The time (:py:func:`time.monotonic`) before which not to try again."""
 
@@ -89,7 +101,7 @@ class Listener:
         self.resume_at = None
         for _ in range(ACCEPTS_PER_TURN):
             try:
-                client, _address = self._socket.accept()
+                client, address = self._socket.accept()
             except BlockingIOError:
                 break
             except OSError as e:
@@ -103,9 +115,12 @@ class Listener:
                     self.resume_at = time.monotonic() + RETRY_SECONDS
                     break
                 continue
-            if client.fileno() > highest:
+            if address[0] not in self.allowed:
                 client.close()
-                self._log_turned_away()
+                self._not_allowed.note(address[0])
+            elif client.fileno() > highest:
+                client.close()
+                self._turned_away.note()
             else:
                 accepted.append(client)
         return accepted
@@ -118,17 +133,7 @@ class Listener:
             self._socket.accept()[0].close()
         finally:
             self._spare_fd = _open_spare()
-        self._log_turned_away()
-
-    def _log_turned_away(self) -> None:
-        self._turned_away += 1
-        if time.monotonic() >= self._next_log:
-            logger.error(
-                "Out of file descriptors: %d new connections turned away",
-                self._turned_away,
-            )
-            self._turned_away = 0
-            self._next_log = time.monotonic() + LOG_INTERVAL
+        self._turned_away.note()
 
     def close(self) -> None:
         """Stop listening. Connections that were taken in are not affected."""
@@ -136,6 +141,25 @@ class Listener:
         if self._spare_fd is not None:
             os.close(self._spare_fd)
             self._spare_fd = None
+
+
+class _Rejections:
+    """Counts connections that were not taken in, and logs that once in a while."""
+
+    def __init__(self, level: int, message: str) -> None:
+        """Start at none; the message takes their number, and what `note` was given."""
+        self._level = level
+        self._message = message
+        self._number = 0
+        self._next_log = 0.0
+
+    def note(self, *details: object) -> None:
+        """Count one more."""
+        self._number += 1
+        if time.monotonic() >= self._next_log:
+            logger.log(self._level, self._message, self._number, *details)
+            self._number = 0
+            self._next_log = time.monotonic() + LOG_INTERVAL
 
 
 def _open_socket(ip: str, port: int) -> socket.socket:

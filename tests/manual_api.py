@@ -65,6 +65,7 @@ class Configuration(NamedTuple):
     timeout_check_interval: float
     max_retired_jobs: int
     seconds_before_free: int
+    allowed_networks: list  # of ours
     def __new__(
         cls,
         machines=None,
@@ -73,6 +74,7 @@ class Configuration(NamedTuple):
         timeout_check_interval=5.0,
         max_retired_jobs=1200,
         seconds_before_free=30,
+        allowed_networks=None,  # of ours
     ): ...
 class Machine(NamedTuple):
     name: str

@@ -20,7 +20,7 @@ def test_configuration_defaults() -> None:
 
     assert repr(configuration) == (
         "Configuration(machines=[], port=22244, ip='', timeout_check_interval=5.0, "
-        "max_retired_jobs=1200, seconds_before_free=30)"
+        "max_retired_jobs=1200, seconds_before_free=30, allowed_networks=None)"
     )
     configuration.machines.append(three_boards())
     assert Configuration().machines == []
@@ -30,9 +30,9 @@ def test_configuration_takes_machines_in_order() -> None:
     a = Machine.single_board("a", bmp_ip="ba", spinnaker_ip="ca")
     b = Machine.single_board("b", bmp_ip="bb", spinnaker_ip="cb")
 
-    configuration = Configuration((b, a), 0, "127.0.0.1", 1, 0, 0.5)
+    configuration = Configuration((b, a), 0, "127.0.0.1", 1, 0, 0.5, ["::/0"])
 
-    assert list(configuration) == [[b, a], 0, "127.0.0.1", 1, 0, 0.5]
+    assert list(configuration) == [[b, a], 0, "127.0.0.1", 1, 0, 0.5, ["::/0"]]
     assert Configuration(machine for machine in (b, a)).machines == [b, a]
 
 
@@ -57,6 +57,28 @@ def test_configuration_pickles_and_compares_by_value() -> None:
         ),
         ({"port": "1"}, TypeError, "port should be an int, not '1'"),
         ({"port": True}, TypeError, "port should be an int, not True"),
+        (
+            {"allowed_networks": "10.0.0.0/8"},
+            TypeError,
+            "allowed_networks should be a list of networks, not '10.0.0.0/8'",
+        ),
+        (
+            {"allowed_networks": [10]},
+            TypeError,
+            "allowed_networks should be a list of str, such as '10.2.0.0/16', "
+            "not of 10",
+        ),
+        (
+            {"allowed_networks": ["10.0.0.0/8", "10.2.0.1/16"]},
+            ValueError,
+            "allowed_networks: 10.2.0.1/16 has host bits set",
+        ),
+        (
+            {"allowed_networks": ["example.org"]},
+            ValueError,
+            "allowed_networks: 'example.org' does not appear to be an IPv4 or IPv6 "
+            "network",
+        ),
         ({"port": -1}, ValueError, "port should be 0 to 65535, not -1"),
         ({"port": 65536}, ValueError, "port should be 0 to 65535, not 65536"),
         ({"ip": None}, TypeError, "ip should be a str, not None"),
