@@ -27,6 +27,7 @@ from spalloc_server.connection import Connection
 from spalloc_server.controller import Controller
 from spalloc_server.journal import JournalError
 from spalloc_server.listener import Listener
+from spalloc_server.machine_changes import compare_machines
 from spalloc_server.networks import AllowedNetworks
 from spalloc_server.regular_work import RegularWork
 from spalloc_server.state_file import StateFileError, StateLock
@@ -65,6 +66,9 @@ class Server(CommandServer):
     watch_config = False
     """Is the config file to be read again whenever it has been written?"""
 
+    state_dir: str | None = None
+    """The folder for the state; None for that of the config file."""
+
     def __init__(
         self, config_filename: str, cold_start: bool = False, port: int = DEFAULT_PORT
     ) -> None:
@@ -75,7 +79,12 @@ class Server(CommandServer):
         self._configuration = Configuration()
         self._port = port
         self._address: tuple[str, int]
-        self._state_filename = self._get_state_filename(config_filename)
+        # State is named after this, whether there is such a file or not.
+        self._state_stem = config_filename
+        if self.state_dir is not None:
+            name = os.path.basename(config_filename)
+            self._state_stem = os.path.join(self.state_dir, name)
+        self._state_filename = self._get_state_filename(self._state_stem)
         self._store = StateStore(self._state_filename)
         self._controller: Controller
         # Set by any thread or signal handler, which then wakes the loop.
@@ -102,7 +111,7 @@ class Server(CommandServer):
     def _set_up(self, cold_start: bool, undo: contextlib.ExitStack) -> None:
         """Take all that is needed; what can fail comes before what has effects."""
         configuration = self._read_configuration()
-        self._state_lock = StateLock(_beside(self._config_filename, "state.lock"))
+        self._state_lock = StateLock(_beside(self._state_stem, "state.lock"))
         undo.callback(self._state_lock.release)
         self._listener = Listener(configuration.ip, self._choose_port(configuration))
         self._address = self._listener.address
@@ -172,8 +181,27 @@ class Server(CommandServer):
         new = OrderedDict(
             (machine.name, machine) for machine in validated_config.machines
         )
+        self._announce_losses(old, new)
         self._controller.machines = new
         logger.info("Machines: %s", _summary(old, new))
+
+    def _announce_losses(
+        self, old: Mapping[str, Machine], new: Mapping[str, Machine]
+    ) -> None:
+        """Log which running jobs a change of machines is about to destroy."""
+        removed = set(compare_machines(old, new).removed)
+        for job in self._controller.list_jobs() if removed else ():
+            name = job.allocated_machine_name
+            if name in removed:
+                logger.warning(
+                    "Job %d of %s (%d boards) is going to be destroyed: its machine "
+                    "%s %s",
+                    job.job_id,
+                    job.owner,
+                    len(job.boards or ()),
+                    name,
+                    "is described differently" if name in new else "is gone",
+                )
 
     def _reload(self) -> None:
         """Read the config file again; a broken one changes nothing."""

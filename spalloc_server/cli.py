@@ -1,31 +1,30 @@
-"""The command line: its options, and a process around a server."""
+"""The process around a server that was started from the command line."""
 
-import argparse
 import contextlib
 import logging
 import resource
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
-from spalloc_server import __version__, bmp_directory
+from spalloc_server import bmp_directory
 from spalloc_server.bmp_directory import BMPAddress
 from spalloc_server.configuration import Configuration
+from spalloc_server.log_formats import set_up_logging
+from spalloc_server.options import Options, parse_arguments
 from spalloc_server.simulator import BMPSimulator
 
+__all__ = [
+    "Options",
+    "Prepare",
+    "RunningServer",
+    "StartServer",
+    "parse_arguments",
+    "run",
+]
+
 logger = logging.getLogger(__name__)
-
-
-class Options(NamedTuple):
-    """What was asked for on the command line."""
-
-    config: str
-    quiet: bool
-    cold_start: bool
-    port: int | None
-    watch_config: bool
-    simulate: bool
 
 
 Prepare: TypeAlias = Callable[[Configuration], None]
@@ -55,10 +54,7 @@ def run(start_server: StartServer, args: Sequence[str] | None = None) -> int:
     Returns the exit status. What ``start_server`` raises is passed on.
     """
     options = parse_arguments(args)
-    logging.basicConfig(
-        level=logging.ERROR if options.quiet else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    set_up_logging("error" if options.quiet else options.log_level, options.log_format)
     _raise_descriptor_limit()
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(_StopSignals())
@@ -67,53 +63,6 @@ def run(start_server: StartServer, args: Sequence[str] | None = None) -> int:
         stop.calls(server.request_stop)
         server.join()
         return 1 if server.failed else 0
-
-
-def parse_arguments(args: Sequence[str] | None = None) -> Options:
-    """Read the arguments. Raises :py:exc:`SystemExit` where there is no more to do."""
-    parser = argparse.ArgumentParser(
-        prog="spalloc_server",
-        description="Share SpiNNaker machines between the jobs of many users.",
-    )
-    parser.add_argument("config", metavar="CONFIG_FILE", help="the config file")
-    parser.add_argument(
-        "-V", "--version", action="version", version=f"%(prog)s {__version__}"
-    )
-    parser.add_argument(
-        "-q", "--quiet", action="store_true", help="hide non-error output"
-    )
-    parser.add_argument(
-        "--cold-start",
-        action="store_true",
-        help="discard the saved state, with all jobs in it",
-    )
-    parser.add_argument(
-        "-p",
-        "--port",
-        type=_port,
-        help="the TCP port to listen on, 0 for a free one (default: 22244)",
-    )
-    parser.add_argument(
-        "--watch-config",
-        action="store_true",
-        help="read the config file again whenever it was written (SIGHUP always works)",
-    )
-    parser.add_argument(
-        "--simulate",
-        action="store_true",
-        help="use no hardware: simulate the BMP of every frame on this computer",
-    )
-    return Options(**vars(parser.parse_args(args)))
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise ValueError(text)
-    return port
-
-
-_port.__name__ = "port"  # as argparse's error message calls it
 
 
 class _StopSignals:

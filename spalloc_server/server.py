@@ -291,6 +291,7 @@ class _CommandLineServer(SpallocServer):
         self._prepare = prepare
         self._options = options
         self.watch_config = options.watch_config
+        self.state_dir = options.state_dir
         port = DEFAULT_PORT if options.port is None else options.port
         super().__init__(options.config, options.cold_start, port)
 

@@ -27,6 +27,7 @@ LAYERS = """
     area_to_rect faults free_regions
     coordinates region standard_ips
     links framing messages listener polling_server_core journal
+    arguments config_watcher state_file options log_formats
     arguments config_watcher state_file networks
 """
 
