@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import Any, NamedTuple
 
-from spalloc_server.candidate_filter import _CandidateFilter
+from spalloc_server.candidate_filter import _CandidateFilter, boards_of_triads
 from spalloc_server.coordinates import Board, BoardLink, WrapAround
 from spalloc_server.faults import FaultMap
 from spalloc_server.links import Links
@@ -51,12 +51,21 @@ class Allocation(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """A standing allocation: the corner of its rectangle, or its one board."""
+    """A standing allocation: its rectangle of triads, or its one board."""
 
     kind: _AllocationType
     x: int
     y: int
     z: int
+    width: int
+    height: int
+
+    def boards(self) -> Iterator[Board]:
+        """All boards that nobody else can have meanwhile, working or not."""
+        if self.kind is _AllocationType.board:
+            yield self.x, self.y, self.z
+        else:
+            yield from boards_of_triads(self.x, self.y, self.width, self.height)
 
 
 class Allocator:
@@ -242,6 +251,15 @@ class Allocator:
         if self._shared_triads.give_back(triad, held.z):
             self.pack_tree.free(*triad)
 
+    def holdings(self) -> Iterator[tuple[int, bool, Iterator[Board]]]:
+        """All that is not free: allocation ID, is it cooling down, its boards.
+
+        The boards of a rectangle are all there are in it, working or not.
+        """
+        cooling = {allocation_id for _, allocation_id in self._cooling}
+        for allocation_id, held in self._held.items():
+            yield allocation_id, allocation_id in cooling, held.boards()
+
     def _is_cooling(self, allocation_id: int) -> bool:
         return any(cooling == allocation_id for _, cooling in self._cooling)
 
@@ -298,7 +316,9 @@ class Allocator:
             return None
         accepts = self._filter(max_dead_boards, max_dead_links, require_torus)
         corner = self.pack_tree.alloc(width, height, accepts)
-        return None if corner is None else self._hold_triads(corner, accepts)
+        if corner is None:
+            return None
+        return self._hold_triads(*corner, width, height, accepts)
 
     def _alloc_boards_possible(
         self,
@@ -334,7 +354,7 @@ class Allocator:
             return None
         accepts = self._filter(max_dead_boards, max_dead_links, require_torus, boards)
         found = self.pack_tree.alloc_area(triads, min_ratio, accepts)
-        return None if found is None else self._hold_triads(found[:2], accepts)
+        return None if found is None else self._hold_triads(*found, accepts)
 
     def _alloc_board_possible(
         self,
@@ -396,20 +416,22 @@ class Allocator:
     def _hold_board(self, triad: tuple[int, int], z: int) -> Allocation:
         self._shared_triads.take(triad, z)
         board = (*triad, z)
-        allocation_id = self._hold(_Held(_AllocationType.board, *board))
+        allocation_id = self._hold(_Held(_AllocationType.board, *board, 1, 1))
         # A board in a row or column of one board wraps to itself, but single
         # boards are always cut off all around.
         periphery = {(*board, link) for link in Links}
         return Allocation(allocation_id, {board}, periphery, WrapAround.none)
 
     def _hold_triads(
-        self, corner: tuple[int, int], accepted: _CandidateFilter
+        self, x: int, y: int, width: int, height: int, accepted: _CandidateFilter
     ) -> Allocation:
         boards, periphery, torus = accepted.boards, accepted.periphery, accepted.torus
         assert boards is not None
         assert periphery is not None
         assert torus is not None
-        allocation_id = self._hold(_Held(_AllocationType.triads, *corner, 0))
+        allocation_id = self._hold(
+            _Held(_AllocationType.triads, x, y, 0, width, height)
+        )
         return Allocation(allocation_id, boards, periphery, torus)
 
     def _hold(self, held: _Held) -> int:

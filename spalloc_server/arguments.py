@@ -108,6 +108,27 @@ def check_reason(value: Any) -> str | None:
     return None if value is None else check_text("reason", value, MAX_REASON_LENGTH)
 
 
+def check_problem(
+    ip_address: Any,
+    x: Any = None,
+    y: Any = None,
+    p: Any = None,
+    description: Any = None,
+) -> list[Any]:
+    """A report of a problem: where, and what people say of it."""
+    places = {"x": x, "y": y, "p": p}
+    return [
+        check_text("ip_address", ip_address),
+        *(
+            None if value is None else check_integer(name, value, 0, MAX_SIZE)
+            for name, value in places.items()
+        ),
+        None
+        if description is None
+        else check_text("description", description, MAX_REASON_LENGTH),
+    ]
+
+
 def check_where_is(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The values of the arguments; whether they go together is not checked."""
     return {

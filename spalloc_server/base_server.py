@@ -27,7 +27,7 @@ from spalloc_server.connection import Connection
 from spalloc_server.controller import Controller
 from spalloc_server.journal import JournalError
 from spalloc_server.listener import Listener
-from spalloc_server.machine_changes import compare_machines
+from spalloc_server.machine_changes import compare_machines, fingerprints
 from spalloc_server.networks import AllowedNetworks
 from spalloc_server.regular_work import RegularWork
 from spalloc_server.state_file import StateFileError, StateLock
@@ -184,6 +184,19 @@ class Server(CommandServer):
         self._announce_losses(old, new)
         self._controller.machines = new
         logger.info("Machines: %s", _summary(old, new))
+        self._tell_lock_file()
+
+    def _tell_lock_file(self) -> None:
+        """Say where this server is and what it serves, for ``--check``."""
+        facts = {
+            "version": __version__,
+            "address": self._address,
+            "machines": fingerprints(self._configuration.machines),
+        }
+        try:
+            self._state_lock.tell(facts)
+        except OSError as e:
+            logger.warning("Cannot write to the lock file: %s", _message(e))
 
     def _announce_losses(
         self, old: Mapping[str, Machine], new: Mapping[str, Machine]
@@ -375,11 +388,11 @@ class Server(CommandServer):
             except JournalError as e:
                 for request, _ in stored:
                     request.refusal = f"nothing was changed, it cannot be stored: {e}"
-            self._controller.job_time = now
+            self._controller.command_time = now
             try:
                 yield
             finally:
-                self._controller.job_time = None
+                self._controller.command_time = None
 
     def _seconds_to_wait(self) -> float:
         if self._clients.any_ready:

@@ -108,7 +108,7 @@ class _CandidateFilter:
     def boards(self) -> set[Board] | None:
         """The working boards of the accepted candidate, None before there is one."""
         if self._boards is None and self._accepted is not None:
-            self._boards = set(_all_boards(*self._accepted))
+            self._boards = set(boards_of_triads(*self._accepted))
         return self._boards
 
     @property
@@ -245,7 +245,8 @@ class _CandidateFilter:
         return edge
 
 
-def _all_boards(x: int, y: int, width: int, height: int) -> Iterator[Board]:
+def boards_of_triads(x: int, y: int, width: int, height: int) -> Iterator[Board]:
+    """All boards of a rectangle of triads."""
     return (
         (triad_x, triad_y, z)
         for triad_y in range(y, y + height)

@@ -2,28 +2,23 @@
 
 The controller is what the server's commands act on. It puts jobs into a
 `JobQueue`, and when that gives a job boards, has the `AsyncBMPController` of
-each frame power them on and cut them off from their surroundings.
-
-A job's boards stay its own until they have been powered off after its end.
+each frame power them on and cut them off from their surroundings. What happens
+then is in `spalloc_server.job_runner`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
-from functools import partial
+from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import Any
 
 from spalloc_server import where_is
 from spalloc_server.async_bmp_controller import AsyncBMPController
-from spalloc_server.bmp_requests import AtomicRequests
 from spalloc_server.configuration import Machine
-from spalloc_server.coordinates import Board, BoardLink, Physical, WrapAround
+from spalloc_server.coordinates import Board, Physical
 from spalloc_server.job import (
     JobMachineInfoTuple,
     JobState,
@@ -32,59 +27,63 @@ from spalloc_server.job import (
     MachineTuple,
     _Job,
 )
-from spalloc_server.job_queue import JobQueue
-from spalloc_server.keepalives import Keepalives
+from spalloc_server.job_queue import Holding
+from spalloc_server.job_runner import (
+    Frame,
+    JobRunner,
+    ReplayError,
+    unpickled_dormant,
+)
 from spalloc_server.machine_changes import compare_machines
 
 __all__ = [
+    "BoardState",
     "Controller",
     "JobMachineInfoTuple",
     "JobState",
     "JobStateTuple",
     "JobTuple",
     "MachineTuple",
+    "ReplayError",
     "_Job",
+    "unpickled_dormant",
 ]
-
-logger = logging.getLogger(__name__)
-
-#: (cabinet, frame)
-Frame = tuple[int, int]
-
-#: How long boards that could not be powered off are left before the next attempt.
-POWER_OFF_RETRY_SECONDS = 30.0
-
-#: Is a controller that is unpickled now to leave the hardware alone?
-_unpickled_dormant = ContextVar("_unpickled_dormant", default=False)
 
 _UNKNOWN_JOB = JobStateTuple(JobState.unknown, None, None, None, None, None)
 _NO_BOARDS = JobMachineInfoTuple(None, None, None, None, None)
 
 
-class ReplayError(Exception):
-    """Recorded changes do not fit the state that they are said to have followed."""
+class BoardState(Enum):
+    """What a board is up to; every board is in exactly one of these states."""
+
+    free = "free"
+    """It can be given to a job."""
+    allocated = "allocated"
+    """A job has it, or it lies within the rectangle of a job."""
+    powering_off = "powering off"
+    """Its job has ended, and it is not yet off."""
+    cooling = "cooling"
+    """It is off, and rests before it is given out again."""
+    out_of_service = "out of service"
+    """It failed, and is tried again by and by."""
+    dead = "dead"
+    """The configuration says that it does not work."""
 
 
-@contextlib.contextmanager
-def unpickled_dormant() -> Iterator[None]:
-    """Have controllers that are unpickled within wait for `Controller.start`."""
-    token = _unpickled_dormant.set(True)
-    try:
-        yield
-    finally:
-        _unpickled_dormant.reset(token)
+_STATE_OF_HOLDING = {
+    Holding.allocated: BoardState.allocated,
+    Holding.ending: BoardState.powering_off,
+    Holding.cooling: BoardState.cooling,
+}
 
 
-class Controller:
+class Controller(JobRunner):
     """Jobs, machines, and the hardware of the machines.
 
     All methods may be called from any thread unless they say otherwise. After
     `stop` and `join` an instance can be pickled; the unpickled one runs at once,
     unless it was unpickled within `unpickled_dormant`.
     """
-
-    generation = 0
-    """Which snapshot of the state this is, for the one who keeps snapshots."""
 
     def __init__(
         self,
@@ -100,106 +99,9 @@ class Controller:
         :param on_background_state_change: see the property
         :param seconds_before_free: how long boards stay unused after power-off
         """
-        self._next_id = next_id
-        self._max_retired_jobs = max_retired_jobs
-        self._machines: OrderedDict[str, Machine] = OrderedDict()
-        self._job_queue = JobQueue(
-            self._job_queue_on_allocate,
-            self._job_queue_on_free,
-            self._job_queue_on_cancel,
-            seconds_before_free,
+        super().__init__(
+            next_id, max_retired_jobs, on_background_state_change, seconds_before_free
         )
-        # Jobs that have not ended, oldest first.
-        self._jobs: OrderedDict[int, _Job] = OrderedDict()
-        # Jobs that have ended but whose boards are still being powered off.
-        self._ending_jobs: dict[int, _Job] = {}
-        # Why jobs have ended, longest ago first.
-        self._retired_jobs: OrderedDict[int, str | None] = OrderedDict()
-        self._changed_jobs: set[int] = set()
-        self._changed_machines: set[str] = set()
-        self._on_background_state_change = on_background_state_change
-        self._init_dynamic_state()
-
-    def _init_dynamic_state(self) -> None:
-        """Make what is not pickled, and take up the work on the hardware.
-
-        Every job counts as heard from just now, so that its client has time to
-        come back, and power changes that were interrupted are done again.
-        """
-        self._init_indices()
-        self.start()
-
-    def _init_indices(self) -> None:
-        # Re-entrant: a BMP controller may report from within `add_requests`.
-        self.lock = threading.RLock()
-        """Held by whoever changes anything; hold it over several calls to have
-        nothing happen between them."""
-        self.on_event: Callable[[list[Any]], object] | None = None
-        """Told, with the lock held, of changes that no call of a method explains:
-        see `replay`. Not pickled."""
-        self.job_time: float | None = None
-        """When jobs created from now on are said to be; None for now. Not pickled."""
-        self._dormant = True
-        self._bmp_controllers: dict[str, dict[Frame, AsyncBMPController]] = {}
-        # Those of removed machines, that may still have something to finish.
-        self._old_bmp_controllers: list[AsyncBMPController] = []
-        self._keepalives = Keepalives()
-        self._power_off_retries: list[tuple[float, _Job]] = []
-        self._job_of_board: dict[tuple[str, Board], _Job] = {}
-        self._board_at: dict[str, dict[Physical, Board]] = {}
-        for machine in self._machines.values():
-            self._index_machine(machine)
-        for job in self._jobs.values():
-            self._index_boards(job)
-
-    def start(self) -> None:
-        """Take up the work on the hardware. Called only on a dormant controller."""
-        self._dormant = False
-        for machine in self._machines.values():
-            self._create_machine_bmp_controllers(machine)
-        for job in list(self._jobs.values()):
-            job.update_keepalive(job.lasthost)
-            self._keepalives.watch(job)
-            if job.bmp_requests_until_ready:
-                job.bmp_requests_until_ready = 0
-                on = bool(job.power)
-                self._set_job_power_and_links(job, on, False if on else None)
-        for job in list(self._ending_jobs.values()):
-            job.bmp_requests_until_ready = 0
-            if job.machine_removed:
-                # There is nobody left to power the boards off.
-                self._power_off_done(job)
-            else:
-                self._set_job_power_and_links(job, power=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What is kept over a restart; to be called after `stop` and `join`."""
-        kept = (
-            "_next_id",
-            "_max_retired_jobs",
-            "_machines",
-            "_job_queue",
-            "_jobs",
-            "_ending_jobs",
-            "_retired_jobs",
-            "_changed_jobs",
-            "_changed_machines",
-            "generation",
-        )
-        with self.lock:
-            return {name: getattr(self, name) for name in kept}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Go on from where the pickled controller was stopped."""
-        self.__dict__.update(state)
-        self._on_background_state_change = None
-        self._job_queue.on_allocate = self._job_queue_on_allocate
-        self._job_queue.on_free = self._job_queue_on_free
-        self._job_queue.on_cancel = self._job_queue_on_cancel
-        if _unpickled_dormant.get():
-            self._init_indices()
-        else:
-            self._init_dynamic_state()
 
     # Life cycle
 
@@ -300,18 +202,22 @@ class Controller:
             with self._job_queue:
                 for name in changes.removed:
                     self._remove_machine(name)
+                    if name not in machines:
+                        self._health.forget_machine(name)
                 for name in changes.added:
                     self._add_machine(machines[name])
                 for name in changes.modified:
                     machine = machines[name]
                     self._job_queue.modify_machine(
-                        name, machine.tags, machine.dead_boards, machine.dead_links
+                        name,
+                        machine.tags,
+                        self.dead_boards(machine),
+                        machine.dead_links,
                     )
                 for name in machines:
                     self._job_queue.move_machine_to_end(name)
                 self._machines = OrderedDict(machines)
-                for machine in machines.values():
-                    self._index_machine(machine)
+                self._places.set_machines(machines.values())
             self._changed_machines.update(
                 changes.removed, changes.added, changes.modified
             )
@@ -330,7 +236,7 @@ class Controller:
             machine.width,
             machine.height,
             machine.tags,
-            machine.dead_boards,
+            self.dead_boards(machine),
             machine.dead_links,
         )
 
@@ -340,11 +246,10 @@ class Controller:
         The controllers of its BMPs first finish what they have to do.
         """
         self._job_queue.remove_machine(name)
-        machine = self._machines.pop(name)
+        del self._machines[name]
         for job in self._ending_jobs.values():
-            if job.allocated_machine is not None and job.allocated_machine.name == name:
+            if self._machine_of(job).name == name:
                 job.machine_removed = True
-        del self._board_at[machine.name]
         controllers = self._bmp_controllers.pop(name).values()
         for controller in controllers:
             controller.stop()
@@ -362,13 +267,11 @@ class Controller:
             for frame, hostname in machine.bmp_ips.items()
         }
 
-    def _index_machine(self, machine: Machine) -> None:
-        self._board_at[machine.name] = {
-            physical: board for board, physical in machine.board_locations.items()
-        }
-
     def list_machines(self) -> list[MachineTuple]:
-        """Describe all machines, highest priority first."""
+        """Describe all machines, highest priority first.
+
+        Boards out of service are among the dead ones.
+        """
         with self.lock:
             return [
                 MachineTuple(
@@ -376,11 +279,43 @@ class Controller:
                     machine.tags,
                     machine.width,
                     machine.height,
-                    machine.dead_boards,
+                    self.dead_boards(machine),
                     machine.dead_links,
                 )
                 for machine in self._machines.values()
             ]
+
+    def board_states(self, machine_name: str) -> dict[Board, BoardState]:
+        """The state of every board of a machine.
+
+        :raises KeyError: if there is no such machine
+        """
+        with self.lock:
+            machine = self._machines[machine_name]
+            states = {
+                (x, y, z): BoardState.free
+                for x in range(machine.width)
+                for y in range(machine.height)
+                for z in range(3)
+            }
+            for board in self._health.boards_out(machine_name):
+                states[board] = BoardState.out_of_service
+            for board in machine.dead_boards:
+                states[board] = BoardState.dead
+            for board, holding in self._job_queue.holdings(machine_name):
+                # Boards of a rectangle that no job could be given are not held.
+                if states[board] is BoardState.free or self._is_held(machine, board):
+                    states[board] = _STATE_OF_HOLDING[holding]
+            return states
+
+    def _is_held(self, machine: Machine, board: Board) -> bool:
+        """Has a job, or one that is ending, this very board?"""
+        if self._places.job_at(machine.name, board) is not None:
+            return True
+        return any(
+            self._machine_of(job).name == machine.name and board in (job.boards or ())
+            for job in self._ending_jobs.values()
+        )
 
     def get_board_position(
         self, machine_name: str, x: int, y: int, z: int
@@ -401,8 +336,7 @@ class Controller:
         :return: (x, y, z), None if there is no such board
         """
         with self.lock:
-            boards = self._board_at.get(machine_name, {})
-            return boards.get((cabinet, frame, board))
+            return self._places.board_at(machine_name, (cabinet, frame, board))
 
     # Jobs
 
@@ -430,13 +364,14 @@ class Controller:
             job = _Job(
                 job_id,
                 str(owner),
-                start_time=self.job_time,
+                start_time=self._wall_time(),
                 keepalive=keepalive,
                 lasthost=ownerhost,
                 args=args,
                 kwargs=kwargs,
             )
             self._jobs[job_id] = job
+            self._tell("created", job)
             try:
                 self._job_queue.create_job(*args, **kwargs, job_id=job_id)
             except (TypeError, ValueError):
@@ -549,224 +484,120 @@ class Controller:
                 # As one change: the boards of one are not for the next of them.
                 with self._job_queue:
                     for job in timed_out:
-                        self._end_job(job, "Job timed out.")
+                        self._do("ended", job.id, "Job timed out.")
 
     def check_free(self) -> None:
-        """Give out boards that have cooled down, and retry failed power-offs."""
+        """Give out boards that have cooled down, and try those out of service again."""
         with self.lock:
             freed = self._job_queue.check_free()
             if freed:
-                self._note_event("cooled", freed)
-            now = time.monotonic()
-            due = [job for at, job in self._power_off_retries if at <= now]
-            self._power_off_retries = [r for r in self._power_off_retries if r[0] > now]
-            for job in due:
-                self._set_job_power_and_links(job, power=False)
+                self._note_event("cooled", self._wall_time(), freed)
+            self.test_boards()
 
-    def _end_job(self, job: _Job, reason: str) -> None:
-        """End a job other than by a command."""
-        self._note_event("ended", job.id, reason)
-        self._job_queue.destroy_job(job.id, reason)
-
-    # Events and replays
-
-    def _note_event(self, *event: Any) -> None:
-        """Tell `on_event` of a change that is not the effect of a method's call."""
-        if self.on_event is not None:
-            self.on_event(list(event))
-
-    def replay(self, records: Iterable[Sequence[Any]]) -> None:
-        """Do again, on a dormant controller, what was done to this state before.
-
-        A record is a list: the name of a method, or of an event that `on_event`
-        was told of, and its arguments. Commands to hardware are not given; those
-        that turn out not to have been finished are given by `start`.
-
-        :raises ReplayError: if a record cannot follow those before it
-        """
-        methods: dict[str, Callable[..., object]] = {
+    def _replayed(self) -> dict[str, Callable[..., object]]:
+        return {
+            **super()._replayed(),
             "create_job": self._replay_create_job,
             "destroy_job": self.destroy_job,
             "power_on_job_boards": self.power_on_job_boards,
             "power_off_job_boards": self.power_off_job_boards,
-            "ended": self._replay_ended,
-            "ready": self._replay_ready,
-            "freed": self._replay_freed,
-            "cooled": self._job_queue.free_cooling,
+            "report_problem": self._replay_report_problem,
+            "clear_problem": self._replay_clear_problem,
         }
-        for record in records:
-            try:
-                name, *arguments = record
-                methods[name](*arguments)
-            except Exception as e:
-                raise ReplayError(f"{record}: {type(e).__name__}: {e}") from e
 
     def _replay_create_job(
-        self,
-        start_time: float,
-        ownerhost: str | None,
-        args: list[Any],
-        kwargs: dict[str, Any],
+        self, ownerhost: str | None, args: list[Any], kwargs: dict[str, Any]
     ) -> None:
-        self.job_time = start_time
         # What was refused then is refused now.
         with contextlib.suppress(TypeError, ValueError):
             self.create_job(ownerhost, *args, **kwargs)
-        self.job_time = None
 
-    def _replay_ended(self, job_id: int, reason: str) -> None:
-        self._job_queue.destroy_job(self._jobs[job_id].id, reason)
+    def _replay_report_problem(self, _host: str | None, *arguments: Any) -> None:
+        with contextlib.suppress(ValueError):
+            self.report_problem(*arguments)
 
-    def _replay_ready(self, job_id: int) -> None:
-        job = self._jobs[job_id]
-        job.bmp_requests_until_ready = 0
-        job.state = JobState.ready
+    def _replay_clear_problem(self, _host: str | None, *arguments: Any) -> None:
+        with contextlib.suppress(ValueError):
+            self.clear_problem(*arguments)
 
-    def _replay_freed(self, job_id: int) -> None:
-        del self._ending_jobs[job_id]
-        self._job_queue.free(job_id)
+    # Problems of boards
 
-    # Hardware
+    def set_board_retries(self, first: float, longest: float) -> None:
+        """Set after how many seconds boards out of service are tried again.
 
-    def _set_job_power_and_links(
-        self, job: _Job, power: bool, link_enable: bool | None = None
-    ) -> None:
-        """Power the boards of a job on or off and change their peripheral links.
-
-        :param link_enable: open the links (True), close them (False), or leave
-            them as they are (None)
+        :param first: the first time; twice as long each time after that
+        :param longest: but never longer than this
         """
-        assert job.allocated_machine is not None
-        job.power = power
-        if job.id in self._jobs:
-            job.state = JobState.power
-            self._changed_jobs.add(job.id)
-        if self._dormant:
-            # Known to be unfinished; `start` does it.
-            job.bmp_requests_until_ready = 1
-            return
-        controllers = self._bmp_controllers.get(job.allocated_machine.name, {})
-        frames = job.boards_by_frame()
-        # All are counted before one can report.
-        job.bmp_requests_until_ready += len(frames)
-        for frame, part in frames.items():
-            requests = AtomicRequests(partial(self._bmp_on_request_complete, job))
-            for board in part.boards:
-                requests.power(board, power)
-            if link_enable is not None:
-                for board, link in part.periphery:
-                    requests.link(board, link, link_enable)
-            try:
-                controllers[frame].add_requests(requests)
-            except RuntimeError as error:
-                # Its thread has ended: the server is being stopped. What is left
-                # undone is done after the restart.
-                self._bmp_on_request_complete(job, False, str(error))
-
-    def _bmp_on_request_complete(
-        self, job: _Job, success: bool, reason: str | None = None
-    ) -> None:
-        """Take the result of a request to one frame. Called by that frame's thread.
-
-        :param job: whose boards the request was about
-        :param success: was the request carried out?
-        :param reason: why not
-        """
-        changed = False
         with self.lock:
-            job.bmp_requests_until_ready -= 1
-            all_done = job.bmp_requests_until_ready == 0
-            if job.id in self._jobs:
-                if not success:
-                    changed = True
-                    self._end_job(job, f"Machine configuration failed. Error: {reason}")
-                elif all_done:
-                    changed = True
-                    self._note_event("ready", job.id)
-                    job.state = JobState.ready
-                    self._changed_jobs.add(job.id)
-            elif job.id in self._ending_jobs:
-                job.power_off_failed |= not success
-                if all_done:
-                    changed = True
-                    self._power_off_done(job)
-        callback = self._on_background_state_change
-        if changed and callback is not None:
-            callback()
+            self._health.first_interval = first
+            self._health.longest_interval = longest
 
-    def _power_off_done(self, job: _Job) -> None:
-        """Free the boards of an ended job, or try again later if they are still on."""
-        if job.power_off_failed and not job.machine_removed:
-            logger.error(
-                "The boards of ended job %d could not be powered off; "
-                "they are kept back and tried again in %.0f s.",
-                job.id,
-                POWER_OFF_RETRY_SECONDS,
-            )
-            job.power_off_failed = False
-            retry_at = time.monotonic() + POWER_OFF_RETRY_SECONDS
-            self._power_off_retries.append((retry_at, job))
-            return
-        self._note_event("freed", job.id)
-        del self._ending_jobs[job.id]
-        self._job_queue.free(job.id)
+    def bmp_unreachable(self, machine_name: str, frame: Frame, reason: str) -> None:
+        """Do not give out the boards of a frame until `bmp_reachable` is called."""
+        with self.lock:
+            if machine_name in self._machines:
+                self._do("bmp out", machine_name, frame, reason)
+        self._wake()
 
-    # Callbacks of the job queue, with the lock held
+    def bmp_reachable(self, machine_name: str, frame: Frame) -> None:
+        """Give out again the boards of a frame whose BMP had not answered."""
+        with self.lock:
+            if machine_name in self._machines:
+                self._do("bmp in", machine_name, frame)
+        self._wake()
 
-    def _job_queue_on_allocate(
-        self,
-        job_id: int,
-        machine_name: str,
-        boards: set[Board],
-        periphery: set[BoardLink],
-        torus: WrapAround,
-    ) -> None:
-        """Give a job its boards, and power them on."""
-        job = self._jobs[job_id]
-        job.give_boards(self._machines[machine_name], boards, periphery, torus)
-        self._index_boards(job)
-        self._changed_machines.add(machine_name)
-        self._set_job_power_and_links(job, power=True, link_enable=False)
+    def list_problems(self, machine_name: str | None = None) -> list[dict[str, Any]]:
+        """Describe the boards out of service, and those that were reported.
 
-    def _job_queue_on_free(self, job_id: int, reason: str | None) -> None:
-        """End a job that has boards."""
-        self._teardown_job(job_id, reason)
+        :param machine_name: only of this machine
+        :return: a dictionary for each: ``machine``, ``board`` (x, y, z),
+            ``physical`` (cabinet, frame, board), ``ip_address``,
+            ``out_of_service``, the ``reason`` and since when (``since``, seconds
+            since 1970), ``next_test`` in seconds from now (None if it is not
+            scheduled), and the ``reports``, a list of dictionaries with the fields
+            of `spalloc_server.board_health.Report`
+        """
+        now = time.monotonic()
+        found = []
+        with self.lock:
+            for (name, board), out, reports in self._health.problems(machine_name):
+                machine = self._machines.get(name)
+                if machine is None:
+                    continue
+                test_at = None if out is None else out.test_at
+                found.append(
+                    {
+                        "machine": name,
+                        "board": board,
+                        "physical": machine.board_locations.get(board),
+                        "ip_address": machine.spinnaker_ips.get(board),
+                        "out_of_service": out is not None,
+                        "reason": None if out is None else out.reason,
+                        "since": None if out is None else out.since,
+                        "next_test": None if test_at is None else max(0, test_at - now),
+                        "reports": [report._asdict() for report in reports],
+                    }
+                )
+        return found
 
-    def _job_queue_on_cancel(self, job_id: int, reason: str | None) -> None:
-        """End a job that has no boards."""
-        self._teardown_job(job_id, f"Cancelled: {reason or ''}")
+    def clear_problem(self, machine_name: str, x: int, y: int, z: int) -> None:
+        """Forget all problems of a board, and put it back into service.
 
-    def _teardown_job(self, job_id: int, reason: str | None) -> None:
-        """End a job, and power its boards off if it has any."""
-        job = self._jobs.pop(job_id)
-        job.state = JobState.destroyed
-        self._retired_jobs[job_id] = reason
-        self._forget_old_jobs()
-        self._changed_jobs.add(job_id)
-        logger.info("Job %d of %s ended: %s", job_id, job.owner, reason)
-        if job.allocated_machine is not None:
-            self._changed_machines.add(job.allocated_machine.name)
-            for board in job.boards or ():
-                del self._job_of_board[job.allocated_machine.name, board]
-            self._ending_jobs[job_id] = job
-            self._set_job_power_and_links(job, power=False)
-
-    def _forget_old_jobs(self) -> None:
-        while len(self._retired_jobs) > self._max_retired_jobs:
-            self._retired_jobs.popitem(last=False)
+        :raises ValueError: if there is no such board
+        """
+        with self.lock:
+            machine = self._machines.get(machine_name)
+            if machine is None or (x, y, z) not in machine.board_locations:
+                raise ValueError(f"machine {machine_name!r} has no board {(x, y, z)}")
+            self._do_put_back(machine_name, (x, y, z))
 
     # Places
-
-    def _index_boards(self, job: _Job) -> None:
-        if job.allocated_machine is not None:
-            for board in job.boards or ():
-                self._job_of_board[job.allocated_machine.name, board] = job
 
     def _job_for_location(
         self, machine: Machine, x: int, y: int, z: int
     ) -> _Job | None:
         """The job that has a board, None if no job has it."""
-        return self._job_of_board.get((machine.name, (x, y, z)))
+        return self._places.job_at(machine.name, (x, y, z))
 
     def _where_is_by_logical_triple(
         self, machine_name: str, x: int, y: int, z: int

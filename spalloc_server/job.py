@@ -169,8 +169,14 @@ class _Job:
         self.bmp_requests_until_ready = bmp_requests_until_ready
         self.keepalive_until: float | None = None
         """When the job times out, by the monotonic clock; None for never."""
-        self.power_off_failed = False
-        """Of a job that has ended: must powering off be tried again?"""
+        self.was_ready = False
+        """Has it been ready before?"""
+        self.failed_places = 0
+        """In how many places its boards could not be powered on."""
+        self.failure: str | None = None
+        """What failed in the last of these places."""
+        self.faulty_boards: set[Board] = set()
+        """Of a job that has ended: boards that could not be powered off."""
         self.machine_removed = False
         """Of a job that has ended: was its machine removed meanwhile?"""
         self.update_keepalive(lasthost)
@@ -187,6 +193,22 @@ class _Job:
             self.lasthost = host
         if self.keepalive is not None:
             self.keepalive_until = time.monotonic() + self.keepalive
+
+    def queued_again(self) -> _Job:
+        """The same job without boards."""
+        job = _Job(
+            self.id,
+            self.owner,
+            self.start_time,
+            self.keepalive,
+            self.lasthost,
+            args=self.args,
+            kwargs=self.kwargs,
+        )
+        job.keepalive_until = self.keepalive_until
+        job.failed_places = self.failed_places
+        job.failure = self.failure
+        return job
 
     def give_boards(
         self,

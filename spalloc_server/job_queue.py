@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum, auto
 from types import TracebackType
 from typing import Any
 
@@ -27,6 +28,17 @@ _DEFAULT_TAGS = frozenset({"default"})
 
 #: Why a job that no machine could ever hold is cancelled.
 _NO_MACHINE = "No suitable machines available."
+
+
+class Holding(Enum):
+    """Why a board is not free."""
+
+    allocated = auto()
+    """A job has it, or a rectangle that it lies in."""
+    ending = auto()
+    """It is not yet given back after the end of its job."""
+    cooling = auto()
+    """It is given back, and cools down."""
 
 
 class _Job:
@@ -461,6 +473,52 @@ class JobQueue:
         del self._jobs[job_id]
         job.machine.allocator.free(job.allocation_id)
         self._process_queue()
+
+    def requeue(self, job_id: int, holder_id: int) -> None:
+        """Take an allocated job's boards away and queue it again, before all others.
+
+        No callback is made for that; the job may be allocated or cancelled at once.
+
+        :param holder_id: the boards now belong to a destroyed job of this ID, which
+            is to be freed
+        :raises KeyError: if the job is not allocated
+        """
+        holder = self._jobs.get(job_id)
+        if holder is None or holder.pending or holder.ending:
+            raise KeyError(job_id)
+        job = _Job(
+            job_id,
+            machine_name=holder.machine_name,
+            tags=holder.tags,
+            args=holder.args,
+            kwargs=holder.kwargs,
+        )
+        holder.id = holder_id
+        holder.ending = True
+        del self._jobs[job_id]
+        self._jobs = {job_id: job, **self._jobs, holder_id: holder}
+        self._regenerate_queues()
+
+    def holdings(self, machine_name: str) -> Iterator[tuple[Board, Holding]]:
+        """The boards of a machine that are not free, and why not.
+
+        :raises KeyError: if there is no such machine
+        """
+        machine = self._machines[machine_name]
+        ending = {
+            job.allocation_id
+            for job in self._jobs.values()
+            if job.ending and job.machine is machine
+        }
+        for allocation_id, is_cooling, boards in machine.allocator.holdings():
+            if is_cooling:
+                holding = Holding.cooling
+            elif allocation_id in ending:
+                holding = Holding.ending
+            else:
+                holding = Holding.allocated
+            for board in boards:
+                yield board, holding
 
     def check_free(self) -> dict[str, int]:
         """Give out boards that have cooled down.

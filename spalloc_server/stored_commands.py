@@ -23,26 +23,30 @@ def record_of(command: Command, host: str | None, now: float) -> Record | None:
         return None
     kwargs = {name: arg for name, arg in command.kwargs.items() if name != "client"}
     try:
-        return [command.name, *make(now, host, *command.args, **kwargs)]
+        checked = make(*command.args, **kwargs)
     except (TypeError, ValueError):
         return None
+    return [command.name, now, host, *checked]
 
 
-def _create_job(now: float, host: str | None, *args: Any, **kwargs: Any) -> Record:
+def _create_job(*args: Any, **kwargs: Any) -> Record:
     boards, options = arguments.check_create_job(args, kwargs)
     if options.get("tags") is not None:
         options["tags"] = sorted(options["tags"])
-    return [now, host, boards, options]
+    return [boards, options]
 
 
-def _destroy_job(
-    _now: float, host: str | None, job_id: Any, reason: Any = None
-) -> Record:
-    return [host, arguments.check_job_id(job_id), arguments.check_reason(reason)]
+def _destroy_job(job_id: Any, reason: Any = None) -> Record:
+    return [arguments.check_job_id(job_id), arguments.check_reason(reason)]
 
 
-def _power_job(_now: float, host: str | None, job_id: Any) -> Record:
-    return [host, arguments.check_job_id(job_id)]
+def _power_job(job_id: Any) -> Record:
+    return [arguments.check_job_id(job_id)]
+
+
+def _clear_problem(machine_name: Any, x: Any, y: Any, z: Any) -> Record:
+    coordinates = arguments.check_coordinates(x=x, y=y, z=z)
+    return [arguments.check_machine_name(machine_name), *coordinates]
 
 
 _MAKERS: dict[str, Callable[..., Record]] = {
@@ -50,4 +54,6 @@ _MAKERS: dict[str, Callable[..., Record]] = {
     "destroy_job": _destroy_job,
     "power_on_job_boards": _power_job,
     "power_off_job_boards": _power_job,
+    "report_problem": arguments.check_problem,
+    "clear_problem": _clear_problem,
 }

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from spalloc_server import controller as controller_module
-from spalloc_server.controller import Controller, JobState
+from spalloc_server.controller import BoardState, Controller, JobState
 from spalloc_server.links import Links
 from tests.recorded_bmps import BMPs, machine
 
@@ -132,40 +132,20 @@ def test_power_commands(controller: Controller, bmps: BMPs) -> None:
     assert (state.state, state.power) == (JobState.ready, True)
 
 
-def test_a_failed_power_on_destroys_the_job_and_says_why(
+def test_boards_that_cannot_be_powered_off_are_kept_back(
     controller: Controller, bmps: BMPs
 ) -> None:
     controller.machines = {"m": machine(width=2)}
-    job_id = controller.create_job(None, 2, 1, owner="me")
-    first, second = (requests for _, requests in bmps.pending())
-    first.on_done(False, "FPGA 1 of board 2 is asleep")
-    assert controller.get_job_state(None, job_id).reason == (
-        "Machine configuration failed. Error: FPGA 1 of board 2 is asleep"
-    )
-    # The other frame's answer comes late; then the boards are powered off.
-    second.on_done(True)
-    for bmp in (bmps["bmp-m-0"], bmps["bmp-m-1"]):
-        assert bmp.requests[-1].power_off_boards == [0, 1, 2]
-        bmp.requests[-1].on_done(True)
-    again = controller.create_job(None, 2, 1, owner="me")
-    assert controller.get_job_state(None, again).state is JobState.power
-
-
-def test_boards_that_cannot_be_powered_off_are_kept_back_and_tried_again(
-    controller: Controller, bmps: BMPs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(controller_module, "POWER_OFF_RETRY_SECONDS", 0.0)
-    first = controller.create_job(None, 1, 1, owner="me")
+    first = controller.create_job(None, 2, 1, owner="me")
     bmps.answer()
-    second = controller.create_job(None, 1, 1, owner="me")
     controller.destroy_job(None, first)
-    bmps["bmp-m-0"].requests.pop().on_done(False, "no answer")
+    for bmp, success in ((bmps["bmp-m-0"], True), (bmps["bmp-m-1"], False)):
+        bmp.requests.pop().on_done(success, None if success else "no answer")
     assert bmps.pending() == []
-    assert controller.get_job_state(None, second).state is JobState.queued
-    controller.check_free()
-    assert bmps["bmp-m-0"].requests[-1].power_off_boards == [0, 1, 2]
-    bmps["bmp-m-0"].requests.pop().on_done(True)
-    assert controller.get_job_state(None, second).state is JobState.power
+    assert controller.list_machines()[0].dead_boards == {(1, 0, z) for z in range(3)}
+    states = controller.board_states("m")
+    assert {states[0, 0, z] for z in range(3)} == {BoardState.free}
+    assert {states[1, 0, z] for z in range(3)} == {BoardState.out_of_service}
 
 
 def test_jobs_of_unknown_id(controller: Controller) -> None:
@@ -480,11 +460,8 @@ def test_a_failure_while_stopping_is_dealt_with_after_the_restart(
     assert controller.get_job_state(None, job_id).state is JobState.destroyed
     bmps.made.clear()
     copy = pickle.loads(pickle.dumps(controller))
-    ((_, requests),) = bmps.pending()
-    assert requests.power_off_boards == [0, 1, 2]
-    requests.on_done(True)
-    again = copy.create_job(None, 1, 1, owner="me")
-    assert copy.get_job_state(None, again).state is JobState.power
+    assert bmps.pending() == []
+    assert set(copy.board_states("m").values()) == {BoardState.out_of_service}
 
 
 def test_results_may_come_from_any_thread(controller: Controller, bmps: BMPs) -> None:

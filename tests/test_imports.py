@@ -19,24 +19,27 @@ LAYERS = """
     server
     cli base_server replies
     simulator command_server regular_work state_store stored_commands
-    controller clients
+    controller clients config_check
     async_bmp_controller where_is keepalives commands connection
     job_queue job bmp_schedule bmp_transceiver machine_changes config_file
-    allocator bmp_requests bmp_directory configuration
+    allocator bmp_requests bmp_directory config_doubts
+    configuration
     candidate_filter pack_tree shared_triads machine_checks spinner_csv
+    board_health history
     area_to_rect faults free_regions
     coordinates region standard_ips
     links framing messages listener polling_server_core journal
-    arguments config_watcher state_file options log_formats
+    arguments config_watcher state_file options log_formats query
     arguments config_watcher state_file networks
 """
 
 # What may know nothing of the world: no sockets, no threads, no waiting.
 CORE = """
     links coordinates region faults
-    configuration config_file machine_checks machine_changes spinner_csv standard_ips
+    configuration config_file machine_checks machine_changes config_doubts spinner_csv standard_ips
     area_to_rect free_regions pack_tree candidate_filter shared_triads
     allocator job_queue job where_is bmp_requests bmp_schedule
+    board_health history places
     framing messages commands arguments replies
 """
 OUTSIDE_WORLD = {

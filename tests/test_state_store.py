@@ -51,8 +51,9 @@ def restored(filename: str) -> Controller:
 def create(store: StateStore, controller: Controller, *args: int, **kwargs: Any) -> int:
     """Create a job as the server does: first stored, then done."""
     kwargs.setdefault("owner", "me")
-    store.commit([["create_job", 12.5, "1.1.1.1", args, kwargs]])
-    controller.replay([["create_job", 12.5, "1.1.1.1", args, kwargs]])
+    record = ["create_job", 12.5, "1.1.1.1", args, kwargs]
+    store.commit([record])
+    controller.replay([record])
     return controller._next_id - 1
 
 
@@ -81,9 +82,9 @@ def test_a_crash_loses_nothing_that_was_committed(filename: str, bmps: BMPs) -> 
         waiting = create(store, controller, 3, 1, keepalive=None)
         never = create(store, controller, 4, 1)
         bmps.answer()
-        store.commit([["destroy_job", None, first, "done"]])
+        store.commit([["destroy_job", 13.5, None, first, "done"]])
         controller.destroy_job(None, first, "done")
-        store.commit([["power_off_job_boards", None, second]])
+        store.commit([["power_off_job_boards", 14.5, None, second]])
         controller.power_off_job_boards(None, second)
         store.commit_events(controller)
         expected = description(controller)
@@ -134,7 +135,7 @@ def test_boards_that_cooled_down_do_so_again_in_the_same_order(
         jobs = [create(store, controller, 1, 1) for _ in range(4)]
         bmps.answer()
         for job_id in jobs[:2]:
-            store.commit([["destroy_job", None, job_id, None]])
+            store.commit([["destroy_job", 13.5, None, job_id, None]])
             controller.destroy_job(None, job_id)
             bmps.answer()
             now += 6
@@ -200,7 +201,7 @@ def test_snapshots_are_due_when_the_journal_is_long(
             lengths.append(len(store._journal))
         assert lengths == [1, 2, 3, 4]  # not worth it for so many jobs
         for _ in range(4):
-            store.commit([["destroy_job", None, 99, None]])
+            store.commit([["destroy_job", 13.5, None, 99, None]])
             store.commit_events(controller)
             lengths.append(len(store._journal))
         assert lengths[4:] == [5, 6, 7, 0]
@@ -252,11 +253,11 @@ def test_a_journal_that_does_not_fit_is_kept_aside(
         create(store, controller)
         assert store.snapshot(controller)
         create(store, controller)
-        store.commit([["freed", 99]])
+        store.commit([["freed", 1.5, 99, [], None]])
     copy = restored(filename)
     assert [job.job_id for job in copy.list_jobs()] == [1]
     message = caplog.messages[-1]
-    assert "['freed', 99]: KeyError: 99" in message
+    assert "['freed', 1.5, 99, [], None]: KeyError: 99" in message
     (aside,) = Path(filename).parent.glob("*.journal.unreadable-*[0-9]")
     assert str(aside) in message
 
@@ -358,4 +359,4 @@ def test_dormancy_ends_with_its_block(bmps: BMPs) -> None:
 
 def test_unknown_records_are_refused() -> None:
     with pytest.raises(controller_module.ReplayError, match="no_such_event"):
-        Controller().replay([["no_such_event", 1]])
+        Controller().replay([["no_such_event", 1.5, 1]])

@@ -1,0 +1,188 @@
+"""Which boards are out of service and why, and what users have reported of boards.
+
+Boards that are dead by configuration are no concern of this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from spalloc_server.coordinates import Board
+
+#: A board of a machine.
+BoardKey = tuple[str, Board]
+
+REPORTS_UNTIL_OUT = 2
+"""Reports by so many different jobs take a board out of service."""
+
+
+class Report(NamedTuple):
+    """What a user has reported of a board."""
+
+    job_id: int | None
+    """The job that had the board, None if none had."""
+    owner: str | None
+    """The owner of that job."""
+    time: float
+    """Seconds since 1970 (UTC)."""
+    x: int | None
+    """Chip on the board, as the user said."""
+    y: int | None
+    """Chip on the board, as the user said."""
+    p: int | None
+    """Core of the chip, as the user said."""
+    description: str | None
+
+
+@dataclass
+class OutOfService:
+    """Why a board is not given out, and when it is tried again."""
+
+    reason: str
+    since: float
+    """Seconds since 1970 (UTC)."""
+    waits_for_bmp: bool = False
+    """Does it only wait for its BMP to answer? It is not tried by itself then."""
+    tests: int = 0
+    """How often it has been tried again in vain."""
+    test_at: float | None = None
+    """When it is tried again, by the monotonic clock; None while that is going on."""
+
+
+@dataclass
+class _Problems:
+    out: OutOfService | None = None
+    reports: list[Report] = field(default_factory=list)
+
+
+class BoardHealth:
+    """The problems of boards. Knows no clock and no hardware; not thread safe.
+
+    Boards are tried again first after `first_interval` seconds, then after twice as
+    long each time, up to `longest_interval`.
+    """
+
+    def __init__(self) -> None:
+        self.first_interval = 600.0
+        self.longest_interval = 86_400.0
+        self._problems: dict[BoardKey, _Problems] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but when boards are tried again: clocks end with the process."""
+        for problems in self._problems.values():
+            if problems.out is not None:
+                problems.out.test_at = None
+        return self.__dict__.copy()
+
+    def schedule_tests(self, now: float) -> None:
+        """Set when boards are tried again, after a restart."""
+        for problems in self._problems.values():
+            if problems.out is not None:
+                self._schedule(problems.out, now)
+
+    def boards_out(self, machine: str) -> frozenset[Board]:
+        """The boards of a machine that are out of service."""
+        return frozenset(
+            board
+            for (name, board), problems in self._problems.items()
+            if name == machine and problems.out is not None
+        )
+
+    def is_out(self, machine: str, board: Board) -> bool:
+        """Is a board out of service?"""
+        problems = self._problems.get((machine, board))
+        return problems is not None and problems.out is not None
+
+    def take_out(
+        self,
+        machine: str,
+        board: Board,
+        reason: str,
+        now: float,
+        wall_time: float,
+        waits_for_bmp: bool = False,
+    ) -> None:
+        """Take a board out of service.
+
+        A board that is out already keeps its reason, except that a failure of its
+        own counts for more than a BMP that does not answer.
+
+        :param now: by the monotonic clock
+        :param wall_time: seconds since 1970 (UTC)
+        """
+        problems = self._problems.setdefault((machine, board), _Problems())
+        old = problems.out
+        if old is None or (old.waits_for_bmp and not waits_for_bmp):
+            problems.out = OutOfService(reason, wall_time, waits_for_bmp)
+            self._schedule(problems.out, now)
+
+    def _schedule(self, out: OutOfService, now: float) -> None:
+        if not out.waits_for_bmp:
+            interval = self.first_interval * 2.0 ** min(out.tests, 60)
+            out.test_at = now + min(interval, self.longest_interval)
+
+    def put_back(self, machine: str, board: Board) -> bool:
+        """Forget all problems of a board.
+
+        :return: whether it was out of service
+        """
+        problems = self._problems.pop((machine, board), None)
+        return problems is not None and problems.out is not None
+
+    def waiting_for_bmp(self, machine: str) -> Iterator[Board]:
+        """The boards of a machine that only wait for their BMP to answer."""
+        for (name, board), problems in self._problems.items():
+            if name == machine and problems.out and problems.out.waits_for_bmp:
+                yield board
+
+    def due_tests(self, now: float) -> list[BoardKey]:
+        """The boards to be tried again now."""
+        return [
+            key
+            for key, problems in self._problems.items()
+            if problems.out is not None
+            and problems.out.test_at is not None
+            and problems.out.test_at <= now
+        ]
+
+    def test_started(self, machine: str, board: Board) -> None:
+        """Note that a board is being tried."""
+        out = self._problems[machine, board].out
+        if out is not None:
+            out.test_at = None
+
+    def test_failed(self, machine: str, board: Board, now: float) -> None:
+        """Note that a board has been tried in vain; nothing if it is back anyway."""
+        problems = self._problems.get((machine, board))
+        if problems is not None and problems.out is not None:
+            problems.out.tests += 1
+            self._schedule(problems.out, now)
+
+    def report(self, machine: str, board: Board, report: Report) -> str | None:
+        """Store what a user has reported.
+
+        :return: why the board should be taken out of service, None if it need not
+        """
+        problems = self._problems.setdefault((machine, board), _Problems())
+        problems.reports.append(report)
+        jobs = {r.job_id for r in problems.reports if r.job_id is not None}
+        if problems.out is not None or len(jobs) < REPORTS_UNTIL_OUT:
+            return None
+        said = "; ".join(r.description for r in problems.reports if r.description)
+        return f"reported by {len(jobs)} jobs: {said or 'no description'}"
+
+    def forget_machine(self, machine: str) -> None:
+        """Forget the problems of a machine that is no longer there."""
+        for key in [key for key in self._problems if key[0] == machine]:
+            del self._problems[key]
+
+    def problems(
+        self, machine: str | None
+    ) -> Iterator[tuple[BoardKey, OutOfService | None, list[Report]]]:
+        """All problems of a machine, or of all (None), in order."""
+        for key in sorted(self._problems):
+            if machine is None or key[0] == machine:
+                found = self._problems[key]
+                yield key, found.out, found.reports

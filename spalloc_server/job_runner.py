@@ -1,0 +1,648 @@
+"""What happens to jobs and boards once it has been decided: the controller's inside.
+
+Everything that changes jobs goes through the methods here, by a command or by an
+event: a result from the hardware, a deadline, a test of a board. Commands are
+repeatable by themselves; events are told to `JobRunner.on_event`, so that
+`JobRunner.replay` can do to an old state what was done to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from spalloc_server.bmp_requests import AtomicRequests
+from spalloc_server.board_health import BoardHealth, BoardKey, Report
+from spalloc_server.configuration import Machine
+from spalloc_server.coordinates import Board, BoardLink, WrapAround
+from spalloc_server.history import HistoryEvent, Kind
+from spalloc_server.job import JobState, _Job
+from spalloc_server.job_queue import JobQueue
+from spalloc_server.keepalives import Keepalives
+from spalloc_server.places import Places, describe_boards
+
+if TYPE_CHECKING:
+    from spalloc_server.async_bmp_controller import AsyncBMPController
+
+logger = logging.getLogger(__name__)
+
+#: (cabinet, frame)
+Frame = tuple[int, int]
+
+MAX_FAILED_PLACES = 3
+"""In how many places a job is tried before it is given up."""
+
+#: Is a controller that is unpickled now to leave the hardware alone?
+_unpickled_dormant = ContextVar("_unpickled_dormant", default=False)
+
+
+class ReplayError(Exception):
+    """Recorded changes do not fit the state that they are said to have followed."""
+
+
+@contextlib.contextmanager
+def unpickled_dormant() -> Iterator[None]:
+    """Have controllers that are unpickled within wait for `JobRunner.start`."""
+    token = _unpickled_dormant.set(True)
+    try:
+        yield
+    finally:
+        _unpickled_dormant.reset(token)
+
+
+class FaultyBoards(str):
+    """Why boards failed, with the boards in question."""
+
+    boards: frozenset[Board]
+
+    def __new__(cls, reason: object, boards: Iterable[Board]) -> FaultyBoards:
+        """Make one from any reason."""
+        faulty = super().__new__(cls, reason)
+        faulty.boards = frozenset(boards)
+        return faulty
+
+
+class JobRunner:
+    """The state of jobs and boards, and its changes.
+
+    A job's boards stay its own until they have been powered off after its end.
+    Methods that do not say otherwise are called with the `lock` held.
+    """
+
+    generation = 0
+    """Which snapshot of the state this is, for the one who keeps snapshots."""
+
+    _KEPT = (
+        "_next_id",
+        "_next_holder_id",
+        "_max_retired_jobs",
+        "_machines",
+        "_job_queue",
+        "_jobs",
+        "_ending_jobs",
+        "_retired_jobs",
+        "_changed_jobs",
+        "_changed_machines",
+        "_health",
+        "generation",
+    )
+
+    def __init__(
+        self,
+        next_id: int,
+        max_retired_jobs: int,
+        on_background_state_change: Callable[[], object] | None,
+        seconds_before_free: float,
+    ) -> None:
+        self._next_id = next_id
+        # Boards that a living job had to give up are held by jobs of these IDs.
+        self._next_holder_id = -1
+        self._max_retired_jobs = max_retired_jobs
+        self._machines: OrderedDict[str, Machine] = OrderedDict()
+        self._job_queue = JobQueue(
+            self._job_queue_on_allocate,
+            self._job_queue_on_free,
+            self._job_queue_on_cancel,
+            seconds_before_free,
+        )
+        # Jobs that have not ended, oldest first.
+        self._jobs: OrderedDict[int, _Job] = OrderedDict()
+        # Jobs that have ended but whose boards are still being powered off.
+        self._ending_jobs: dict[int, _Job] = {}
+        # Why jobs have ended, longest ago first.
+        self._retired_jobs: OrderedDict[int, str | None] = OrderedDict()
+        self._changed_jobs: set[int] = set()
+        self._changed_machines: set[str] = set()
+        self._health = BoardHealth()
+        self._on_background_state_change: Callable[[], object] | None = None
+        self._init_dynamic_state()
+        self._on_background_state_change = on_background_state_change
+
+    def _init_dynamic_state(self) -> None:
+        """Make what is not pickled, and take up the work on the hardware."""
+        self._init_indices()
+        self.start()
+
+    def _init_indices(self) -> None:
+        # Re-entrant: a BMP controller may report from within `add_requests`.
+        self.lock = threading.RLock()
+        """Held by whoever changes anything; hold it over several calls to have
+        nothing happen between them."""
+        self.on_event: Callable[[list[Any]], object] | None = None
+        """Told, with the lock held, of changes that no command explains. Not pickled.
+        """
+        self.on_history: Callable[[HistoryEvent], object] | None = None
+        """Told, with the lock held and by any thread, what happens to jobs; must not
+        block. Not told during `replay`. Not pickled."""
+        self.command_time: float | None = None
+        """When the commands given now are said to be given, in seconds since 1970
+        (UTC); None for now. Not pickled."""
+        self._on_background_state_change = None
+        self._dormant = True
+        self._bmp_controllers: dict[str, dict[Frame, AsyncBMPController]] = {}
+        # Those of removed machines, that may still have something to finish.
+        self._old_bmp_controllers: list[AsyncBMPController] = []
+        self._keepalives = Keepalives()
+        # Boards that have passed their test, and when they have rested from it.
+        self._recovering: dict[BoardKey, float] = {}
+        self._places = Places(self._machines.values(), self._jobs.values())
+
+    def start(self) -> None:
+        """Take up the work on the hardware. Called only on a dormant controller.
+
+        Every job counts as heard from just now, so that its client has time to
+        come back, and power changes that were interrupted are done again.
+        """
+        self._dormant = False
+        self._health.schedule_tests(time.monotonic())
+        for machine in self._machines.values():
+            self._create_machine_bmp_controllers(machine)
+        for job in list(self._jobs.values()):
+            job.update_keepalive(job.lasthost)
+            self._keepalives.watch(job)
+            if job.bmp_requests_until_ready:
+                job.bmp_requests_until_ready = 0
+                on = bool(job.power)
+                self._set_job_power_and_links(job, on, False if on else None)
+        for job in list(self._ending_jobs.values()):
+            job.bmp_requests_until_ready = 0
+            if job.machine_removed:
+                # There is nobody left to power the boards off.
+                self._power_off_done(job)
+            else:
+                self._set_job_power_and_links(job, power=False)
+
+    def _create_machine_bmp_controllers(
+        self, machine: Machine, on_thread_start: Callable[[], object] | None = None
+    ) -> None:
+        """Start a controller for the BMP of each frame of a machine."""
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is kept over a restart; to be called after `stop` and `join`."""
+        with self.lock:
+            return {name: getattr(self, name) for name in self._KEPT}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go on from where the pickled controller was stopped."""
+        self.__dict__.update(state)
+        self._job_queue.on_allocate = self._job_queue_on_allocate
+        self._job_queue.on_free = self._job_queue_on_free
+        self._job_queue.on_cancel = self._job_queue_on_cancel
+        if _unpickled_dormant.get():
+            self._init_indices()
+        else:
+            self._init_dynamic_state()
+
+    def _wall_time(self) -> float:
+        return time.time() if self.command_time is None else self.command_time
+
+    # Events
+
+    def _note_event(self, *event: Any) -> None:
+        if self.on_event is not None:
+            self.on_event(list(event))
+
+    def replay(self, records: Iterable[Sequence[Any]]) -> None:
+        """Do again, on a dormant controller, what was done to this state before.
+
+        A record is a list: the name of a command or event, when it was, and its
+        arguments. Commands to hardware are not given; those that turn out not to
+        have been finished are given by `start`.
+
+        :raises ReplayError: if a record cannot follow those before it
+        """
+        for record in records:
+            try:
+                name, self.command_time, *arguments = record
+                self._replayed()[name](*arguments)
+            except Exception as e:
+                raise ReplayError(f"{record}: {type(e).__name__}: {e}") from e
+            finally:
+                self.command_time = None
+
+    def _replayed(self) -> dict[str, Callable[..., object]]:
+        """What does again what each kind of event did."""
+        return {
+            "ended": self._do_end,
+            "ready": self._do_ready,
+            "failed": self._do_fail,
+            "freed": self._do_free,
+            "cooled": self._job_queue.free_cooling,
+            "board in": self._do_put_back,
+            "bmp out": self._do_bmp_out,
+            "bmp in": self._do_bmp_in,
+        }
+
+    def _do(self, name: str, *arguments: Any) -> None:
+        """Have an event happen now, and tell of it."""
+        self._note_event(name, self._wall_time(), *arguments)
+        self._replayed()[name](*arguments)
+
+    def _tell(self, kind: Kind, job: _Job, reason: str | None = None) -> None:
+        """Tell `on_history` of a change of a job."""
+        if self.on_history is None or self._dormant:
+            return
+        machine, boards = job.allocated_machine, job.boards
+        self.on_history(
+            HistoryEvent(
+                kind,
+                self._wall_time(),
+                job.id,
+                job.owner,
+                job.lasthost,
+                job.args,
+                job.kwargs,
+                job.start_time,
+                None if machine is None else machine.name,
+                None if boards is None else frozenset(boards),
+                job.power,
+                reason,
+            )
+        )
+
+    def _do_end(self, job_id: int, reason: str) -> None:
+        self._job_queue.destroy_job(self._jobs[job_id].id, reason)
+
+    def _do_ready(self, job_id: int) -> None:
+        job = self._jobs[job_id]
+        job.bmp_requests_until_ready = 0
+        job.state = JobState.ready
+        job.was_ready = True
+        self._changed_jobs.add(job_id)
+        self._tell("ready", job)
+
+    def _do_fail(self, job_id: int, boards: Iterable[Board], reason: str) -> None:
+        """Take a job's faulty boards out of service, and find it others, or end it."""
+        job = self._jobs[job_id]
+        machine = job.allocated_machine
+        assert machine is not None
+        boards = [(x, y, z) for x, y, z in boards]
+        job.failure = f"{reason} ({describe_boards(machine, boards)})"
+        job.failed_places += 1
+        logger.warning("Job %d of %s: %s", job_id, job.owner, job.failure)
+        with self._job_queue:
+            self._take_out(machine.name, boards, reason)
+            if job.was_ready or job.failed_places >= MAX_FAILED_PLACES:
+                self._job_queue.destroy_job(job_id, _failure_reason(job))
+            else:
+                self._requeue(job)
+
+    def _requeue(self, job: _Job) -> None:
+        """Have a job wait for other boards; the old ones are powered off."""
+        assert job.allocated_machine is not None
+        job_id, holder_id = job.id, self._next_holder_id
+        self._next_holder_id -= 1
+        self._places.leave(job)
+        self._jobs[job_id] = job.queued_again()
+        self._changed_jobs.add(job_id)
+        self._changed_machines.add(job.allocated_machine.name)
+        self._tell("requeued", job, job.failure)
+        job.id = holder_id
+        job.state = JobState.destroyed
+        self._ending_jobs[holder_id] = job
+        self._job_queue.requeue(job_id, holder_id)
+        self._set_job_power_and_links(job, power=False)
+
+    def _do_free(
+        self, job_id: int, faulty: Sequence[Board], reason: str | None
+    ) -> None:
+        """Free the boards of an ended job, but not those that are faulty."""
+        job = self._ending_jobs.pop(job_id)
+        with self._job_queue:
+            if faulty and job.allocated_machine is not None:
+                boards = [(x, y, z) for x, y, z in faulty]
+                self._take_out(job.allocated_machine.name, boards, str(reason))
+            self._job_queue.free(job_id)
+
+    # Boards out of service
+
+    def _take_out(
+        self,
+        machine_name: str,
+        boards: Iterable[Board],
+        reason: str,
+        waits_for_bmp: bool = False,
+    ) -> None:
+        for board in boards:
+            self._recovering.pop((machine_name, board), None)
+            self._health.take_out(
+                machine_name,
+                board,
+                reason,
+                time.monotonic(),
+                self._wall_time(),
+                waits_for_bmp,
+            )
+        self._update_dead_boards(machine_name)
+
+    def _do_put_back(self, machine_name: str, board: Sequence[int]) -> None:
+        x, y, z = board
+        self._recovering.pop((machine_name, (x, y, z)), None)
+        if self._health.put_back(machine_name, (x, y, z)):
+            logger.info("Board %s of %s is back in service", (x, y, z), machine_name)
+            self._update_dead_boards(machine_name)
+
+    def _do_bmp_out(self, machine_name: str, frame: Sequence[int], reason: str) -> None:
+        self._take_out(
+            machine_name,
+            self._boards_of_frame(machine_name, frame),
+            reason,
+            waits_for_bmp=True,
+        )
+
+    def _do_bmp_in(self, machine_name: str, frame: Sequence[int]) -> None:
+        boards = set(self._boards_of_frame(machine_name, frame))
+        waiting = boards.intersection(self._health.waiting_for_bmp(machine_name))
+        for board in waiting:
+            self._health.put_back(machine_name, board)
+        if waiting:
+            self._update_dead_boards(machine_name)
+
+    def _boards_of_frame(
+        self, machine_name: str, frame: Sequence[int]
+    ) -> Iterator[Board]:
+        machine = self._machines.get(machine_name)
+        if machine is not None:
+            for board, (cabinet, number, _) in machine.board_locations.items():
+                if [cabinet, number] == list(frame):
+                    yield board
+
+    def dead_boards(self, machine: Machine) -> frozenset[Board]:
+        """The boards of a machine that are not given out, for whatever reason."""
+        return machine.dead_boards | self._health.boards_out(machine.name)
+
+    def _update_dead_boards(self, machine_name: str) -> None:
+        machine = self._machines.get(machine_name)
+        if machine is not None:
+            self._changed_machines.add(machine_name)
+            self._job_queue.modify_machine(
+                machine_name, dead_boards=self.dead_boards(machine)
+            )
+
+    def report_problem(
+        self,
+        ip_address: str,
+        x: int | None = None,
+        y: int | None = None,
+        p: int | None = None,
+        description: str | None = None,
+    ) -> None:
+        """Store that something is wrong with a board; from any thread.
+
+        Enough reports by different jobs take it out of service.
+
+        :param ip_address: of the board's Ethernet chip, as told to the job
+        :param x: chip on the board
+        :param y: chip on the board
+        :param p: core of the chip
+        :raises ValueError: if no board has this address
+        """
+        with self.lock:
+            found = self._places.board_of_ip(ip_address)
+            if found is None:
+                raise ValueError(f"ip_address {ip_address!r} belongs to no board")
+            machine_name, board = found
+            job = self._places.job_at(machine_name, board)
+            reason = self._health.report(
+                machine_name,
+                board,
+                Report(
+                    None if job is None else job.id,
+                    None if job is None else job.owner,
+                    self._wall_time(),
+                    x,
+                    y,
+                    p,
+                    description,
+                ),
+            )
+            logger.warning(
+                "Problem reported of %s by %s: %s",
+                describe_boards(self._machines[machine_name], [board]),
+                "nobody" if job is None else f"job {job.id} of {job.owner}",
+                description,
+            )
+            if reason is not None:
+                self._take_out(machine_name, [board], reason)
+
+    def test_boards(self) -> None:
+        """Try boards again that are out of service, where it is time for that."""
+        now = time.monotonic()
+        rested = [key for key, at in self._recovering.items() if at <= now]
+        for machine_name, board in rested:
+            self._do("board in", machine_name, board)
+        due = self._health.due_tests(now)
+        held: dict[str, set[Board]] = {}
+        for machine_name, board in due:
+            if machine_name not in self._bmp_controllers:
+                continue
+            if machine_name not in held:
+                holdings = self._job_queue.holdings(machine_name)
+                held[machine_name] = {board for board, _ in holdings}
+            location = self._machines[machine_name].board_locations.get(board)
+            if location is None or board in held[machine_name]:
+                continue
+            cabinet, frame, number = location
+            requests = AtomicRequests(partial(self._board_tested, machine_name, board))
+            requests.power(number, True)
+            requests.power(number, False)
+            self._health.test_started(machine_name, board)
+            with contextlib.suppress(RuntimeError):  # the server is being stopped
+                self._bmp_controllers[machine_name][cabinet, frame].add_requests(
+                    requests
+                )
+
+    def _board_tested(
+        self, machine_name: str, board: Board, success: bool, reason: str | None = None
+    ) -> None:
+        """Take the result of a board's test. Called by its frame's thread."""
+        with self.lock:
+            now = time.monotonic()
+            if not success:
+                logger.info("Board %s of %s: %s", board, machine_name, reason)
+                self._health.test_failed(machine_name, board, now)
+            elif self._health.is_out(machine_name, board):
+                # It has just been powered off, like a job's.
+                rested = now + self._job_queue.seconds_before_free
+                self._recovering[machine_name, board] = rested
+        self._wake()
+
+    # Hardware
+
+    def _set_job_power_and_links(
+        self, job: _Job, power: bool, link_enable: bool | None = None
+    ) -> None:
+        """Power the boards of a job on or off and change their peripheral links.
+
+        :param link_enable: open the links (True), close them (False), or leave
+            them as they are (None)
+        """
+        assert job.allocated_machine is not None
+        job.power = power
+        if job.id in self._jobs:
+            job.state = JobState.power
+            self._changed_jobs.add(job.id)
+            self._tell("power", job)
+        if self._dormant:
+            # Known to be unfinished; `start` does it.
+            job.bmp_requests_until_ready = 1
+            return
+        controllers = self._bmp_controllers.get(job.allocated_machine.name, {})
+        frames = job.boards_by_frame()
+        # All are counted before one can report.
+        job.bmp_requests_until_ready += len(frames)
+        for frame, part in frames.items():
+            done = partial(self._frame_done, job, frame, part.boards)
+            requests = AtomicRequests(done)
+            for board in part.boards:
+                requests.power(board, power)
+            if link_enable is not None:
+                for board, link in part.periphery:
+                    requests.link(board, link, link_enable)
+            try:
+                controllers[frame].add_requests(requests)
+            except RuntimeError as error:
+                # Its thread has ended: the server is being stopped. What is left
+                # undone is done after the restart.
+                done(False, str(error))
+
+    def _frame_done(
+        self,
+        job: _Job,
+        frame: Frame,
+        numbers: Iterable[int],
+        success: bool,
+        reason: str | None = None,
+    ) -> None:
+        """Take the result of a request to one frame. Called by that frame's thread.
+
+        :param numbers: the boards that the request was about
+        :param reason: why it failed; may say which boards are at fault, else all are
+        """
+        if not success:
+            at_fault = getattr(reason, "boards", None) or numbers
+            boards = {
+                location: board
+                for board, location in self._machine_of(job).board_locations.items()
+            }
+            cabinet, row = frame
+            reason = FaultyBoards(
+                reason, (boards[cabinet, row, number] for number in at_fault)
+            )
+        self._bmp_on_request_complete(job, success, reason)
+
+    @staticmethod
+    def _machine_of(job: _Job) -> Machine:
+        assert job.allocated_machine is not None
+        return job.allocated_machine
+
+    def _bmp_on_request_complete(
+        self, job: _Job, success: bool, reason: str | None = None
+    ) -> None:
+        """Note that a request to the hardware has ended; from any thread.
+
+        :param job: whose boards the request was about
+        :param success: was the request carried out?
+        :param reason: why not; all boards of the job are at fault unless it says which
+        """
+        changed = False
+        with self.lock:
+            job.bmp_requests_until_ready -= 1
+            all_done = job.bmp_requests_until_ready == 0
+            at_fault = getattr(reason, "boards", job.boards or ())
+            if job.id in self._jobs:
+                if not success:
+                    changed = True
+                    self._do("failed", job.id, sorted(at_fault), str(reason))
+                elif all_done:
+                    changed = True
+                    self._do("ready", job.id)
+            elif job.id in self._ending_jobs:
+                if not success:
+                    job.failure = str(reason)
+                    job.faulty_boards.update(at_fault)
+                if all_done:
+                    changed = True
+                    self._power_off_done(job)
+        if changed:
+            self._wake()
+
+    def _power_off_done(self, job: _Job) -> None:
+        """Free the boards of an ended job, as far as they could be powered off."""
+        faulty = [] if job.machine_removed else sorted(job.faulty_boards)
+        if faulty:
+            logger.error(
+                "Boards of an ended job could not be powered off: %s (%s)",
+                job.failure,
+                describe_boards(self._machine_of(job), faulty),
+            )
+        self._do("freed", job.id, faulty, job.failure)
+
+    def _wake(self) -> None:
+        """Say that something has changed in the background."""
+        callback = self._on_background_state_change
+        if callback is not None:
+            callback()
+
+    # Callbacks of the job queue
+
+    def _job_queue_on_allocate(
+        self,
+        job_id: int,
+        machine_name: str,
+        boards: set[Board],
+        periphery: set[BoardLink],
+        torus: WrapAround,
+    ) -> None:
+        """Give a job its boards, and power them on."""
+        job = self._jobs[job_id]
+        job.give_boards(self._machines[machine_name], boards, periphery, torus)
+        self._places.occupy(job)
+        self._changed_machines.add(machine_name)
+        self._tell("allocated", job)
+        self._set_job_power_and_links(job, power=True, link_enable=False)
+
+    def _job_queue_on_free(self, job_id: int, reason: str | None) -> None:
+        """End a job that has boards."""
+        self._teardown_job(job_id, reason)
+
+    def _job_queue_on_cancel(self, job_id: int, reason: str | None) -> None:
+        """End a job that has no boards."""
+        job = self._jobs[job_id]
+        if job.failure is not None:
+            # It only was in the queue because of that.
+            reason = f"{_failure_reason(job)}; then cancelled: {reason or ''}"
+        else:
+            reason = f"Cancelled: {reason or ''}"
+        self._teardown_job(job_id, reason)
+
+    def _teardown_job(self, job_id: int, reason: str | None) -> None:
+        """End a job, and power its boards off if it has any."""
+        job = self._jobs.pop(job_id)
+        job.state = JobState.destroyed
+        self._retired_jobs[job_id] = reason
+        self._forget_old_jobs()
+        self._changed_jobs.add(job_id)
+        self._tell("destroyed", job, reason)
+        logger.info("Job %d of %s ended: %s", job_id, job.owner, reason)
+        if job.allocated_machine is not None:
+            self._changed_machines.add(job.allocated_machine.name)
+            self._places.leave(job)
+            self._ending_jobs[job_id] = job
+            self._set_job_power_and_links(job, power=False)
+
+    def _forget_old_jobs(self) -> None:
+        while len(self._retired_jobs) > self._max_retired_jobs:
+            self._retired_jobs.popitem(last=False)
+
+
+def _failure_reason(job: _Job) -> str:
+    return f"Machine configuration failed. Error: {job.failure}"
