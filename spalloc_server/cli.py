@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import resource
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Protocol, TypeAlias
 
 from spalloc_server import bmp_directory
 from spalloc_server.bmp_directory import BMPAddress
+from spalloc_server.config_check import CheckRequest, check
 from spalloc_server.configuration import Configuration
 from spalloc_server.log_formats import set_up_logging
 from spalloc_server.options import Options, parse_arguments
@@ -54,6 +56,8 @@ def run(start_server: StartServer, args: Sequence[str] | None = None) -> int:
     Returns the exit status. What ``start_server`` raises is passed on.
     """
     options = parse_arguments(args)
+    if options.check:
+        return _check(options)
     set_up_logging("error" if options.quiet else options.log_level, options.log_format)
     _raise_descriptor_limit()
     with contextlib.ExitStack() as stack:
@@ -63,6 +67,19 @@ def run(start_server: StartServer, args: Sequence[str] | None = None) -> int:
         stop.calls(server.request_stop)
         server.join()
         return 1 if server.failed else 0
+
+
+def _check(options: Options) -> int:
+    """Check a config file instead of running a server."""
+    set_up_logging("error", options.log_format)
+    stem = options.config
+    if options.state_dir is not None:
+        stem = os.path.join(options.state_dir, os.path.basename(stem))
+    request = CheckRequest(options.config, stem, options.state_dir, options.probe)
+    if not options.simulate:
+        return check(request)
+    with _simulation() as prepare:
+        return check(request, prepare)
 
 
 class _StopSignals:

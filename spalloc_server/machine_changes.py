@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from spalloc_server.configuration import Machine
@@ -23,20 +24,61 @@ def compare_machines(
     old: Mapping[str, Machine], new: Mapping[str, Machine]
 ) -> MachineChanges:
     """Work out how to get from one set of machines to another."""
-    rebuilt = {
-        name
-        for name, machine in new.items()
-        if name in old and _hardware(old[name]) != _hardware(machine)
+    return _changes(
+        {name: (_hardware(machine), machine) for name, machine in old.items()},
+        {name: (_hardware(machine), machine) for name, machine in new.items()},
+    )
+
+
+class Fingerprint(NamedTuple):
+    """Stands for a machine where only changes matter, in another process."""
+
+    hardware: str
+    """Is the same where jobs on the machine go on."""
+    whole: str
+    """Is the same where nothing changes."""
+
+
+def fingerprints(machines: Iterable[Machine]) -> dict[str, Fingerprint]:
+    """The fingerprints of machines, by name."""
+    return {
+        machine.name: Fingerprint(_digest(_hardware(machine)), _digest(machine))
+        for machine in machines
     }
+
+
+def compare_fingerprints(
+    old: Mapping[str, Fingerprint], new: Mapping[str, Fingerprint]
+) -> MachineChanges:
+    """Do what :py:func:`compare_machines` does where only fingerprints are known."""
+    return _changes(old, new)
+
+
+def _changes(
+    old: Mapping[str, tuple[object, object]], new: Mapping[str, tuple[object, object]]
+) -> MachineChanges:
+    rebuilt = {name for name in new if name in old and old[name][0] != new[name][0]}
     return MachineChanges(
         removed=[name for name in old if name not in new or name in rebuilt],
         added=[name for name in new if name not in old or name in rebuilt],
         modified=[
             name
-            for name, machine in new.items()
-            if name in old and name not in rebuilt and old[name] != machine
+            for name in new
+            if name in old and name not in rebuilt and old[name][1] != new[name][1]
         ],
     )
+
+
+def _digest(fields: Iterable[object]) -> str:
+    text = repr([_in_order(field) for field in fields])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _in_order(field: object) -> object:
+    """The same for the same value in any process: sets and dicts have no order."""
+    if isinstance(field, Mapping):
+        return sorted(field.items())
+    return sorted(field) if isinstance(field, frozenset) else field
 
 
 def _hardware(machine: Machine) -> tuple[object, ...]:

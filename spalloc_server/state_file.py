@@ -6,12 +6,13 @@ is refused, and nobody else may read or write the files made here.
 
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import pickle
 import stat
 import time
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 State = TypeVar("State")
 
@@ -42,17 +43,17 @@ class StateLock:
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                holder = os.read(self._fd, 100).decode("ascii", "replace").strip()
+                holder = os.read(self._fd, 100).partition(b"\n")[0]
                 os.close(self._fd)
+                pid = holder.decode("ascii", "replace") or "unknown"
                 raise StateFileError(
-                    f"state is in use by another server, process {holder or 'unknown'}"
+                    f"state is in use by another server, process {pid}"
                     f" (lock file {filename})"
                 ) from None
             if self._is_still_in_place():
                 break
             os.close(self._fd)  # its last holder removed it: take the new one
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode("ascii"), 0)
+        self._write(f"{os.getpid()}\n")
 
     def _is_still_in_place(self) -> bool:
         try:
@@ -60,11 +61,67 @@ class StateLock:
         except FileNotFoundError:
             return False
 
+    def tell(self, facts: dict[str, Any]) -> None:
+        """Put facts about the holder into the lock file, for :py:func:`lock_holder`.
+
+        They have to be fit for JSON. Raises :py:exc:`OSError` where that fails.
+        """
+        self._write(f"{os.getpid()}\n{json.dumps(facts)}\n")
+
+    def _write(self, text: str) -> None:
+        # In this order a reader may find old lines after the new ones, but never
+        # half a line at the end.
+        os.pwrite(self._fd, text.encode("ascii"), 0)
+        os.ftruncate(self._fd, len(text))
+
     def release(self) -> None:
         """Let others use the state. The lock file goes away."""
         with contextlib.suppress(OSError):
             os.unlink(self._filename)
         os.close(self._fd)
+
+
+class LockHolder(NamedTuple):
+    """The process that uses some state."""
+
+    pid: int
+    facts: dict[str, Any]
+    """What it has told about itself; empty while it starts."""
+
+
+def lock_holder(filename: str) -> LockHolder | None:
+    """Who holds a lock, None if nobody does. Takes no lock and changes nothing.
+
+    Raises :py:exc:`StateFileError` where that cannot be found out.
+    """
+    try:
+        with open(filename, encoding="ascii", errors="replace") as file:
+            inode = os.fstat(file.fileno()).st_ino
+            lines = file.read().split("\n")
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise StateFileError(f"cannot read lock file {filename}: {e.strerror}") from e
+    try:
+        pid = int(lines[0])
+        facts = json.loads(lines[1]) if lines[1:] and lines[1] else {}
+    except ValueError as e:
+        raise StateFileError(f"cannot make sense of lock file {filename}") from e
+    return LockHolder(pid, facts) if _holds_lock(pid, inode) else None
+
+
+def _holds_lock(pid: int, inode: int) -> bool:
+    """Does the operating system list such a lock? Taking it to find out could stop a
+    server that is just being started.
+    """
+    with open("/proc/locks", encoding="ascii") as locks:
+        for line in locks:
+            # 1: FLOCK  ADVISORY  WRITE 4711 08:02:131586 0 EOF
+            _, kind, _, _, holder, place, *_ = [*line.split(), *[""] * 7]
+            own = kind == "FLOCK" and holder == str(pid)
+            if own and place.rpartition(":")[2] == str(inode):
+                return True
+    return False
 
 
 def save(filename: str, state: object) -> None:

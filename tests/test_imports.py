@@ -20,7 +20,8 @@ LAYERS = """
     cli base_server replies
     simulator command_server regular_work state_store stored_commands
     controller clients config_check
-    async_bmp_controller where_is keepalives commands connection
+    job_runner
+    async_bmp_controller where_is keepalives places commands connection bmp_probe
     job_queue job bmp_schedule bmp_transceiver machine_changes config_file
     allocator bmp_requests bmp_directory config_doubts
     configuration
@@ -29,14 +30,14 @@ LAYERS = """
     area_to_rect faults free_regions
     coordinates region standard_ips
     links framing messages listener polling_server_core journal
-    arguments config_watcher state_file options log_formats query
-    arguments config_watcher state_file networks
+    arguments config_watcher state_file networks options log_formats query
 """
 
 # What may know nothing of the world: no sockets, no threads, no waiting.
 CORE = """
     links coordinates region faults
-    configuration config_file machine_checks machine_changes config_doubts spinner_csv standard_ips
+    configuration config_file machine_checks machine_changes spinner_csv standard_ips
+    config_doubts
     area_to_rect free_regions pack_tree candidate_filter shared_triads
     allocator job_queue job where_is bmp_requests bmp_schedule
     board_health history places

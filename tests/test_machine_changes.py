@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 from spalloc_server.configuration import Machine
-from spalloc_server.machine_changes import compare_machines
+from spalloc_server.machine_changes import (
+    compare_fingerprints,
+    compare_machines,
+    fingerprints,
+)
+from tests.machine_helpers import three_boards
 
 
 def machines(**boards: str) -> dict[str, Machine]:
@@ -29,3 +38,48 @@ def test_tags_are_a_modification() -> None:
     assert compare_machines(old, new) == ([], [], ["b"])
     # Their order is no change.
     assert compare_machines(old, dict(reversed(old.items()))) == ([], [], [])
+
+
+def test_fingerprints_lead_to_the_same_changes() -> None:
+    spoilt = three_boards(dead_boards={(0, 0, 2), (0, 0, 1)}, tags={"a", "b"})
+    old = {
+        "same": spoilt,
+        "spoilt": three_boards(),
+        "gone": three_boards(),
+        "moved": three_boards(),
+    }
+    new = {
+        "new": three_boards(),
+        "same": spoilt,
+        "spoilt": spoilt,
+        "moved": three_boards(bmp_ips={(0, 0): "bmp7", (0, 1): "bmp1"}),
+    }
+    old = {name: machine._replace(name=name) for name, machine in old.items()}
+    new = {name: machine._replace(name=name) for name, machine in new.items()}
+    changes = compare_machines(old, new)
+    assert changes == (["gone", "moved"], ["new", "moved"], ["spoilt"])
+    assert (
+        compare_fingerprints(fingerprints(old.values()), fingerprints(new.values()))
+        == changes
+    )
+
+
+def test_fingerprints_are_the_same_in_all_processes() -> None:
+    # The order in which sets are iterated differs from process to process.
+    program = (
+        "from tests.machine_helpers import three_boards;"
+        "from spalloc_server.machine_changes import fingerprints;"
+        "tags = set(map(str, range(20)));"
+        "print(fingerprints([three_boards(tags=tags)]))"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(printed) == 1

@@ -143,3 +143,30 @@ def test_a_folder_that_is_not_there_or_not_ours_is_named(tmp_path: Path) -> None
     missing = str(tmp_path / "no" / "lock")
     with pytest.raises(StateFileError, match=rf"{missing}: No such file"):
         StateLock(missing)
+
+
+def test_the_holder_of_a_lock_is_known_with_what_it_tells(filename: str) -> None:
+    assert state_file.lock_holder(filename) is None
+    lock = StateLock(filename)
+    assert state_file.lock_holder(filename) == (os.getpid(), {})
+    lock.tell({"long": "x" * 10_000})
+    lock.tell({"a": [1]})
+    assert state_file.lock_holder(filename) == (os.getpid(), {"a": [1]})
+    with pytest.raises(
+        StateFileError, match=rf"another server, process {os.getpid()} "
+    ):
+        StateLock(filename)
+    lock.release()
+    assert state_file.lock_holder(filename) is None
+
+
+def test_a_lock_that_was_left_behind_has_no_holder(filename: str) -> None:
+    lock = StateLock(filename)
+    contents = Path(filename).read_bytes()
+    lock.release()
+    Path(filename).write_bytes(contents)
+    assert state_file.lock_holder(filename) is None
+    Path(filename).unlink()
+    Path(filename).mkdir()
+    with pytest.raises(StateFileError, match="cannot read lock file"):
+        state_file.lock_holder(filename)
