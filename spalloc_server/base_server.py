@@ -32,7 +32,7 @@ from spalloc_server.networks import AllowedNetworks
 from spalloc_server.regular_work import RegularWork
 from spalloc_server.state_file import StateFileError, StateLock
 from spalloc_server.state_store import StateStore
-from spalloc_server.stored_commands import record_of
+from spalloc_server.stored_commands import is_stored, record_of
 
 logger = logging.getLogger(__name__)
 
@@ -379,6 +379,8 @@ class Server(CommandServer):
             record = record_of(request.command, self._name(request.client), now)
             if record is not None:
                 stored.append((request, record))
+            if not is_stored(request.command):
+                continue
         if not stored:
             yield
             return

@@ -1,14 +1,18 @@
 """The connected clients: who has something to do, to send or to leave in a turn."""
 
 import logging
-import select
 import socket
 from collections.abc import Callable
+from select import POLLERR, POLLHUP, POLLIN, POLLNVAL
+from typing import Final
 
 from spalloc_server.connection import Connection
 from spalloc_server.polling_server_core import PollingServerCore
 
 logger = logging.getLogger(__name__)
+
+BROKEN: Final = POLLERR | POLLHUP | POLLNVAL
+"""Events that say that a connection is of no use any more."""
 
 
 class Clients:
@@ -24,7 +28,8 @@ class Clients:
         """Start with no client; ``on_leave`` is called for each that is gone."""
         self._core = core
         self._on_leave = on_leave
-        self._all: set[Connection] = set()
+        # All there are, with the events that the poll loop waits for.
+        self._all: dict[Connection, int] = {}
         # Those whose turn it is; a dict, because the order is that of arrival.
         self._ready: dict[Connection, None] = {}
         # Those with output, or whose events to wait for may have changed.
@@ -50,7 +55,7 @@ class Clients:
         except OSError:
             client_socket.close()
             return None
-        self._all.add(client)
+        self._all[client] = client.events
         self._core.register_channel(client, client.events)
         logger.debug("Client %r connected", client)
         return client
@@ -59,18 +64,19 @@ class Clients:
         """Note what the poll loop has found out about a client."""
         if client not in self._all:
             return
-        self.touch(client)
-        broken = events & (select.POLLERR | select.POLLHUP | select.POLLNVAL)
-        if client.events & select.POLLIN:
+        if client.events & POLLIN:
             self._ready[client] = None
-        elif broken and not client.has_line():
+        elif events & BROKEN and not client.has_line():
             # Nothing more will be read from it, and nobody is there to write to.
             self.leave(client, None)
+        else:
+            self.touch(client)
 
     def take_ready(self) -> list[Connection]:
         """The clients with something to read or to handle; each gets one turn."""
         ready = [client for client in self._ready if client not in self._leaving]
         self._ready.clear()
+        self._touched.update(dict.fromkeys(ready))
         return ready
 
     def touch(self, client: Connection) -> None:
@@ -106,18 +112,22 @@ class Clients:
             if reason is not None:
                 logger.warning("Client %r disconnected: %s", client, reason)
             self.remove(client)
-        elif client.at_end and not client.has_line() and not client.has_output:
+            return
+        if client.at_end and not client.has_line() and not client.has_output:
             self.remove(client)
-        else:
-            self._core.register_channel(client, client.events)
-            if client.has_line() and not client.is_blocked:
-                self._ready[client] = None
+            return
+        events = client.events
+        if events != self._all[client]:
+            self._all[client] = events
+            self._core.register_channel(client, events)
+        if client.has_line() and not client.is_blocked:
+            self._ready[client] = None
 
     def remove(self, client: Connection) -> None:
         """Disconnect a client at once. Nothing happens if it is gone already."""
         if client not in self._all:
             return
-        self._all.remove(client)
+        del self._all[client]
         self._ready.pop(client, None)
         self._touched.pop(client, None)
         self._core.unregister_channel(client)

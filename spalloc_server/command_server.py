@@ -13,7 +13,7 @@ from spalloc_server.commands import UnknownCommandError, call_command, is_comman
 from spalloc_server.connection import ChangeId, Connection, OutputFullError
 from spalloc_server.framing import LineTooLongError
 from spalloc_server.listener import Listener
-from spalloc_server.messages import Command, decode_command
+from spalloc_server.messages import NOTHING_RETURNED, Command, decode_command
 from spalloc_server.polling_server_core import PollingServerCore
 
 logger = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class CommandServer(PollingServerCore):
         with self._prepared(requests):
             for request in requests:
                 try:
-                    self._msg_client(request.client, self._reply_to(request))
+                    request.client.send(self._reply_to(request))
                 except OutputFullError as e:
                     self._clients.leave(request.client, str(e))
                 except Exception:
@@ -159,23 +159,26 @@ class CommandServer(PollingServerCore):
         """Read from a client and handle its commands, up to a limit for each turn."""
         self._take_turns([client])
 
-    def _handle_command(self, client: Connection, line: bytes | str) -> dict[str, Any]:
+    def _handle_command(
+        self, client: Connection, line: bytes | str
+    ) -> dict[str, Any] | bytes:
         """Execute the command in a line, on behalf of a client.
 
-        Returns the reply, whether the command returned or raised. Raises
-        :py:exc:`OSError` where the line is not a command at all.
+        Returns the reply, whether the command returned or raised; as bytes where it
+        is encoded already. Raises :py:exc:`OSError` where the line is not a command
+        at all.
         """
         request = Request(client, decode_command(line))
         with self._prepared([request]):
             return self._reply_to(request)
 
-    def _reply_to(self, request: Request) -> dict[str, Any]:
+    def _reply_to(self, request: Request) -> dict[str, Any] | bytes:
         """Execute a command. Raises nothing but :py:exc:`.UnknownCommandError`."""
         client, command = request.client, request.command
         if request.refusal is not None:
             return {"exception": request.refusal}
         try:
-            return {"return": call_command(self, client, command)}
+            returned = call_command(self, client, command)
         except UnknownCommandError:
             raise
         except (TypeError, ValueError) as e:
@@ -184,6 +187,9 @@ class CommandServer(PollingServerCore):
         except Exception as e:
             logger.exception("Client %r: %s failed", client, command.name)
             return {"exception": str(e) or type(e).__name__}
+        if returned is None:
+            return NOTHING_RETURNED
+        return returned if isinstance(returned, bytes) else {"return": returned}
 
     def _send_notifications(
         self, label: str, changes: Collection[ChangeId], watches: Watches

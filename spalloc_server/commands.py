@@ -20,7 +20,8 @@ class UnknownCommandError(IOError):
 def spalloc_command(f: Method) -> Method:
     """Decorate a method of the server to make it a command of its name.
 
-    The method's first argument after ``self`` is the client that calls.
+    The method's first argument after ``self`` is the client that calls. What it
+    returns becomes the reply; bytes are a whole reply line, encoded already.
     """
     _COMMANDS[f.__name__] = f
     return f
@@ -41,12 +42,26 @@ def call_command(server: object, client: object, command: Command) -> Any:
     function = _COMMANDS.get(command.name)
     if function is None:
         raise UnknownCommandError("unrecognised command name")
-    kwargs = {name: arg for name, arg in command.kwargs.items() if name != "client"}
+    kwargs = command.kwargs
+    if "client" in kwargs:
+        kwargs = {name: arg for name, arg in kwargs.items() if name != "client"}
+    try:
+        return function(server, client, *command.args, **kwargs)
+    except TypeError:
+        # Arguments that do not fit are found out before the function has begun. What
+        # Python says of them names the server and the client, too.
+        _check_fit(function, command, kwargs)
+        raise
+
+
+def _check_fit(
+    function: Callable[..., Any], command: Command, kwargs: dict[str, Any]
+) -> None:
+    """Raise :py:exc:`TypeError`, for the client to read, if arguments do not fit."""
     try:
         _wire_signature(function).bind(*command.args, **kwargs)
     except TypeError as e:
         raise TypeError(f"{command.name}: {e}") from None
-    return function(server, client, *command.args, **kwargs)
 
 
 @cache

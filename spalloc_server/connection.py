@@ -2,9 +2,9 @@
 
 import contextlib
 import json
-import select
 import socket
 from collections.abc import Iterable
+from select import POLLIN, POLLOUT
 from typing import Final, TypeAlias
 
 from spalloc_server.framing import LineFramer
@@ -162,10 +162,13 @@ class Connection:
         self._stale_bytes = len(self._output)
 
     def _write(self) -> None:
-        if self._output:
-            with contextlib.suppress(BlockingIOError, InterruptedError):
-                sent = self._socket.send(self._output)
-                del self._output[:sent]
+        if not self._output:
+            return
+        try:
+            sent = self._socket.send(self._output)
+        except (BlockingIOError, InterruptedError):
+            return
+        del self._output[:sent]
 
     @property
     def output_bytes(self) -> int:
@@ -191,11 +194,9 @@ class Connection:
     @property
     def events(self) -> int:
         """What to wait for: room for output that waits, input unless lines wait."""
-        events = 0
-        if self.has_output:
-            events |= select.POLLOUT
-        if not (self.at_end or self.is_blocked or self.has_line()):
-            events |= select.POLLIN
+        events = POLLOUT if self._output or self._pending_bytes else 0
+        if not (self.at_end or self._framer.has_line() or self.is_blocked):
+            events |= POLLIN
         return events
 
     def close(self) -> None:

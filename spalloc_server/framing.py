@@ -30,15 +30,18 @@ class LineFramer:
         """
         if self._too_long:
             return
-        *ended, rest = data.split(b"\n")
-        for part in ended:
-            line = bytes(self._unfinished) + part
+        *lines, rest = data.split(b"\n")
+        if lines and self._unfinished:
+            lines[0] = bytes(self._unfinished) + lines[0]
             self._unfinished.clear()
+        for line in lines:
             if len(line) > self._max_line_bytes:
                 self._too_long = True
                 return
             if line:
                 self._lines.append(line)
+        if not rest:
+            return
         self._unfinished += rest
         if len(self._unfinished) > self._max_line_bytes:
             self._unfinished.clear()

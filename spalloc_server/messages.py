@@ -1,13 +1,20 @@
 """JSON messages of the wire: the one place where bytes become text and back."""
 
 import json
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 import six
 
+REPEATED_LINE_BYTES: Final = 128
+"""Lines up to this length are remembered: clients ask the same again and again."""
+
 
 class Command(NamedTuple):
-    """A command as a client sent it. Its name and arguments are not checked yet."""
+    """A command as a client sent it. Its name and arguments are not checked yet.
+
+    Not to be changed: it may be handed out again for the next such line.
+    """
 
     name: str
     args: list[Any]
@@ -23,6 +30,12 @@ def decode_command(line: bytes | str) -> Command:
 
     Raises :py:exc:`MalformedLineError` saying what is wrong with the line.
     """
+    if len(line) <= REPEATED_LINE_BYTES:
+        return _decode_repeated(line)
+    return _decode(line)
+
+
+def _decode(line: bytes | str) -> Command:
     try:
         message = json.loads(six.ensure_text(line))
     except UnicodeDecodeError as e:
@@ -45,7 +58,20 @@ def decode_command(line: bytes | str) -> Command:
     return Command(name, args, kwargs)
 
 
+_decode_repeated = lru_cache(4096)(_decode)
+
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def encode_message(message: object) -> bytes:
-    """Write one message as a line, its newline included."""
-    line: bytes = six.ensure_binary(json.dumps(message, separators=(",", ":")))
-    return line + b"\n"
+    """Write one message as a line, its newline included.
+
+    Bytes stand for themselves: they are such a line already.
+    """
+    if isinstance(message, bytes):
+        return message
+    return _to_json(message).encode() + b"\n"
+
+
+NOTHING_RETURNED: Final = encode_message({"return": None})
+"""The reply, encoded, to a command that returns nothing."""

@@ -1,6 +1,7 @@
 """What the controller answers, in the form in which clients are told it."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from spalloc_server.controller import (
@@ -9,14 +10,19 @@ from spalloc_server.controller import (
     JobTuple,
     MachineTuple,
 )
+from spalloc_server.messages import encode_message
 
 # Arguments of create_job that list_jobs gives as keys of their own.
 _OWN_KEYS = frozenset({"owner", "keepalive", "job_id"})
 
 
-def job_state_reply(state: JobStateTuple) -> dict[str, Any]:
-    """The reply to ``get_job_state``."""
-    return {**state._asdict(), "state": int(state.state)}
+@lru_cache(4096)
+def job_state_reply(state: JobStateTuple) -> bytes:
+    """The reply to ``get_job_state``, encoded.
+
+    Remembered: clients ask over and over, and mostly nothing has changed.
+    """
+    return encode_message({"return": {**state._asdict(), "state": int(state.state)}})
 
 
 def job_machine_info_reply(info: JobMachineInfoTuple) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class SpallocServer(Server):
         self._controller.job_keepalive(self._name(client), job_id)
 
     @spalloc_command
-    def get_job_state(self, client: Connection, job_id: int) -> dict[str, Any]:
+    def get_job_state(self, client: Connection, job_id: int) -> bytes:
         """Tell the state of a job: the fields of :py:class:`.JobStateTuple`."""
         job_id = arguments.check_job_id(job_id)
         state = self._controller.get_job_state(self._name(client), job_id)

@@ -11,6 +11,11 @@ from spalloc_server.messages import Command
 Record = list[Any]
 
 
+def is_stored(command: Command) -> bool:
+    """May this command change anything, so that `record_of` is to be asked?"""
+    return command.name in _MAKERS
+
+
 def record_of(command: Command, host: str | None, now: float) -> Record | None:
     """What to store of a command: a record for `Controller.replay`.
 
