@@ -29,6 +29,10 @@ _SMALL_COMMANDS_SECONDS = 0.02
 """How long the checks or links of one request go on before others have a turn."""
 
 
+_ASK = Step(Stage.CHECK, [])
+"""Not a step of any task: ask the BMP whether it is there."""
+
+
 class AsyncBMPController:
     """Carries out requests to the boards of one frame in a thread of its own.
 
@@ -61,6 +65,12 @@ class AsyncBMPController:
     beside the seconds that a power-on takes, long beside the time between the commands
     of clients that start together."""
 
+    FIRST_PAUSE = 5.0
+    """Seconds until a BMP that did not answer is asked again, see `watch`."""
+
+    LONGEST_PAUSE = 300.0
+    """It is left for twice as long each time, but never longer than this."""
+
     def __init__(
         self, hostname: str, on_thread_start: Callable[[], object] | None = None
     ) -> None:
@@ -76,6 +86,10 @@ class AsyncBMPController:
         self._condition = threading.Condition()
         self._incoming: list[tuple[float, Task]] = []
         self._held = 0
+        self._on_answer: Callable[[str | None], object] | None = None
+        # When to ask the BMP whether it is there, and how long to wait after that.
+        self._ask_at: float | None = None
+        self._pause = 0.0
         self._stopping = False
         self._ended = False
         self._thread = threading.Thread(
@@ -116,6 +130,21 @@ class AsyncBMPController:
             self._incoming.append((time.monotonic() + self.MERGE_SECONDS, task))
             self._condition.notify_all()
 
+    def watch(self, on_answer: Callable[[str | None], object]) -> None:
+        """Find out whether the BMP answers, until it does.
+
+        Parameters
+        ----------
+        on_answer
+            Called with what is wrong if the BMP twice did not answer, and with None as
+            soon as it does answer. It runs in the thread of this controller, with no
+            lock held.
+        """
+        with self._condition:
+            self._on_answer = on_answer
+            self._ask_at = time.monotonic()
+            self._condition.notify_all()
+
     def stop(self) -> None:
         """Have the thread end once everything asked for has been carried out.
 
@@ -137,6 +166,9 @@ class AsyncBMPController:
             except Exception:
                 logger.exception("BMP %s: starting its thread failed", self.hostname)
         while (step := self._next_step()) is not None:
+            if step is _ASK:
+                self._ask()
+                continue
             try:
                 self._perform(step)
             except Exception as error:
@@ -166,7 +198,31 @@ class AsyncBMPController:
                     self._ended = True
                     return None
                 due_next = self._schedule.next_due()
+                if self._ask_at is not None and not self._stopping:
+                    if self._ask_at <= now:
+                        return _ASK
+                    due_next = min(self._ask_at, due_next or self._ask_at)
                 self._condition.wait(None if due_next is None else due_next - now)
+
+    def _ask(self) -> None:
+        """Ask the BMP whether it is there, and tell what is news."""
+        try:
+            self._transceiver.version()
+            problem = None
+        except BMPError as error:
+            problem = str(error)
+        with self._condition:
+            on_answer, pause = self._on_answer, self._pause
+            if problem is None:
+                self._ask_at = None
+            else:
+                self._pause = min(
+                    max(self.FIRST_PAUSE, 2 * self._pause), self.LONGEST_PAUSE
+                )
+                self._ask_at = time.monotonic() + self._pause
+        # One lost answer is no news, nor is a third.
+        if on_answer is not None and (problem is None or pause == self.FIRST_PAUSE):
+            on_answer(problem)
 
     def _perform(self, step: Step) -> None:
         if step.stage is Stage.POWER_ON or step.stage is Stage.POWER_OFF:

@@ -177,6 +177,9 @@ class Server(CommandServer):
         self._regular_work.check_soon()
         self._controller.max_retired_jobs = validated_config.max_retired_jobs
         self._controller.seconds_before_free = validated_config.seconds_before_free
+        self._controller.set_board_retries(
+            validated_config.first_board_retry, validated_config.longest_board_retry
+        )
         old = self._controller.machines
         new = OrderedDict(
             (machine.name, machine) for machine in validated_config.machines
@@ -376,11 +379,11 @@ class Server(CommandServer):
         now = time.time()
         stored = []
         for request in requests:
+            if not is_stored(request.command):
+                continue
             record = record_of(request.command, self._name(request.client), now)
             if record is not None:
                 stored.append((request, record))
-            if not is_stored(request.command):
-                continue
         if not stored:
             yield
             return

@@ -240,6 +240,8 @@ class _ConfigurationFields(NamedTuple):
     max_retired_jobs: int
     seconds_before_free: float
     allowed_networks: list[str] | None
+    first_board_retry: float
+    longest_board_retry: float
 
 
 class Configuration(_ConfigurationFields):
@@ -264,6 +266,11 @@ class Configuration(_ConfigurationFields):
         Networks such as "10.2.0.0/16" or "fe80::/10"; connections from elsewhere are
         closed at once. None is anywhere, an empty list nowhere. IPv4 clients of an
         IPv6 server count by their IPv4 address.
+    first_board_retry
+        Seconds after which a board that was taken out of service is tried again.
+    longest_board_retry
+        Each time that it fails again, it is left for twice as long as before, but never
+        longer than so many seconds.
 
     Raises
     ------
@@ -285,6 +292,8 @@ class Configuration(_ConfigurationFields):
         max_retired_jobs: int = 1200,
         seconds_before_free: float = 30,
         allowed_networks: Iterable[str] | None = None,
+        first_board_retry: float = 600.0,
+        longest_board_retry: float = 86_400.0,
     ) -> Self:
         """Check the options and that the machines can exist beside each other."""
         machine_list = _checked_machines(machines)
@@ -296,6 +305,8 @@ class Configuration(_ConfigurationFields):
             raise ValueError("timeout_check_interval should be more than 0 s")
         machine_checks.check_int("max_retired_jobs", max_retired_jobs, 0)
         machine_checks.check_seconds("seconds_before_free", seconds_before_free)
+        machine_checks.check_seconds("first_board_retry", first_board_retry)
+        machine_checks.check_seconds("longest_board_retry", longest_board_retry)
         return super().__new__(
             cls,
             machine_list,
@@ -305,6 +316,8 @@ class Configuration(_ConfigurationFields):
             max_retired_jobs,
             seconds_before_free,
             networks.checked_networks(allowed_networks),
+            first_board_retry,
+            longest_board_retry,
         )
 
     @classmethod

@@ -9,10 +9,12 @@ then is in `spalloc_server.job_runner`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from spalloc_server import where_is
@@ -48,6 +50,8 @@ __all__ = [
     "_Job",
     "unpickled_dormant",
 ]
+
+logger = logging.getLogger(__name__)
 
 _UNKNOWN_JOB = JobStateTuple(JobState.unknown, None, None, None, None, None)
 _NO_BOARDS = JobMachineInfoTuple(None, None, None, None, None)
@@ -262,10 +266,15 @@ class Controller(JobRunner):
 
         :param on_thread_start: called first by the thread of each of them
         """
-        self._bmp_controllers[machine.name] = {
-            frame: AsyncBMPController(hostname, on_thread_start)
-            for frame, hostname in machine.bmp_ips.items()
-        }
+        controllers: dict[Frame, AsyncBMPController] = {}
+        self._bmp_controllers[machine.name] = controllers
+        for frame, hostname in machine.bmp_ips.items():
+            controllers[frame] = AsyncBMPController(hostname, on_thread_start)
+            # Nothing more is asked of one than to be given requests; one that cannot
+            # say whether its BMP is there is taken to have one.
+            watch = getattr(controllers[frame], "watch", None)
+            if watch is not None:
+                watch(partial(self._bmp_heard, machine.name, frame, controllers))
 
     def list_machines(self) -> list[MachineTuple]:
         """Describe all machines, highest priority first.
@@ -532,17 +541,41 @@ class Controller(JobRunner):
             self._health.first_interval = first
             self._health.longest_interval = longest
 
-    def bmp_unreachable(self, machine_name: str, frame: Frame, reason: str) -> None:
-        """Do not give out the boards of a frame until `bmp_reachable` is called."""
-        with self.lock:
-            if machine_name in self._machines:
-                self._do("bmp out", machine_name, frame, reason)
-        self._wake()
+    def _bmp_heard(
+        self,
+        machine_name: str,
+        frame: Frame,
+        controllers: dict[Frame, AsyncBMPController],
+        problem: str | None,
+    ) -> None:
+        """Take or keep the boards of a frame out of service until its BMP answers.
 
-    def bmp_reachable(self, machine_name: str, frame: Frame) -> None:
-        """Give out again the boards of a frame whose BMP had not answered."""
+        Called by the frame's thread.
+
+        :param controllers: those that the machine had at that time
+        :param problem: what is wrong; None if it answers
+        """
         with self.lock:
-            if machine_name in self._machines:
+            if self._bmp_controllers.get(machine_name) is not controllers:
+                return
+            if problem is not None:
+                logger.error(
+                    "Boards of machine %s, cabinet %d, frame %d are out of service "
+                    "until their BMP answers: %s",
+                    machine_name,
+                    *frame,
+                    problem,
+                )
+                self._do("bmp out", machine_name, frame, problem)
+            else:
+                waiting = set(self._health.waiting_for_bmp(machine_name))
+                if waiting.isdisjoint(self._boards_of_frame(machine_name, frame)):
+                    return
+                logger.warning(
+                    "The BMP of machine %s, cabinet %d, frame %d answers now",
+                    machine_name,
+                    *frame,
+                )
                 self._do("bmp in", machine_name, frame)
         self._wake()
 

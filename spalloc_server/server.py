@@ -248,6 +248,45 @@ class SpallocServer(Server):
         return [replies.machine_reply(m) for m in self._controller.list_machines()]
 
     @spalloc_command
+    def report_problem(
+        self,
+        _client: Connection,
+        ip_address: str,
+        x: int | None = None,
+        y: int | None = None,
+        p: int | None = None,
+        description: str | None = None,
+    ) -> None:
+        """Say that something is wrong with the board that has this IP address.
+
+        ``x`` and ``y`` may name a chip of the board and ``p`` one of its cores. Two
+        reports by different jobs take a board out of service.
+        """
+        checked = arguments.check_problem(ip_address, x, y, p, description)
+        self._controller.report_problem(*checked)
+
+    @spalloc_command
+    def list_problems(
+        self, _client: Connection, machine_name: str | None = None
+    ) -> list[dict[str, Any]]:
+        """List the boards that are out of service or were reported, and why.
+
+        See :py:meth:`.Controller.list_problems` for what is told of each.
+        """
+        if machine_name is not None:
+            machine_name = arguments.check_machine_name(machine_name)
+        return self._controller.list_problems(machine_name)
+
+    @spalloc_command
+    def clear_problem(
+        self, _client: Connection, machine_name: str, x: int, y: int, z: int
+    ) -> None:
+        """Put a board back into service, and forget what was reported of it."""
+        machine_name = arguments.check_machine_name(machine_name)
+        board = arguments.check_coordinates(x=x, y=y, z=z)
+        self._controller.clear_problem(machine_name, *board)
+
+    @spalloc_command
     def get_board_position(
         self, _client: Connection, machine_name: str, x: int, y: int, z: int
     ) -> tuple[int, int, int] | None:

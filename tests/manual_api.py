@@ -66,6 +66,8 @@ class Configuration(NamedTuple):
     max_retired_jobs: int
     seconds_before_free: int
     allowed_networks: list  # of ours
+    first_board_retry: float  # of ours
+    longest_board_retry: float  # of ours
     def __new__(
         cls,
         machines=None,
@@ -75,6 +77,8 @@ class Configuration(NamedTuple):
         max_retired_jobs=1200,
         seconds_before_free=30,
         allowed_networks=None,  # of ours
+        first_board_retry=600.0,  # of ours
+        longest_board_retry=86400.0,  # of ours
     ): ...
 class Machine(NamedTuple):
     name: str

@@ -18,6 +18,7 @@ class RecordedBMP:
         self.hostname = hostname
         self.on_thread_start = on_thread_start
         self.requests: list[AtomicRequests] = []
+        self.on_answer: Callable[[str | None], object] | None = None
         self.stopped = False
         self.joined = False
 
@@ -25,6 +26,9 @@ class RecordedBMP:
         if self.joined:
             raise RuntimeError(f"{self.hostname} has ended")
         self.requests.append(requests)
+
+    def watch(self, on_answer: Callable[[str | None], object]) -> None:
+        self.on_answer = on_answer
 
     def stop(self) -> None:
         self.stopped = True

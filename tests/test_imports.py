@@ -21,7 +21,7 @@ LAYERS = """
     simulator command_server regular_work state_store stored_commands
     controller clients config_check
     job_runner
-    async_bmp_controller where_is keepalives places commands connection bmp_probe
+    async_bmp_controller where_is keepalives places commands connection
     job_queue job bmp_schedule bmp_transceiver machine_changes config_file
     allocator bmp_requests bmp_directory config_doubts
     configuration

@@ -38,6 +38,9 @@ def test_the_commands_are_those_of_the_protocol() -> None:
             "get_board_position",
             "get_board_at_position",
             "where_is",
+            "report_problem",
+            "list_problems",
+            "clear_problem",
         ]
     )
     for name, function in _COMMANDS.items():
