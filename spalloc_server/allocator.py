@@ -8,7 +8,6 @@ three boards.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import Any, NamedTuple
@@ -21,6 +20,8 @@ from spalloc_server.pack_tree import PackTree
 from spalloc_server.shared_triads import SharedTriads
 
 __all__ = ["Allocation", "Allocator", "_AllocationType", "_CandidateFilter"]
+
+_ALL_LINKS = tuple(Links)
 
 #: Remembered answers to `Allocator.alloc_possible`; jobs come in few shapes.
 _MAX_REMEMBERED = 4096
@@ -50,22 +51,13 @@ class Allocation(NamedTuple):
     """The axes around which the boards are connected."""
 
 
-class _Held(NamedTuple):
-    """A standing allocation: its rectangle of triads, or its one board."""
+class _Rectangle(NamedTuple):
+    """A standing allocation of triads."""
 
-    kind: _AllocationType
     x: int
     y: int
-    z: int
     width: int
     height: int
-
-    def boards(self) -> Iterator[Board]:
-        """All boards that nobody else can have meanwhile, working or not."""
-        if self.kind is _AllocationType.board:
-            yield self.x, self.y, self.z
-        else:
-            yield from boards_of_triads(self.x, self.y, self.width, self.height)
 
 
 class Allocator:
@@ -105,9 +97,12 @@ class Allocator:
         self.pack_tree = PackTree(0, 0, width, height)
         self.generation = 0
         """Counts the changes after which a request that failed may succeed."""
-        self._held: dict[int, _Held] = {}
-        # (when it may be given out again, allocation ID), in the order of freeing.
-        self._cooling: deque[tuple[float, int]] = deque()
+        # The standing allocations, by ID: one board each, or a rectangle of triads.
+        self._held_boards: dict[int, Board] = {}
+        self._held_triads: dict[int, _Rectangle] = {}
+        # Of those that were given back, when they may be given out again, in the
+        # order in which they were given back.
+        self._cooling: dict[int, float] = {}
         self._shared_triads = SharedTriads(frozenset())
         self._set_faults(frozenset(dead_boards or ()), frozenset(dead_links or ()))
 
@@ -145,14 +140,14 @@ class Allocator:
         state = self.__dict__.copy()
         for derived in ("_faults", "_possible", "clock"):
             state.pop(derived, None)
-        state["_cooling"] = [(until - now, held) for until, held in self._cooling]
+        state["_cooling"] = {i: until - now for i, until in self._cooling.items()}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Boards that were cooling down do so for as long as they had left."""
         self.__dict__.update(state)
         now = self.clock()
-        self._cooling = deque((left + now, held) for left, held in state["_cooling"])
+        self._cooling = {i: left + now for i, left in state["_cooling"].items()}
         self._set_faults(self._dead_boards, self._dead_links)
 
     def alloc_possible(self, *args: Any, **kwargs: Any) -> bool:
@@ -216,11 +211,12 @@ class Allocator:
 
         :raises KeyError: if there is no such allocation
         """
-        if allocation_id not in self._held or self._is_cooling(allocation_id):
+        if allocation_id in self._cooling or not (
+            allocation_id in self._held_boards or allocation_id in self._held_triads
+        ):
             raise KeyError(allocation_id)
         if self.seconds_before_free > 0:
-            until = self.clock() + self.seconds_before_free
-            self._cooling.append((until, allocation_id))
+            self._cooling[allocation_id] = self.clock() + self.seconds_before_free
         else:
             self._release(allocation_id)
 
@@ -230,38 +226,40 @@ class Allocator:
         :return: how many allocations became free
         """
         freed = 0
-        now = self.clock()
-        while self._cooling and self._cooling[0][0] <= now:
-            self._free_next()
-            freed += 1
+        if self._cooling:
+            now = self.clock()
+            while self._cooling and next(iter(self._cooling.values())) <= now:
+                self._free_next()
+                freed += 1
         return freed
 
     def _free_next(self) -> None:
         """Free what has been cooling down for longest, whether or not it is time."""
-        _, allocation_id = self._cooling.popleft()
+        allocation_id = next(iter(self._cooling))
+        del self._cooling[allocation_id]
         self._release(allocation_id)
 
     def _release(self, allocation_id: int) -> None:
-        held = self._held.pop(allocation_id)
         self.generation += 1
-        if held.kind is _AllocationType.triads:
-            self.pack_tree.free(held.x, held.y)
+        board = self._held_boards.pop(allocation_id, None)
+        if board is None:
+            rectangle = self._held_triads.pop(allocation_id)
+            self.pack_tree.free(rectangle.x, rectangle.y)
             return
-        triad = held.x, held.y
-        if self._shared_triads.give_back(triad, held.z):
-            self.pack_tree.free(*triad)
+        x, y, z = board
+        if self._shared_triads.give_back((x, y), z):
+            self.pack_tree.free(x, y)
 
-    def holdings(self) -> Iterator[tuple[int, bool, Iterator[Board]]]:
+    def holdings(self) -> Iterator[tuple[int, bool, Iterable[Board]]]:
         """All that is not free: allocation ID, is it cooling down, its boards.
 
         The boards of a rectangle are all there are in it, working or not.
         """
-        cooling = {allocation_id for _, allocation_id in self._cooling}
-        for allocation_id, held in self._held.items():
-            yield allocation_id, allocation_id in cooling, held.boards()
-
-    def _is_cooling(self, allocation_id: int) -> bool:
-        return any(cooling == allocation_id for _, cooling in self._cooling)
+        for allocation_id, board in self._held_boards.items():
+            yield allocation_id, allocation_id in self._cooling, (board,)
+        for allocation_id, rectangle in self._held_triads.items():
+            boards = boards_of_triads(*rectangle)
+            yield allocation_id, allocation_id in self._cooling, boards
 
     def _alloc_type(
         self,
@@ -399,27 +397,32 @@ class Allocator:
                     return None
             elif self.pack_tree.request(x, y) is None:
                 return None
-            return self._hold_board(triad, z)
+            self._shared_triads.take(triad, z)
+            return self._hold_board((x, y, z))
 
-        any_triad = self._shared_triads.first_open() or self.pack_tree.alloc(
+        board = self._shared_triads.take_any()
+        if board is not None:
+            return self._hold_board(board)
+        corner = self.pack_tree.alloc(
             1, 1, self._has_working_board if self._dead_boards else None
         )
-        if any_triad is None:
+        if corner is None:
             return None
-        z = self._shared_triads.boards_left(any_triad)[0]
-        return self._hold_board(any_triad, z)
+        z = self._shared_triads.boards_left(corner)[0]
+        self._shared_triads.take(corner, z)
+        return self._hold_board((*corner, z))
 
     def _has_working_board(self, x: int, y: int, width: int, height: int) -> bool:
         """A filter for triads that single boards can share."""
         return bool(self._shared_triads.boards_left((x, y)))
 
-    def _hold_board(self, triad: tuple[int, int], z: int) -> Allocation:
-        self._shared_triads.take(triad, z)
-        board = (*triad, z)
-        allocation_id = self._hold(_Held(_AllocationType.board, *board, 1, 1))
+    def _hold_board(self, board: Board) -> Allocation:
+        allocation_id = self._take_id()
+        self._held_boards[allocation_id] = board
         # A board in a row or column of one board wraps to itself, but single
         # boards are always cut off all around.
-        periphery = {(*board, link) for link in Links}
+        x, y, z = board
+        periphery = {(x, y, z, link) for link in _ALL_LINKS}
         return Allocation(allocation_id, {board}, periphery, WrapAround.none)
 
     def _hold_triads(
@@ -429,15 +432,13 @@ class Allocator:
         assert boards is not None
         assert periphery is not None
         assert torus is not None
-        allocation_id = self._hold(
-            _Held(_AllocationType.triads, x, y, 0, width, height)
-        )
+        allocation_id = self._take_id()
+        self._held_triads[allocation_id] = _Rectangle(x, y, width, height)
         return Allocation(allocation_id, boards, periphery, torus)
 
-    def _hold(self, held: _Held) -> int:
+    def _take_id(self) -> int:
         allocation_id = self.next_id
         self.next_id += 1
-        self._held[allocation_id] = held
         return allocation_id
 
     def _may_fit(self, width: int, height: int, require_torus: bool) -> bool:

@@ -64,6 +64,20 @@ class FreeRegions:
             if size is not None:
                 sizes[shape] = size
                 orders.append(same_shape)
-        for order in orders[0] if len(orders) == 1 else merge(*orders):
+        for order in _merged(orders):
             region = self._by_order[order]
             yield region, sizes[region.width, region.height]
+
+
+def _merged(sorted_lists: list[list[bytes]]) -> Iterator[bytes]:
+    """The elements of all lists in order. None of the lists is empty."""
+    if len(sorted_lists) > 1:
+        # Nearly always the first one is taken, and all the others need no merging.
+        first = min(orders[0] for orders in sorted_lists)
+        yield first
+        for order in merge(*sorted_lists):
+            if order != first:
+                yield order
+    else:
+        for orders in sorted_lists:
+            yield from orders

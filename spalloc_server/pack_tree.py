@@ -91,7 +91,8 @@ class PackTree:
         :raises ValueError: if the space is not whole and free, or ``y`` does not
             lie strictly inside it
         """
-        self._hsplit(self._root, y)
+        halves = self._root.split_rows(y)
+        self._free = FreeRegions(halves)
 
     def vsplit(self, x: int) -> None:
         """Cut the whole, free space in two along the Y axis.
@@ -100,7 +101,8 @@ class PackTree:
         :raises ValueError: if the space is not whole and free, or ``x`` does not
             lie strictly inside it
         """
-        self._vsplit(self._root, x)
+        halves = self._root.split_columns(x)
+        self._free = FreeRegions(halves)
 
     def alloc(
         self,
@@ -169,20 +171,22 @@ class PackTree:
             region = first if (x, y) in first else second
         if region.allocated:
             return None
-        while (region.width, region.height) != (1, 1):
+        self._free.remove(region)
+        while region.width > 1 or region.height > 1:
             left, below = x - region.x, y - region.y
             right = region.width - left - 1
             above = region.height - below - 1
             largest = max(left, right, above, below)
             if left == largest:
-                _, region = self._vsplit(region, x)
+                spare, region = region.split_columns(x)
             elif right == largest:
-                region, _ = self._vsplit(region, x + 1)
+                region, spare = region.split_columns(x + 1)
             elif above == largest:
-                region, _ = self._hsplit(region, y + 1)
+                region, spare = region.split_rows(y + 1)
             else:
-                _, region = self._hsplit(region, y)
-        self._take(region)
+                spare, region = region.split_rows(y)
+            self._free.add(spare)
+        self._hold(region)
         return x, y
 
     def free(self, x: int, y: int) -> None:
@@ -219,57 +223,49 @@ class PackTree:
         for region, (width, height) in self._free.search(shape_for):
             for x, y in _corners(region, width, height):
                 if candidate_filter is None or candidate_filter(x, y, width, height):
-                    self._take(self._carve(region, x, y, width, height))
+                    self._carve(region, x, y, width, height)
                     return x, y, width, height
         return None
 
-    def _carve(self, region: Region, x: int, y: int, width: int, height: int) -> Region:
-        """Cut a region down to a rectangle in one of its corners.
+    def _carve(self, region: Region, x: int, y: int, width: int, height: int) -> None:
+        """Allocate a rectangle in one of the corners of a free region.
 
         The first cut runs along the axis that leaves the larger rectangle
         whole, the second one cuts the other axis.
         """
-        spare_width = region.width - width
-        spare_height = region.height - height
-        if spare_height > spare_width:
+        self._free.remove(region)
+        if region.height - height > region.width - width:
             region = self._cut_rows(region, y, height)
-            return self._cut_columns(region, x, width)
-        region = self._cut_columns(region, x, width)
-        return self._cut_rows(region, y, height)
+            region = self._cut_columns(region, x, width)
+        else:
+            region = self._cut_columns(region, x, width)
+            region = self._cut_rows(region, y, height)
+        self._hold(region)
 
     def _cut_rows(self, region: Region, y: int, height: int) -> Region:
         """Reduce a region to ``height`` rows from ``y``, at one of its ends."""
+        if height == region.height:
+            return region
         if y > region.y:
-            _, region = self._hsplit(region, y)
-        elif height < region.height:
-            region, _ = self._hsplit(region, y + height)
+            spare, region = region.split_rows(y)
+        else:
+            region, spare = region.split_rows(y + height)
+        self._free.add(spare)
         return region
 
     def _cut_columns(self, region: Region, x: int, width: int) -> Region:
         """Reduce a region to ``width`` columns from ``x``, at one of its ends."""
+        if width == region.width:
+            return region
         if x > region.x:
-            _, region = self._vsplit(region, x)
-        elif width < region.width:
-            region, _ = self._vsplit(region, x + width)
+            spare, region = region.split_columns(x)
+        else:
+            region, spare = region.split_columns(x + width)
+        self._free.add(spare)
         return region
 
-    def _hsplit(self, region: Region, y: int) -> tuple[Region, Region]:
-        halves = region.split_rows(y)
-        self._replace(region, halves)
-        return halves
-
-    def _vsplit(self, region: Region, x: int) -> tuple[Region, Region]:
-        halves = region.split_columns(x)
-        self._replace(region, halves)
-        return halves
-
-    def _replace(self, region: Region, halves: tuple[Region, Region]) -> None:
-        self._free.remove(region)
-        for half in halves:
-            self._free.add(half)
-
-    def _take(self, region: Region) -> None:
-        self._free.remove(region)
+    def _hold(self, region: Region) -> None:
+        """Note an allocation, which is not among the free regions any more."""
         region.allocated = True
         self._allocated[region.x, region.y] = region
 

@@ -19,8 +19,8 @@ class SharedTriads:
     def __init__(self, dead_boards: Set[Board]) -> None:
         self._dead_boards = dead_boards
         self._held: dict[Triad, set[int]] = {}
-        # The triads with a working board left, longest first.
-        self._open: dict[Triad, None] = {}
+        # What is left of the triads with a working board left, longest first.
+        self._open: dict[Triad, list[int]] = {}
 
     def __contains__(self, triad: Triad) -> bool:
         return triad in self._held
@@ -31,10 +31,6 @@ class SharedTriads:
         for triad in self._held:
             self._update_open(triad)
 
-    def first_open(self) -> Triad | None:
-        """The triad to take any board from, None if there is none left in any."""
-        return next(iter(self._open), None)
-
     def boards_left(self, triad: Triad) -> list[int]:
         """The z of each working board that is not held, lowest first.
 
@@ -44,8 +40,18 @@ class SharedTriads:
         dead = self._dead_boards
         return [z for z in (0, 1, 2) if z not in held and (*triad, z) not in dead]
 
+    def take_any(self) -> Board | None:
+        """Hold the lowest board of the first triad that has one left, if any has."""
+        for triad, left in self._open.items():
+            z = left.pop(0)
+            if not left:
+                del self._open[triad]
+            self._held[triad].add(z)
+            return (*triad, z)
+        return None
+
     def take(self, triad: Triad, z: int) -> None:
-        """Hold a board; the triad is shared from now on if it was not."""
+        """Hold this board; the triad is shared from now on if it was not."""
         self._held.setdefault(triad, set()).add(z)
         self._update_open(triad)
 
@@ -65,7 +71,9 @@ class SharedTriads:
         return True
 
     def _update_open(self, triad: Triad) -> None:
-        if self.boards_left(triad):
-            self._open.setdefault(triad)
+        left = self.boards_left(triad)
+        if left:
+            # Keeps its place in the order if it has one.
+            self._open[triad] = left
         else:
             self._open.pop(triad, None)

@@ -159,9 +159,9 @@ class AllocatorMachine(RuleBasedStateMachine):
         allocator = pickle.loads(pickle.dumps(self.allocator))
         # Unpickled on another clock, with the same time left.
         shift = allocator.clock() - self.clock.now
-        allocator._cooling = type(allocator._cooling)(
-            (round(until - shift, 3), held) for until, held in allocator._cooling
-        )
+        allocator._cooling = {
+            held: round(until - shift, 3) for held, until in allocator._cooling.items()
+        }
         allocator.clock = self.clock
         self.allocator = allocator
 

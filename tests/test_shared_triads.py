@@ -19,17 +19,15 @@ def test_boards_are_left_lowest_first() -> None:
 
 def test_the_triad_open_for_longest_comes_first() -> None:
     triads = SharedTriads(frozenset())
-    assert triads.first_open() is None
+    assert triads.take_any() is None
     for z in (0, 1, 2):
         triads.take(A, z)
     triads.take(B, 0)
-    assert triads.first_open() == B
     # A was full, so it goes behind B.
+    assert triads.give_back(A, 2) is False
     assert triads.give_back(A, 1) is False
-    assert triads.first_open() == B
-    triads.take(B, 1)
-    triads.take(B, 2)
-    assert triads.first_open() == A
+    taken = [triads.take_any() for _ in range(5)]
+    assert taken == [(*B, 1), (*B, 2), (*A, 1), (*A, 2), None]
 
 
 def test_a_triad_is_no_longer_shared_when_its_last_board_is_given_back() -> None:
@@ -37,14 +35,14 @@ def test_a_triad_is_no_longer_shared_when_its_last_board_is_given_back() -> None
     triads.take(A, 2)
     assert triads.give_back(A, 2) is True
     assert A not in triads
-    assert triads.first_open() is None
+    assert triads.take_any() is None
 
 
 def test_boards_that_die_and_come_back() -> None:
     triads = SharedTriads(frozenset())
     triads.take(A, 0)
     triads.set_dead_boards(frozenset({(*A, 1), (*A, 2)}))
-    assert triads.first_open() is None
+    assert triads.take_any() is None
     triads.set_dead_boards(frozenset({(*A, 1)}))
-    assert triads.first_open() == A
     assert triads.boards_left(A) == [2]
+    assert triads.take_any() == (*A, 2)
