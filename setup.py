@@ -49,10 +49,15 @@ setup(
         "inotify_simple",
         "six",
     ],
+    extras_require={
+        "plot": ["matplotlib"],
+        "web": ["aiohttp >= 3.9", "prometheus_client >= 0.20"],
+    },
     entry_points={
         "console_scripts": [
             "spalloc_server = spalloc_server.server:main",
             "spalloc-server = spalloc_server.server:main",
+            "spalloc_server_usage = spalloc_server.usage_report:main",
         ],
     },
     zip_safe=False,

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
-from spalloc_server import bmp_directory
+from spalloc_server import bmp_counts, bmp_directory
 from spalloc_server.bmp_requests import AtomicRequests, FailureReason, LinkRequest
 from spalloc_server.bmp_schedule import TASK_TRIES, Schedule, Stage, Step, Task
 from spalloc_server.bmp_transceiver import BMPError, BMPTransceiver, boards_text
@@ -349,6 +349,7 @@ class AsyncBMPController:
         for task in self._schedule.take_ended():
             assert task.result is not None
             success, reason = task.result
+            bmp_counts.note_request(self.hostname, success)
             try:
                 if success:
                     task.on_done(True)

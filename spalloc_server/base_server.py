@@ -29,6 +29,7 @@ from spalloc_server.journal import JournalError
 from spalloc_server.listener import Listener
 from spalloc_server.machine_changes import compare_machines, fingerprints
 from spalloc_server.networks import AllowedNetworks
+from spalloc_server.observer import Observer
 from spalloc_server.regular_work import RegularWork
 from spalloc_server.state_file import StateFileError, StateLock
 from spalloc_server.state_store import StateStore
@@ -68,6 +69,9 @@ class Server(CommandServer):
 
     state_dir: str | None = None
     """The folder for the state; None for that of the config file."""
+
+    observer = Observer()
+    """Is told what the server does."""
 
     def __init__(
         self, config_filename: str, cold_start: bool = False, port: int = DEFAULT_PORT
@@ -113,6 +117,8 @@ class Server(CommandServer):
         configuration = self._read_configuration()
         self._state_lock = StateLock(_beside(self._state_stem, "state.lock"))
         undo.callback(self._state_lock.release)
+        self.observer.open()
+        undo.callback(self.observer.close)
         self._listener = Listener(configuration.ip, self._choose_port(configuration))
         self._address = self._listener.address
         self.register_channel(self._listener)
@@ -123,6 +129,7 @@ class Server(CommandServer):
             self.register_channel(self._config_watcher)
         self._prepare_hardware(configuration)
         self._controller = self._restore_controller(cold_start)
+        self._controller.on_history = self.observer.on_history
         undo.callback(self._controller.join)
         undo.callback(self._controller.stop)
         self._controller.on_background_state_change = self._on_background_change
@@ -288,6 +295,7 @@ class Server(CommandServer):
             self.unregister_channel(self._config_watcher)
             self._config_watcher.close()
         logger.info("Stopping: waiting for commands to BMPs that are under way")
+        self.observer.stopping()
         self._controller.on_background_state_change = None
         self._controller.stop()
         self._controller.join()
@@ -297,8 +305,26 @@ class Server(CommandServer):
             else:
                 self._failed = True
         finally:
+            self.observer.close()
             self._state_lock.release()
             self._close_core()
+
+    # What an observer may use
+
+    @property
+    def controller(self) -> Controller:
+        """The jobs and machines; for the server's thread."""
+        return self._controller
+
+    @property
+    def client_count(self) -> int:
+        """How many clients are connected. From any thread."""
+        return len(self._clients)
+
+    @property
+    def store_errors(self) -> int:
+        """How often state could not be written. From any thread."""
+        return self._store.errors
 
     # The address
 
@@ -337,6 +363,7 @@ class Server(CommandServer):
         """The server's thread: a turn of the loop after the other, until stopped."""
         try:
             logger.info("Listening on %s port %d", *self._address)
+            self.observer.started(self)
             while not self._stop_requested:
                 self._turn()
         except Exception:
@@ -350,7 +377,9 @@ class Server(CommandServer):
 
     def _turn(self) -> None:
         """Wait until there is something to do, and do all of it once."""
-        for channel, events in self.ready_channels(self._seconds_to_wait()):
+        ready = self.ready_channels(self._seconds_to_wait())
+        began = time.monotonic()
+        for channel, events in ready:
             if isinstance(channel, Connection):
                 self._clients.note_events(channel, events)
             elif channel is self._listener:
@@ -363,11 +392,15 @@ class Server(CommandServer):
         self._do_regular_work()
         if self._reload_requested:
             self._reload_requested = False
+            self.observer.reloading()
             self._reload()
+            self.observer.reloaded()
         self._send_change_notifications()
         self._store.commit_events(self._controller)
         # Nothing is sent before this.
         self._clients.finish_turn()
+        self.stats.note_turn(began)
+        self.observer.turned()
 
     @contextlib.contextmanager
     def _prepared(self, requests: Sequence[Request]) -> Iterator[None]:
@@ -403,9 +436,10 @@ class Server(CommandServer):
         if self._clients.any_ready:
             return 0.0
         due = min(self._regular_work.due, self._store.retry_at or math.inf)
+        longest = min(LONGEST_WAIT, self.observer.longest_wait)
         if self._listener is not None and self._listener.resume_at is not None:
             due = min(due, self._listener.resume_at)
-        return min(max(0.0, due - time.monotonic()), LONGEST_WAIT)
+        return min(max(0.0, due - time.monotonic()), longest)
 
     def _on_background_change(self) -> None:
         """Called by the threads that work on the hardware."""

@@ -13,15 +13,20 @@ from spalloc_server import bmp_directory
 from spalloc_server.bmp_directory import BMPAddress
 from spalloc_server.config_check import CheckRequest, check
 from spalloc_server.configuration import Configuration
+from spalloc_server.history_keeper import Consumer, HistoryKeeper
+from spalloc_server.job_log import JobLog
 from spalloc_server.log_formats import set_up_logging
+from spalloc_server.observer import Observer, Observers
 from spalloc_server.options import Options, parse_arguments
 from spalloc_server.simulator import BMPSimulator
+from spalloc_server.systemd import SystemdObserver
 
 __all__ = [
     "Options",
     "Prepare",
     "RunningServer",
     "StartServer",
+    "make_observer",
     "parse_arguments",
     "run",
 ]
@@ -67,6 +72,23 @@ def run(start_server: StartServer, args: Sequence[str] | None = None) -> int:
         stop.calls(server.request_stop)
         server.join()
         return 1 if server.failed else 0
+
+
+def make_observer(options: Options) -> Observer:
+    """Whoever is to be told what the server does, as asked for by the options.
+
+    Takes what systemd has put into the environment out of it.
+    """
+    observers: list[Observer] = []
+    consumers: list[Consumer] = []
+    if options.job_log is not None:
+        consumers.append(JobLog(options.job_log))
+    if consumers:
+        observers.append(HistoryKeeper(consumers))
+    systemd = SystemdObserver.from_environment(os.environ)
+    if systemd is not None:
+        observers.append(systemd)
+    return Observers(observers)
 
 
 def _check(options: Options) -> int:

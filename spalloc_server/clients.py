@@ -2,6 +2,7 @@
 
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable
 from select import POLLERR, POLLHUP, POLLIN, POLLNVAL
 from typing import Final
@@ -35,7 +36,9 @@ class Clients:
         # Those with output, or whose events to wait for may have changed.
         self._touched: dict[Connection, None] = {}
         # Those who leave at the end of the turn, and why if it is worth a warning.
-        self._leaving: dict[Connection, str | None] = {}
+        self._leaving: dict[Connection, tuple[str | None, str]] = {}
+        self.disconnects: Counter[str] = Counter()
+        """How many clients are gone, by the kind of reason."""
 
     def __len__(self) -> int:
         return len(self._all)
@@ -68,7 +71,7 @@ class Clients:
             self._ready[client] = None
         elif events & BROKEN and not client.has_line():
             # Nothing more will be read from it, and nobody is there to write to.
-            self.leave(client, None)
+            self.leave(client, None, "connection lost")
         else:
             self.touch(client)
 
@@ -83,13 +86,14 @@ class Clients:
         """Look after a client's output and events at the end of the turn."""
         self._touched[client] = None
 
-    def leave(self, client: Connection, reason: str | None) -> None:
+    def leave(self, client: Connection, reason: str | None, kind: str) -> None:
         """Disconnect a client at the end of the turn, after a try to send its output.
 
-        A reason is logged as a warning; None is for a client that just goes.
+        A reason is logged as a warning; None is for a client that just goes. The kind
+        of the reason is counted.
         """
         self.touch(client)
-        self._leaving.setdefault(client, reason)
+        self._leaving.setdefault(client, (reason, kind))
 
     def finish_turn(self) -> None:
         """Send what has gathered, let go who leaves, see who is to go on."""
@@ -105,16 +109,16 @@ class Clients:
             client.flush()
         except OSError as e:
             logger.debug("Client %r is gone: %s", client, e)
-            self.remove(client)
+            self.remove(client, "connection lost")
             return
         if client in self._leaving:
-            reason = self._leaving[client]
+            reason, kind = self._leaving[client]
             if reason is not None:
                 logger.warning("Client %r disconnected: %s", client, reason)
-            self.remove(client)
+            self.remove(client, kind)
             return
         if client.at_end and not client.has_line() and not client.has_output:
-            self.remove(client)
+            self.remove(client, "closed by client")
             return
         events = client.events
         if events != self._all[client]:
@@ -123,13 +127,14 @@ class Clients:
         if client.has_line() and not client.is_blocked:
             self._ready[client] = None
 
-    def remove(self, client: Connection) -> None:
+    def remove(self, client: Connection, kind: str) -> None:
         """Disconnect a client at once. Nothing happens if it is gone already."""
         if client not in self._all:
             return
         del self._all[client]
         self._ready.pop(client, None)
         self._touched.pop(client, None)
+        self.disconnects[kind] += 1
         self._core.unregister_channel(client)
         client.close()
         self._on_leave(client)
@@ -138,4 +143,4 @@ class Clients:
     def remove_all(self) -> None:
         """Disconnect everybody."""
         for client in list(self._all):
-            self.remove(client)
+            self.remove(client, "server stopped")

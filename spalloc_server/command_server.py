@@ -15,6 +15,7 @@ from spalloc_server.framing import LineTooLongError
 from spalloc_server.listener import Listener
 from spalloc_server.messages import NOTHING_RETURNED, Command, decode_command
 from spalloc_server.polling_server_core import PollingServerCore
+from spalloc_server.server_stats import ServerStats
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ class CommandServer(PollingServerCore):
         super().__init__()
         self._listener: Listener | None = None
         self._clients = Clients(self, self._clear_watches)
+        self.stats = ServerStats()
+        self._clients.disconnects = self.stats.disconnects
 
     def _accept_client(self) -> None:
         """Take in the clients that wait to be connected."""
@@ -79,7 +82,7 @@ class CommandServer(PollingServerCore):
 
     def _disconnect_client(self, client: Connection) -> None:
         """Disconnect a client at once, without sending what waits for it."""
-        self._clients.remove(client)
+        self._clients.remove(client, "internal error")
 
     def _clear_watches(self, client: Connection) -> None:
         """Forget what a client was watching. Called when it is gone."""
@@ -107,7 +110,7 @@ class CommandServer(PollingServerCore):
             try:
                 self._read_requests(client, requests)
             except LineTooLongError as e:
-                self._clients.leave(client, str(e))
+                self._clients.leave(client, str(e), "line too long")
             except Exception:
                 self._leave_after_error(client)
         if not requests:
@@ -117,13 +120,13 @@ class CommandServer(PollingServerCore):
                 try:
                     request.client.send(self._reply_to(request))
                 except OutputFullError as e:
-                    self._clients.leave(request.client, str(e))
+                    self._clients.leave(request.client, str(e), "output not taken")
                 except Exception:
                     self._leave_after_error(request.client)
 
     def _leave_after_error(self, client: Connection) -> None:
         logger.exception("Unexpected error in the turn of client %r", client)
-        self._clients.leave(client, "unexpected error")
+        self._clients.leave(client, "unexpected error", "internal error")
 
     def _read_requests(self, client: Connection, requests: list[Request]) -> None:
         """Read from a client, and take its commands up to a limit for each turn."""
@@ -131,7 +134,7 @@ class CommandServer(PollingServerCore):
             try:
                 client.receive()
             except OSError:
-                self._clients.leave(client, None)
+                self._clients.leave(client, None, "connection lost")
                 return
         for _ in range(COMMANDS_PER_TURN):
             line = client.next_line()
@@ -142,7 +145,8 @@ class CommandServer(PollingServerCore):
                 if not is_command(request.command.name):
                     raise UnknownCommandError("unrecognised command name")
             except OSError as e:
-                self._clients.leave(client, f"bad command: {e}: {line[:200]!r}")
+                reason = f"bad command: {e}: {line[:200]!r}"
+                self._clients.leave(client, reason, "bad command")
                 break
             requests.append(request)
             if request.command.name in LISTINGS:
@@ -176,17 +180,21 @@ class CommandServer(PollingServerCore):
         """Execute a command. Raises nothing but :py:exc:`.UnknownCommandError`."""
         client, command = request.client, request.command
         if request.refusal is not None:
+            self.stats.commands[command.name, "not stored"] += 1
             return {"exception": request.refusal}
         try:
             returned = call_command(self, client, command)
         except UnknownCommandError:
             raise
         except (TypeError, ValueError) as e:
+            self.stats.commands[command.name, "refused"] += 1
             logger.debug("Client %r: %s: %s", client, command.name, e)
             return {"exception": str(e)}
         except Exception as e:
+            self.stats.commands[command.name, "failed"] += 1
             logger.exception("Client %r: %s failed", client, command.name)
             return {"exception": str(e) or type(e).__name__}
+        self.stats.commands[command.name, "done"] += 1
         if returned is None:
             return NOTHING_RETURNED
         return returned if isinstance(returned, bytes) else {"return": returned}
@@ -202,5 +210,5 @@ class CommandServer(PollingServerCore):
             try:
                 client.notify(label, seen)
             except OutputFullError as e:
-                self._clients.leave(client, str(e))
+                self._clients.leave(client, str(e), "output not taken")
             self._clients.touch(client)

@@ -331,6 +331,7 @@ class _CommandLineServer(SpallocServer):
         self._options = options
         self.watch_config = options.watch_config
         self.state_dir = options.state_dir
+        self.observer = cli.make_observer(options)
         port = DEFAULT_PORT if options.port is None else options.port
         super().__init__(options.config, options.cold_start, port)
 

@@ -47,6 +47,8 @@ class StateStore:
         self._journal: Journal | None = None
         self._retry_at: float | None = None
         self._problem = ""
+        self.errors = 0
+        """How often something could not be written."""
         # Has something changed that no record tells?
         self._snapshot_owed = False
         self._superseded: list[str] = []
@@ -176,6 +178,7 @@ class StateStore:
         self._note_success()
 
     def _note_failure(self, problem: str) -> None:
+        self.errors += 1
         if not self._problem:
             logger.error("Changes cannot be stored: %s", problem)
         self._problem = problem

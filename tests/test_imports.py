@@ -17,7 +17,9 @@ import spalloc_server
 LAYERS = """
     __main__
     server
-    cli base_server replies
+    cli base_server replies usage_report
+    systemd history_keeper usage
+    observer
     simulator command_server regular_work state_store stored_commands
     controller clients config_check
     job_runner
@@ -26,11 +28,14 @@ LAYERS = """
     allocator bmp_requests bmp_directory config_doubts
     configuration
     candidate_filter pack_tree shared_triads machine_checks spinner_csv
+    job_histories
+    job_log job_times
     board_health history
     area_to_rect faults free_regions
     coordinates region standard_ips
     links framing messages listener polling_server_core journal
     arguments config_watcher state_file networks options log_formats query
+    server_stats bmp_counts
 """
 
 # What may know nothing of the world: no sockets, no threads, no waiting.
