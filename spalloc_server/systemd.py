@@ -108,4 +108,5 @@ class SystemdObserver(Observer):
         # Without a listener, or with one that is busy, there is nobody to tell.
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                self._socket.sendto("\n".join(lines).encode(), self._address)
+                message = "\n".join(line for line in lines if line)
+                self._socket.sendto(message.encode(), self._address)
