@@ -21,7 +21,10 @@ from spalloc_server.shared_triads import SharedTriads
 
 __all__ = ["Allocation", "Allocator", "_AllocationType", "_CandidateFilter"]
 
-_ALL_LINKS = tuple(Links)
+_EAST, _NORTH_EAST, _NORTH, _WEST, _SOUTH_WEST, _SOUTH = Links
+
+#: How to ask `Allocator.alloc` for any single board.
+_ANY_BOARD = ((), (1,))
 
 #: Remembered answers to `Allocator.alloc_possible`; jobs come in few shapes.
 _MAX_REMEMBERED = 4096
@@ -199,6 +202,9 @@ class Allocator:
         :raises TypeError: if an argument is unknown
         :raises ValueError: if the arguments contradict each other
         """
+        if not kwargs and args in _ANY_BOARD:
+            # By far the most frequent request, and the cheapest one to meet.
+            return self._alloc_any_board()
         kind = self._alloc_type(*args, **kwargs)
         if kind is _AllocationType.board:
             return self._alloc_board(*_board_args(args), **kwargs)
@@ -366,7 +372,8 @@ class Allocator:
     ) -> bool:
         """Is there such a working board? Only the coordinates are looked at."""
         if x is None or y is None or z is None:
-            return len(self._dead_boards) < 3 * self.width * self.height
+            empty = PackTree(0, 0, self.width, self.height)
+            return empty.alloc(1, 1, self._has_working_board) is not None
         return (
             (x, y) in self.pack_tree
             and 0 <= z <= 2
@@ -388,18 +395,19 @@ class Allocator:
         Only the coordinates are looked at. Any board is first sought in the
         shared triads, lowest z of the one that has had a board left for longest.
         """
-        if x is not None and y is not None and z is not None:
-            if not self._alloc_board_possible(x, y, z):
+        if x is None or y is None or z is None:
+            return self._alloc_any_board()
+        if not self._alloc_board_possible(x, y, z):
+            return None
+        if (x, y) in self._shared_triads:
+            if z not in self._shared_triads.boards_left((x, y)):
                 return None
-            triad = x, y
-            if triad in self._shared_triads:
-                if z not in self._shared_triads.boards_left(triad):
-                    return None
-            elif self.pack_tree.request(x, y) is None:
-                return None
-            self._shared_triads.take(triad, z)
-            return self._hold_board((x, y, z))
+        elif self.pack_tree.request(x, y) is None:
+            return None
+        self._shared_triads.take((x, y), z)
+        return self._hold_board((x, y, z))
 
+    def _alloc_any_board(self) -> Allocation | None:
         board = self._shared_triads.take_any()
         if board is not None:
             return self._hold_board(board)
@@ -408,13 +416,11 @@ class Allocator:
         )
         if corner is None:
             return None
-        z = self._shared_triads.boards_left(corner)[0]
-        self._shared_triads.take(corner, z)
-        return self._hold_board((*corner, z))
+        return self._hold_board(self._shared_triads.open_triad(corner))
 
     def _has_working_board(self, x: int, y: int, width: int, height: int) -> bool:
         """A filter for triads that single boards can share."""
-        return bool(self._shared_triads.boards_left((x, y)))
+        return any((x, y, z) not in self._dead_boards for z in (0, 1, 2))
 
     def _hold_board(self, board: Board) -> Allocation:
         allocation_id = self._take_id()
@@ -422,7 +428,14 @@ class Allocator:
         # A board in a row or column of one board wraps to itself, but single
         # boards are always cut off all around.
         x, y, z = board
-        periphery = {(x, y, z, link) for link in _ALL_LINKS}
+        periphery = {
+            (x, y, z, _EAST),
+            (x, y, z, _NORTH_EAST),
+            (x, y, z, _NORTH),
+            (x, y, z, _WEST),
+            (x, y, z, _SOUTH_WEST),
+            (x, y, z, _SOUTH),
+        }
         return Allocation(allocation_id, {board}, periphery, WrapAround.none)
 
     def _hold_triads(

@@ -6,7 +6,9 @@ where there are faults are boards and links looked at one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterator, Set
+from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 from spalloc_server.coordinates import Board, BoardLink, WrapAround, link_to_vector
@@ -118,7 +120,13 @@ class _CandidateFilter:
         Cutting these isolates it.
         """
         if self._periphery is None and self._accepted is not None:
-            self._periphery = set(self._links_out_of(*self._accepted))
+            left, bottom, width, height = self._accepted
+            self._periphery = {
+                (left + x, bottom + y, z, link)
+                for x, y, z, link in periphery_of_shape(
+                    width, height, self._torus_of(width, height)
+                )
+            }
         return self._periphery
 
     def __call__(self, x: int, y: int, width: int, height: int) -> bool:
@@ -220,36 +228,34 @@ class _CandidateFilter:
         around_y = WrapAround.y if height == self.height else WrapAround.none
         return WrapAround(around_x | around_y)
 
-    def _links_out_of(
-        self, x: int, y: int, width: int, height: int
-    ) -> Iterator[BoardLink]:
-        """The links that leave an intact rectangle: only its edge has any."""
-        for triad_x, triad_y in self._edge_triads(x, y, width, height):
-            for z, neighbours in enumerate(_NEIGHBOURS):
-                for link, dx, dy, _ in neighbours:
-                    to_x = (triad_x + dx) % self.width
-                    to_y = (triad_y + dy) % self.height
-                    if not (x <= to_x < x + width and y <= to_y < y + height):
-                        yield triad_x, triad_y, z, link
 
-    def _edge_triads(
-        self, x: int, y: int, width: int, height: int
-    ) -> Iterable[tuple[int, int]]:
-        """The triads of a rectangle that have a neighbour outside it."""
-        columns, rows = range(x, x + width), range(y, y + height)
-        edge: set[tuple[int, int]] = set()
-        if width < self.width:
-            edge.update((end, row) for end in (x, x + width - 1) for row in rows)
-        if height < self.height:
-            edge.update((col, end) for end in (y, y + height - 1) for col in columns)
-        return edge
+@lru_cache(maxsize=1024)
+def periphery_of_shape(
+    width: int, height: int, torus: WrapAround
+) -> tuple[BoardLink, ...]:
+    """The links that leave an intact rectangle whose corner is triad (0, 0).
+
+    Jobs come in few shapes, and the periphery of a shape is the same everywhere.
+
+    :param torus: the axes around which the rectangle wraps, having no edge there
+    """
+    columns, rows = range(width), range(height)
+    edge: set[tuple[int, int]] = set()
+    if not torus & WrapAround.x:
+        edge.update((end, row) for end in (0, width - 1) for row in rows)
+    if not torus & WrapAround.y:
+        edge.update((column, end) for end in (0, height - 1) for column in columns)
+    leaving = []
+    for x, y in sorted(edge):
+        for z, neighbours in enumerate(_NEIGHBOURS):
+            for link, dx, dy, _ in neighbours:
+                beyond_x = not torus & WrapAround.x and x + dx not in columns
+                beyond_y = not torus & WrapAround.y and y + dy not in rows
+                if beyond_x or beyond_y:
+                    leaving.append((x, y, z, link))
+    return tuple(leaving)
 
 
 def boards_of_triads(x: int, y: int, width: int, height: int) -> Iterator[Board]:
     """All boards of a rectangle of triads."""
-    return (
-        (triad_x, triad_y, z)
-        for triad_y in range(y, y + height)
-        for triad_x in range(x, x + width)
-        for z in range(3)
-    )
+    return product(range(x, x + width), range(y, y + height), (0, 1, 2))

@@ -50,6 +50,15 @@ class SharedTriads:
             return (*triad, z)
         return None
 
+    def open_triad(self, triad: Triad) -> Board:
+        """Share a triad that has a working board, and hold the lowest one."""
+        left = self.boards_left(triad)
+        z = left.pop(0)
+        self._held[triad] = {z}
+        if left:
+            self._open[triad] = left
+        return (*triad, z)
+
     def take(self, triad: Triad, z: int) -> None:
         """Hold this board; the triad is shared from now on if it was not."""
         self._held.setdefault(triad, set()).add(z)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spalloc_server.candidate_filter import _CandidateFilter
+from spalloc_server.candidate_filter import _CandidateFilter, periphery_of_shape
 from spalloc_server.coordinates import Board, BoardLink, WrapAround, board_down_link
 from spalloc_server.links import Links
 
@@ -148,3 +148,16 @@ def test_a_required_torus_must_wrap_around_something() -> None:
     assert accepts(0, 0, 3, 2)
     assert accepts.torus == WrapAround.both
     assert accepts.periphery == set()
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.sampled_from(WrapAround))
+def test_the_periphery_of_a_shape_is_that_of_its_boards(
+    width: int, height: int, torus: WrapAround
+) -> None:
+    # In a machine that is larger wherever the shape does not wrap.
+    machine_width = width if torus & WrapAround.x else width + 2
+    machine_height = height if torus & WrapAround.y else height + 2
+    boards = all_boards(0, 0, width, height)
+    periphery = periphery_of_shape(width, height, torus)
+    assert len(periphery) == len(set(periphery))
+    assert set(periphery) == leaving(boards, machine_width, machine_height)

@@ -46,3 +46,10 @@ def test_boards_that_die_and_come_back() -> None:
     triads.set_dead_boards(frozenset({(*A, 1)}))
     assert triads.boards_left(A) == [2]
     assert triads.take_any() == (*A, 2)
+
+
+def test_opening_a_triad_takes_its_lowest_working_board() -> None:
+    triads = SharedTriads(frozenset({(*A, 0), (*B, 0), (*B, 1)}))
+    assert triads.open_triad(A) == (*A, 1)
+    assert triads.open_triad(B) == (*B, 2)
+    assert [triads.take_any() for _ in range(2)] == [(*A, 2), None]
