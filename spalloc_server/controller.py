@@ -490,10 +490,7 @@ class Controller(JobRunner):
             now = time.monotonic()
             timed_out = list(self._keepalives.timed_out(now, self._jobs.get))
             if timed_out:
-                # As one change: the boards of one are not for the next of them.
-                with self._job_queue:
-                    for job in timed_out:
-                        self._do("ended", job.id, "Job timed out.")
+                self._do("timed out", [job.id for job in timed_out])
 
     def check_free(self) -> None:
         """Give out boards that have cooled down, and try those out of service again."""

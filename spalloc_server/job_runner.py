@@ -231,7 +231,7 @@ class JobRunner:
     def _replayed(self) -> dict[str, Callable[..., object]]:
         """What does again what each kind of event did."""
         return {
-            "ended": self._do_end,
+            "timed out": self._do_time_out,
             "ready": self._do_ready,
             "failed": self._do_fail,
             "freed": self._do_free,
@@ -268,8 +268,11 @@ class JobRunner:
             )
         )
 
-    def _do_end(self, job_id: int, reason: str) -> None:
-        self._job_queue.destroy_job(self._jobs[job_id].id, reason)
+    def _do_time_out(self, job_ids: Iterable[int]) -> None:
+        # As one change: the boards of one are not for the next of them.
+        with self._job_queue:
+            for job_id in job_ids:
+                self._job_queue.destroy_job(self._jobs[job_id].id, "Job timed out.")
 
     def _do_ready(self, job_id: int) -> None:
         job = self._jobs[job_id]
