@@ -12,10 +12,12 @@ import json
 import logging
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from spalloc_server.state_file import check_owner, move_aside
+from spalloc_server.state_file import StateFileError, check_owner, move_aside
+from spalloc_server.wal_file import count_frames
 
 logger = logging.getLogger(__name__)
 
@@ -23,14 +25,28 @@ Record = Sequence[Any]
 
 _FORMAT: Final = 1
 
+# A commit is one row, which costs a third of a row for each record.
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS records (number INTEGER PRIMARY KEY, record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS commits (
+    number INTEGER PRIMARY KEY,
+    length INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    records TEXT NOT NULL
+);
 """
 
 
 class JournalError(Exception):
     """The journal cannot be written; the message says why, for people."""
+
+
+class JournalLostError(JournalError):
+    """The journal is not there any more; only `Journal.start_over` makes it new."""
+
+
+class JournalDamagedError(Exception):
+    """What is in the journal cannot be read."""
 
 
 class Journal:
@@ -53,7 +69,10 @@ class Journal:
         self._filename = filename
         self._pending: list[str] = []
         self._database: sqlite3.Connection | None = None
+        self._places: list[_Place] = []
         self._stored = 0
+        self._commits = 0
+        self._generation: int | None = None
         # Of the snapshot to go on from, while the file does not say so yet.
         self._next_generation: int | None = None
         try:
@@ -70,6 +89,11 @@ class Journal:
                 aside,
             )
             self._open_new()
+        assert self._database is not None
+        self._stored, self._commits = self._database.execute(
+            "SELECT total(length), coalesce(max(number), 0) FROM commits"
+        ).fetchone()
+        self._stored = int(self._stored)
 
     def _open_new(self) -> None:
         try:
@@ -88,6 +112,7 @@ class Journal:
             check_owner(self._filename, os.fstat(fd))
         finally:
             os.close(fd)
+        log_frames = count_frames(self._filename + "-wal")
         database = sqlite3.connect(
             self._filename, isolation_level=None, check_same_thread=False
         )
@@ -99,16 +124,32 @@ class Journal:
             (problem,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if problem != "ok":
                 raise sqlite3.DatabaseError(problem)
+            self._warn_of_torn_end(database, log_frames)
             database.executescript(_SCHEMA)
             self._check_format(database)
-            (self._stored,) = database.execute(
-                "SELECT count(*) FROM records"
-            ).fetchone()
+            generation = _generation(database)
+            if self._generation not in (None, generation):
+                raise JournalLostError(f"{self._filename} is not what it was")
+            self._generation = generation
+            self._places = [_Place(self._filename + suffix) for suffix in ("", "-wal")]
         except BaseException:
             database.close()
             raise
         self._database = database
         return database
+
+    def _warn_of_torn_end(self, database: sqlite3.Connection, frames: int) -> None:
+        """Say so if SQLite has dropped a commit that a crash had interrupted."""
+        if frames == 0:
+            return
+        # Besides doing its work, it tells how many frames SQLite has found good.
+        _, good, _ = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if good < frames:
+            logger.warning(
+                "The last entry of journal %s is incomplete and is dropped; "
+                "what it was for has not been acknowledged",
+                self._filename,
+            )
 
     @staticmethod
     def _check_format(database: sqlite3.Connection) -> None:
@@ -134,22 +175,28 @@ class Journal:
     @property
     def generation(self) -> int:
         """The generation of the snapshot that this journal goes on from."""
-        assert self._database is not None
-        row = self._database.execute(
-            "SELECT value FROM about WHERE name = 'generation'"
-        ).fetchone()
-        return int(row[0]) if row else 0
+        assert self._generation is not None
+        return self._generation
 
     def records(self) -> Iterator[list[Any]]:
-        """The stored records, in the order in which they were made."""
+        """The stored records, in the order in which they were made.
+
+        :raises JournalDamagedError: if one of them is not what was stored
+        """
         assert self._database is not None
-        rows = self._database.execute("SELECT record FROM records ORDER BY number")
-        for (record,) in rows:
-            yield json.loads(record)
+        try:
+            for number, checksum, records in self._database.execute(
+                "SELECT number, checksum, records FROM commits ORDER BY number"
+            ):
+                if zlib.crc32(records.encode()) != checksum:
+                    raise JournalDamagedError(f"entry {number} is damaged")
+                yield from json.loads(records)
+        except (sqlite3.Error, ValueError) as e:
+            raise JournalDamagedError(str(e)) from e
 
     def append(self, record: Record) -> None:
         """Make a record; it lasts from the next `commit` on."""
-        self._pending.append(json.dumps(record, separators=(",", ":")))
+        self._pending.append(_encoded(record))
 
     @property
     def has_pending(self) -> bool:
@@ -162,31 +209,56 @@ class Journal:
         :raises JournalError: if that fails. The pending records stay pending; the
             others were never made.
         """
-        new = [json.dumps(record, separators=(",", ":")) for record in records]
-        texts = [*self._pending, *new]
-        if not texts and self._next_generation is None:
-            return
+        texts = [*self._pending, *map(_encoded, records)]
+        if texts or self._next_generation is not None:
+            self._write(texts)
+
+    def try_out(self) -> None:
+        """Find out, by writing, if it can be written.
+
+        :raises JournalError: if not
+        """
+        self._write(self._pending)
+
+    def _write(self, texts: Sequence[str]) -> None:
+        commit = _encoded_commit(texts)
         try:
             database = self._database or self._open()
-            with _transaction(database):
-                if self._next_generation is not None:
-                    database.execute("DELETE FROM records")
+            for place in self._places:
+                place.check()
+            if self._next_generation is None:
+                self._insert(database, self._commits + 1, commit)
+            else:
+                with _transaction(database):
+                    database.execute("DELETE FROM commits")
                     database.execute(
                         "INSERT OR REPLACE INTO about VALUES ('generation', ?)",
                         (self._next_generation,),
                     )
-                database.executemany(
-                    "INSERT INTO records (record) VALUES (?)", [(t,) for t in texts]
-                )
-        except sqlite3.Error as e:
+                    self._insert(database, 1, commit)
+        except (sqlite3.Error, StateFileError, JournalError) as e:
             # After some failures SQLite can only go on with a new connection.
             self.close()
+            if isinstance(e, JournalError):
+                raise
             raise JournalError(_reason(e)) from e
         if self._next_generation is not None:
+            self._generation = self._next_generation
             self._next_generation = None
-            self._stored = 0
+            self._stored = self._commits = 0
+        self._commits += 1
         self._stored += len(texts)
         self._pending.clear()
+
+    @staticmethod
+    def _insert(
+        database: sqlite3.Connection, number: int, commit: tuple[int, int, str]
+    ) -> None:
+        # One that was reported to have failed may be there all the same, if it was
+        # its end that failed: it is replaced.
+        database.execute(
+            "INSERT OR REPLACE INTO commits VALUES (?, ?, ?, ?)", (number, *commit)
+        )
 
     def start_over(self, generation: int) -> None:
         """Forget all records: they are part of the snapshot of this generation.
@@ -194,6 +266,7 @@ class Journal:
         :raises JournalError: if that fails; it is then done by the next `commit`
         """
         self._next_generation = generation
+        self._generation = None
         self._pending.clear()
         self.commit()
 
@@ -203,6 +276,38 @@ class Journal:
             with contextlib.suppress(sqlite3.Error):
                 self._database.close()
             self._database = None
+
+
+class _Place:
+    """Where a file is, as long as nobody removes it."""
+
+    def __init__(self, filename: str) -> None:
+        self._filename = filename
+        self._status = os.stat(filename)
+
+    def check(self) -> None:
+        """Raise `JournalLostError` if the name leads to another file, or none."""
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(self._filename), self._status):
+                return
+        raise JournalLostError(f"{self._filename} has been removed")
+
+
+def _generation(database: sqlite3.Connection) -> int:
+    row = database.execute(
+        "SELECT value FROM about WHERE name = 'generation'"
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _encoded(record: Record) -> str:
+    return json.dumps(record, separators=(",", ":"))
+
+
+def _encoded_commit(texts: Sequence[str]) -> tuple[int, int, str]:
+    """The columns of a row, of records that are encoded already."""
+    records = f"[{','.join(texts)}]"
+    return len(texts), zlib.crc32(records.encode()), records
 
 
 @contextlib.contextmanager
@@ -222,7 +327,7 @@ def _is_damaged(error: sqlite3.DatabaseError) -> bool:
     return not isinstance(error, sqlite3.OperationalError)
 
 
-def _reason(error: sqlite3.Error) -> str:
+def _reason(error: Exception) -> str:
     """What SQLite says, which for want of room is not much."""
     text = str(error)
     return f"{text} (is there room for it?)" if text == "disk I/O error" else text

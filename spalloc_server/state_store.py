@@ -16,7 +16,12 @@ from typing import Any, Final
 
 from spalloc_server import state_file
 from spalloc_server.controller import Controller, ReplayError, unpickled_dormant
-from spalloc_server.journal import Journal, JournalError
+from spalloc_server.journal import (
+    Journal,
+    JournalDamagedError,
+    JournalError,
+    JournalLostError,
+)
 from spalloc_server.state_file import StateFileError
 
 logger = logging.getLogger(__name__)
@@ -29,6 +34,9 @@ RECORDS_PER_JOB: Final = 20
 
 RETRY_SECONDS: Final = 1.0
 """How long to wait after a failure to write before the next try."""
+
+SNAPSHOT_RETRY_SECONDS: Final = 30.0
+"""The same for a snapshot that the journal can go on without."""
 
 
 class StateStore:
@@ -49,8 +57,10 @@ class StateStore:
         self._problem = ""
         self.errors = 0
         """How often something could not be written."""
-        # Has something changed that no record tells?
+        # Has something changed that no record tells, or is a file gone?
         self._snapshot_owed = False
+        self._snapshot_status: os.stat_result | None = None
+        self._snapshot_retry_at = 0.0
         self._superseded: list[str] = []
 
     # Reading
@@ -114,11 +124,11 @@ class StateStore:
             )
             try:
                 controller.replay(journal.records())
-            except ReplayError as e:
+            except (ReplayError, JournalDamagedError) as e:
                 aside = journal.set_aside()
                 logger.error(
-                    "Journal %s does not fit its snapshot (%s); it is kept as %s, and "
-                    "the server starts from the snapshot alone",
+                    "Journal %s cannot be followed from its snapshot (%s); it is kept "
+                    "as %s, and the server starts from the snapshot alone",
                     journal_name,
                     e,
                     aside,
@@ -171,11 +181,25 @@ class StateStore:
         if waiting or self._snapshot_owed:
             raise JournalError(self._problem)
         try:
-            self._journal.commit(records)
+            self._check_snapshot()
+            if self._problem and not records:
+                self._journal.try_out()
+            else:
+                self._journal.commit(records)
         except JournalError as e:
+            # A snapshot makes up for a file that is gone.
+            self._snapshot_owed = isinstance(e, JournalLostError)
             self._note_failure(str(e))
             raise
         self._note_success()
+
+    def _check_snapshot(self) -> None:
+        """Make sure that the journal goes on from what is in place."""
+        assert self._snapshot_status is not None
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(self._filename), self._snapshot_status):
+                return
+        raise JournalLostError(f"{self._filename} has been removed or replaced")
 
     def _note_failure(self, problem: str) -> None:
         self.errors += 1
@@ -220,7 +244,19 @@ class StateStore:
             return
         if length < RECORDS_PER_JOB * controller.job_count:
             return
-        self.snapshot(controller)
+        now = time.monotonic()
+        if now < self._snapshot_retry_at:
+            return
+        try:
+            self._write_snapshot(controller)
+        except (OSError, JournalError) as e:
+            # The journal is as good as before, and what is to be stored comes first.
+            self.errors += 1
+            self._snapshot_retry_at = now + SNAPSHOT_RETRY_SECONDS
+            logger.error("%s; the journal goes on", self._describe(e))
+
+    def _describe(self, error: Exception) -> str:
+        return f"cannot save state to {self._filename}: {error}"
 
     def require_snapshot(self, controller: Controller) -> None:
         """Write a snapshot of what the journal cannot tell; else store nothing more.
@@ -238,7 +274,7 @@ class StateStore:
         try:
             self._write_snapshot(controller)
         except (OSError, JournalError) as e:
-            self._note_failure(f"cannot save state to {self._filename}: {e}")
+            self._note_failure(self._describe(e))
             return False
         self._note_success()
         return True
@@ -250,6 +286,7 @@ class StateStore:
             # A crash between the two leaves a journal of an older generation, all
             # of which is in the snapshot.
             state_file.save(self._filename, controller)
+            self._snapshot_status = os.stat(self._filename)
             self._journal.start_over(controller.generation)
 
     def finish(self, controller: Controller) -> bool:

@@ -35,7 +35,7 @@ LAYERS = """
     coordinates region standard_ips
     links framing messages listener polling_server_core journal
     arguments config_watcher state_file networks options log_formats query
-    server_stats bmp_counts
+    server_stats bmp_counts wal_file
 """
 
 # What may know nothing of the world: no sockets, no threads, no waiting.

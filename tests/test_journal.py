@@ -15,7 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from spalloc_server.journal import Journal, JournalError
+from spalloc_server.journal import (
+    Journal,
+    JournalDamagedError,
+    JournalError,
+    JournalLostError,
+)
 from spalloc_server.state_file import StateFileError
 
 
@@ -95,7 +100,9 @@ def test_records_survive_the_death_of_the_process(filename: str) -> None:
     assert stored(filename) == [["kept", 1], ["kept", 2]]
 
 
-def test_a_torn_transaction_is_dropped_and_nothing_else(filename: str) -> None:
+def test_a_torn_transaction_is_dropped_and_nothing_else(
+    filename: str, caplog: pytest.LogCaptureFixture
+) -> None:
     script = (
         "import os, sys; from spalloc_server.journal import Journal\n"
         "journal = Journal(sys.argv[1])\n"
@@ -115,7 +122,103 @@ def test_a_torn_transaction_is_dropped_and_nothing_else(filename: str) -> None:
         copy.write_bytes(Path(filename).read_bytes())
         copy.chmod(0o600)
         Path(f"{copy}-wal").write_bytes(contents[:length])
+        caplog.clear()
         assert stored(str(copy)) == [["kept"]]
+        torn = [f"last entry of journal {copy} is" in line for line in caplog.messages]
+        assert torn == ([] if length == whole else [True])
+
+
+def test_a_whole_log_is_not_called_torn(
+    filename: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = (
+        "import os, sys; from spalloc_server.journal import Journal\n"
+        "journal = Journal(sys.argv[1])\n"
+        # Enough to have the log begun from the start again, over what it had.
+        "for n in range(1100): journal.commit([[n]])\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, filename], check=False)
+    assert stored(filename) == [[n] for n in range(1100)]
+    assert caplog.messages == []
+
+
+def test_damage_within_a_record_is_noticed(filename: str) -> None:
+    with closing(Journal(filename)) as journal:
+        journal.commit([["create_job", 1]])
+    contents = Path(filename).read_bytes()
+    assert contents.count(b'[["create_job",1]]') == 1
+    damaged = contents.replace(b'[["create_job",1]]', b'[["create_job",3]]')
+    Path(filename).write_bytes(damaged)
+    with (
+        closing(Journal(filename)) as journal,
+        pytest.raises(JournalDamagedError, match="entry 1 is damaged"),
+    ):
+        list(journal.records())
+
+
+def test_a_commit_that_failed_but_is_there_all_the_same_is_replaced(
+    filename: str,
+) -> None:
+    with closing(Journal(filename)) as journal:
+        journal.commit([["first"]])
+        journal.close()
+        # What it looks like when all was written and only the sync failed.
+        with closing(sqlite3.connect(filename)) as database:
+            database.execute("INSERT INTO commits VALUES (2, 1, 0, '[[\"ghost\"]]')")
+            database.commit()
+        journal.commit([["second"]])
+        journal.commit([["third"]])
+    assert stored(filename) == [["first"], ["second"], ["third"]]
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_a_journal_that_was_removed_takes_nothing_more(
+    filename: str, suffix: str
+) -> None:
+    with closing(Journal(filename)) as journal:
+        journal.start_over(4)
+        journal.commit([["lost"]])
+        os.unlink(filename + suffix)
+        removed = f"{filename}{suffix} has been removed"
+        with pytest.raises(JournalLostError, match=removed):
+            journal.commit([["refused"]])
+        if not suffix:
+            # Nor is a new one made of it that has lost the beginning.
+            with pytest.raises(JournalLostError, match="is not what it was"):
+                journal.commit([["refused"]])
+        journal.start_over(5)
+        journal.commit([["new"]])
+    with closing(Journal(filename)) as journal:
+        assert journal.generation == 5
+    assert stored(filename) == [["new"]]
+
+
+def test_a_journal_that_others_may_write_by_now_takes_nothing_more(
+    filename: str,
+) -> None:
+    with closing(Journal(filename)) as journal:
+        journal.commit([["first"]])
+        journal.close()
+        os.chmod(filename, 0o622)
+        with pytest.raises(JournalError, match="others may write it"):
+            journal.commit([["second"]])
+        os.chmod(filename, 0o600)
+        journal.commit([["third"]])
+    assert stored(filename) == [["first"], ["third"]]
+
+
+def test_trying_it_out(filename: str) -> None:
+    with closing(Journal(filename)) as journal:
+        journal.append(["event"])
+        with largest_file(1000), pytest.raises(JournalError):
+            journal.try_out()
+        assert journal.has_pending
+        journal.try_out()
+        journal.try_out()
+        assert not journal.has_pending
+        assert len(journal) == 1
+    assert stored(filename) == [["event"]]
 
 
 @pytest.mark.parametrize("damage", ["text", "format"])

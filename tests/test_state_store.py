@@ -330,6 +330,95 @@ def test_want_of_room_stops_changes_until_there_is_some(
     assert copy.get_job_state(None, job_id).state is JobState.ready
 
 
+def test_a_damaged_journal_is_kept_aside(
+    filename: str, bmps: BMPs, caplog: pytest.LogCaptureFixture
+) -> None:
+    controller = Controller()
+    controller.machines = {"m": machine()}
+    with kept(filename, controller) as store:
+        create(store, controller)
+        assert store.snapshot(controller)
+        create(store, controller, owner="somebody")
+    journal = Path(filename + ".journal")
+    contents = journal.read_bytes()
+    journal.write_bytes(contents.replace(b"somebody", b"somebady"))
+    copy = restored(filename)
+    assert [job.job_id for job in copy.list_jobs()] == [1]
+    assert "entry 2 is damaged" in caplog.messages[-1]
+    (aside,) = Path(filename).parent.glob("*.journal.unreadable-*[0-9]")
+    assert aside.read_bytes() == contents.replace(b"somebody", b"somebady")
+
+
+@pytest.mark.parametrize("suffix", ["", ".journal", ".journal-wal"])
+def test_files_that_are_removed_are_made_again_before_anything_is_promised(
+    filename: str, bmps: BMPs, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    controller = Controller()
+    controller.machines = {"m": machine()}
+    with kept(filename, controller) as store:
+        create(store, controller)
+        os.unlink(filename + suffix)
+        with pytest.raises(JournalError, match="has been removed"):
+            create(store, controller)
+        store.commit_events(controller)  # too soon
+        with pytest.raises(JournalError, match="has been removed"):
+            create(store, controller)
+        now += 2
+        store.commit_events(controller)
+        create(store, controller)
+    assert [job.job_id for job in restored(filename).list_jobs()] == [1, 2]
+
+
+def test_a_snapshot_that_is_due_but_fails_stops_nobody(
+    filename: str,
+    bmps: BMPs,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    monkeypatch.setattr(state_store, "RECORDS_BEFORE_SNAPSHOT", 2)
+    monkeypatch.setattr(state_store, "RECORDS_PER_JOB", 0)
+    controller = Controller()
+    controller.machines = {"m": machine()}
+    with kept(filename, controller) as store:
+        assert store._journal is not None
+        os.mkdir(filename + ".new")  # in the way
+        for _ in range(4):
+            create(store, controller)
+            store.commit_events(controller)
+        assert len(store._journal) == 4
+        (message,) = caplog.messages
+        assert f"cannot save state to {filename}: " in message
+        assert message.endswith("; the journal goes on")
+        os.rmdir(filename + ".new")
+        now += state_store.SNAPSHOT_RETRY_SECONDS
+        store.commit_events(controller)
+        assert len(store._journal) == 0
+    assert [job.job_id for job in restored(filename).list_jobs()] == [1, 2, 3, 4]
+
+
+def test_jobs_that_timed_out_together_do_so_again(filename: str, bmps: BMPs) -> None:
+    controller = Controller(seconds_before_free=0)
+    controller.machines = {"m": machine(width=2)}
+    with kept(filename, controller) as store:
+        create(store, controller, 1, 1, keepalive=None)
+        create(store, controller, 2, 1, keepalive=0)
+        create(store, controller, 1, 1, keepalive=0)
+        bmps.answer()
+        controller.destroy_timed_out_jobs()
+        last = create(store, controller, 1, 1, keepalive=None)
+        bmps.answer()
+        store.commit_events(controller)
+        expected = description(controller)
+        assert controller._retired_jobs[3] == "Cancelled: Job timed out."
+    copy = restored(filename)
+    assert description(copy) == expected
+    assert copy.get_job_machine_info(None, last).boards == {(1, 0, z) for z in range(3)}
+
+
 def test_a_snapshot_taken_while_boards_are_powered_has_it_done_again(
     filename: str, bmps: BMPs
 ) -> None:
