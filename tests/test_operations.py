@@ -98,6 +98,8 @@ def test_the_log_as_json(tmp_path: Path) -> None:
 
 def test_log_levels(tmp_path: Path) -> None:
     options = ("--simulate", "--log-level", "debug")
-    with running_server(ONE_TRIAD, *options, folder=tmp_path) as server:
-        with Client(server.port):
-            server.wait_for_log(r"DEBUG Client .* connected")
+    with (
+        running_server(ONE_TRIAD, *options, folder=tmp_path) as server,
+        Client(server.port),
+    ):
+        server.wait_for_log(r"DEBUG Client .* connected")
