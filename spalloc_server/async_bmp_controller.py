@@ -90,6 +90,8 @@ class AsyncBMPController:
         # When to ask the BMP whether it is there, and how long to wait after that.
         self._ask_at: float | None = None
         self._pause = 0.0
+        # Was `_on_answer` told that the BMP does not answer? Belongs to the thread.
+        self._silence_told = False
         self._stopping = False
         self._ended = False
         self._thread = threading.Thread(
@@ -131,14 +133,14 @@ class AsyncBMPController:
             self._condition.notify_all()
 
     def watch(self, on_answer: Callable[[str | None], object]) -> None:
-        """Find out whether the BMP answers, until it does.
+        """Find out whether the BMP answers: now, and when requests fail for silence.
 
         Parameters
         ----------
         on_answer
             Called with what is wrong if the BMP twice did not answer, and with None as
             soon as it does answer. It runs in the thread of this controller, with no
-            lock held.
+            lock held, and before the result of a request that failed for that.
         """
         with self._condition:
             self._on_answer = on_answer
@@ -157,6 +159,11 @@ class AsyncBMPController:
     def join(self) -> None:
         """Wait until the thread has ended."""
         self._thread.join()
+
+    @property
+    def has_ended(self) -> bool:
+        """Has the thread ended?"""
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         """Carry out requests until stopped: the body of the thread."""
@@ -211,18 +218,41 @@ class AsyncBMPController:
             problem = None
         except BMPError as error:
             problem = str(error)
+        if problem is None:
+            with self._condition:
+                self._ask_at, self._pause = None, 0.0
+            self._silence_told = False
+            self._tell_answer(None)
+        elif self._ask_again_later() and not self._silence_told:
+            self._silence_told = True
+            self._tell_answer(problem)
+
+    def _ask_again_later(self) -> bool:
+        """Put off asking the BMP whether it is there; tell if that was done before."""
         with self._condition:
-            on_answer, pause = self._on_answer, self._pause
-            if problem is None:
-                self._ask_at = None
-            else:
-                self._pause = min(
-                    max(self.FIRST_PAUSE, 2 * self._pause), self.LONGEST_PAUSE
-                )
-                self._ask_at = time.monotonic() + self._pause
-        # One lost answer is no news, nor is a third.
-        if on_answer is not None and (problem is None or pause == self.FIRST_PAUSE):
+            before = self._pause
+            self._pause = min(max(self.FIRST_PAUSE, 2 * before), self.LONGEST_PAUSE)
+            self._ask_at = time.monotonic() + self._pause
+        return before > 0
+
+    def _tell_answer(self, problem: str | None) -> None:
+        with self._condition:
+            on_answer = self._on_answer
+        if on_answer is None:
+            return
+        try:
             on_answer(problem)
+        except Exception:
+            logger.exception("BMP %s: telling that it answers failed", self.hostname)
+
+    def _note_silence(self, problem: str) -> None:
+        """Tell that the BMP, which has answered before, does not answer any more."""
+        with self._condition:
+            watched = self._on_answer is not None
+        if watched and not self._silence_told:
+            self._silence_told = True
+            self._ask_again_later()
+            self._tell_answer(problem)
 
     def _perform(self, step: Step) -> None:
         if step.stage is Stage.POWER_ON or step.stage is Stage.POWER_OFF:
@@ -246,27 +276,32 @@ class AsyncBMPController:
     def _power(self, tasks: list[Task], on: bool) -> None:
         """Send the power command of one task or several merged ones."""
         boards = frozenset[int]().union(*(task.to_power() for task in tasks))
+        silence: BMPError | None = None
         try:
             if on:
                 # Whether the BMP answers at all is found out in much less time with
                 # another command than with a power-on.
-                self._transceiver.version()
+                silence = self._silence()
+                if silence is not None:
+                    raise silence
             self._transceiver.set_power(on, boards)
         except BMPError as error:
-            if len(tasks) > 1 and self._answers():
+            silence = silence or self._silence()
+            if len(tasks) > 1 and silence is None:
                 logger.warning("%s; trying each request separately", error)
                 for task in tasks:
                     task.alone = True
-            else:
-                for task in tasks:
-                    blamed = BMPError(
-                        self.hostname,
-                        f"power {'on' if on else 'off'} of "
-                        f"{boards_text(task.to_power())}",
-                        error.problem,
-                        task.to_power(),
-                    )
-                    self._fail(task, str(blamed), blamed.boards)
+                return
+            for task in tasks:
+                blamed = BMPError(
+                    self.hostname,
+                    f"power {'on' if on else 'off'} of {boards_text(task.to_power())}",
+                    error.problem,
+                    task.to_power(),
+                )
+                self._fail(task, str(blamed), blamed.boards)
+            if silence is not None and any(task.result for task in tasks):
+                self._note_silence(str(silence))
             return
         logger.info(
             "BMP %s: powered %s %s",
@@ -330,13 +365,13 @@ class AsyncBMPController:
             self._boards_with_fpgas.add(board)
         return True
 
-    def _answers(self) -> bool:
-        """Find out whether the BMP is there."""
+    def _silence(self) -> BMPError | None:
+        """Find out whether the BMP is there; None if it is."""
         try:
             self._transceiver.version()
-        except BMPError:
-            return False
-        return True
+        except BMPError as error:
+            return error
+        return None
 
     def _fail(self, task: Task, text: str, boards: Iterable[int]) -> None:
         """Note that a task failed, to be tried again if it was the first time."""

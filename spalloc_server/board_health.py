@@ -6,7 +6,7 @@ Boards that are dead by configuration are no concern of this module.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from spalloc_server.coordinates import Board
@@ -16,6 +16,9 @@ BoardKey = tuple[str, Board]
 
 REPORTS_UNTIL_OUT = 2
 """Reports by so many different jobs take a board out of service."""
+
+REPORTS_KEPT = 10
+"""How many reports of a board by one job are kept: the latest."""
 
 
 class Report(NamedTuple):
@@ -71,10 +74,13 @@ class BoardHealth:
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but when boards are tried again: clocks end with the process."""
-        for problems in self._problems.values():
-            if problems.out is not None:
-                problems.out.test_at = None
-        return self.__dict__.copy()
+        state = self.__dict__.copy()
+        # Copies: this one goes on after a snapshot.
+        state["_problems"] = {
+            key: _Problems(p.out and replace(p.out, test_at=None), p.reports)
+            for key, p in self._problems.items()
+        }
+        return state
 
     def schedule_tests(self, now: float) -> None:
         """Set when boards are tried again, after a restart."""
@@ -131,6 +137,13 @@ class BoardHealth:
         problems = self._problems.pop((machine, board), None)
         return problems is not None and problems.out is not None
 
+    def bmp_answers(self, machine: str, board: Board) -> None:
+        """Put a board back that only waited for its BMP; reports of it are kept."""
+        problems = self._problems[machine, board]
+        problems.out = None
+        if not problems.reports:
+            del self._problems[machine, board]
+
     def waiting_for_bmp(self, machine: str) -> Iterator[Board]:
         """The boards of a machine that only wait for their BMP to answer."""
         for (name, board), problems in self._problems.items():
@@ -167,6 +180,9 @@ class BoardHealth:
         """
         problems = self._problems.setdefault((machine, board), _Problems())
         problems.reports.append(report)
+        same_job = [r for r in problems.reports if r.job_id == report.job_id]
+        if len(same_job) > REPORTS_KEPT:
+            problems.reports.remove(same_job[0])
         jobs = {r.job_id for r in problems.reports if r.job_id is not None}
         if problems.out is not None or len(jobs) < REPORTS_UNTIL_OUT:
             return None

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -227,14 +227,7 @@ class Controller(JobRunner):
             )
 
     def _add_machine(self, machine: Machine) -> None:
-        """Add a machine, whose BMPs those of removed ones may still be busy with."""
-        predecessors = list(self._old_bmp_controllers)
-
-        def wait_for_predecessors() -> None:
-            for controller in predecessors:
-                controller.join()
-
-        self._create_machine_bmp_controllers(machine, wait_for_predecessors)
+        self._create_machine_bmp_controllers(machine)
         self._job_queue.add_machine(
             machine.name,
             machine.width,
@@ -264,12 +257,24 @@ class Controller(JobRunner):
     ) -> None:
         """Start a controller for the BMP of each frame of a machine.
 
+        A BMP that those of removed machines are still busy with is left to them until
+        they have finished; no other waits for that.
+
         :param on_thread_start: called first by the thread of each of them
         """
         controllers: dict[Frame, AsyncBMPController] = {}
         self._bmp_controllers[machine.name] = controllers
+        self._old_bmp_controllers = [
+            c for c in self._old_bmp_controllers if not getattr(c, "has_ended", False)
+        ]
+        predecessors: dict[str, list[AsyncBMPController]] = {}
+        for old in self._old_bmp_controllers:
+            predecessors.setdefault(old.hostname, []).append(old)
         for frame, hostname in machine.bmp_ips.items():
-            controllers[frame] = AsyncBMPController(hostname, on_thread_start)
+            start = on_thread_start
+            if hostname in predecessors:
+                start = partial(_join_all, predecessors[hostname], on_thread_start)
+            controllers[frame] = AsyncBMPController(hostname, start)
             # Nothing more is asked of one than to be given requests; one that cannot
             # say whether its BMP is there is taken to have one.
             watch = getattr(controllers[frame], "watch", None)
@@ -307,7 +312,7 @@ class Controller(JobRunner):
                 for y in range(machine.height)
                 for z in range(3)
             }
-            for board in self._health.boards_out(machine_name):
+            for board in self._boards_out(machine):
                 states[board] = BoardState.out_of_service
             for board in machine.dead_boards:
                 states[board] = BoardState.dead
@@ -592,14 +597,14 @@ class Controller(JobRunner):
         with self.lock:
             for (name, board), out, reports in self._health.problems(machine_name):
                 machine = self._machines.get(name)
-                if machine is None:
+                if machine is None or board not in machine.board_locations:
                     continue
                 test_at = None if out is None else out.test_at
                 found.append(
                     {
                         "machine": name,
                         "board": board,
-                        "physical": machine.board_locations.get(board),
+                        "physical": machine.board_locations[board],
                         "ip_address": machine.spinnaker_ips.get(board),
                         "out_of_service": out is not None,
                         "reason": None if out is None else out.reason,
@@ -692,3 +697,13 @@ class Controller(JobRunner):
                     return find(*(kwargs[name] for name in names))
         given = ", ".join(sorted(kwargs)) or "none"
         raise TypeError(f"where_is cannot find anything by these arguments: {given}")
+
+
+def _join_all(
+    controllers: Iterable[AsyncBMPController], then: Callable[[], object] | None
+) -> None:
+    """Wait until controllers have ended. Blocks."""
+    for controller in controllers:
+        controller.join()
+    if then is not None:
+        then()

@@ -365,7 +365,7 @@ class JobRunner:
         boards = set(self._boards_of_frame(machine_name, frame))
         waiting = boards.intersection(self._health.waiting_for_bmp(machine_name))
         for board in waiting:
-            self._health.put_back(machine_name, board)
+            self._health.bmp_answers(machine_name, board)
         if waiting:
             self._update_dead_boards(machine_name)
 
@@ -380,7 +380,12 @@ class JobRunner:
 
     def dead_boards(self, machine: Machine) -> frozenset[Board]:
         """The boards of a machine that are not given out, for whatever reason."""
-        return machine.dead_boards | self._health.boards_out(machine.name)
+        return machine.dead_boards | self._boards_out(machine)
+
+    def _boards_out(self, machine: Machine) -> frozenset[Board]:
+        """The boards of a machine that are out of service."""
+        # Not those that it had before it was wired anew.
+        return self._health.boards_out(machine.name) & machine.board_locations.keys()
 
     def _update_dead_boards(self, machine_name: str) -> None:
         machine = self._machines.get(machine_name)
@@ -450,8 +455,11 @@ class JobRunner:
             if machine_name not in held:
                 holdings = self._job_queue.holdings(machine_name)
                 held[machine_name] = {board for board, _ in holdings}
-            location = self._machines[machine_name].board_locations.get(board)
-            if location is None or board in held[machine_name]:
+            machine = self._machines[machine_name]
+            location = machine.board_locations.get(board)
+            if location is None or board in machine.dead_boards:
+                continue
+            if board in held[machine_name]:
                 continue
             cabinet, frame, number = location
             requests = AtomicRequests(partial(self._board_tested, machine_name, board))
@@ -510,12 +518,10 @@ class JobRunner:
             if link_enable is not None:
                 for board, link in part.periphery:
                     requests.link(board, link, link_enable)
-            try:
+            # Where its thread has ended, the server is being stopped. The request
+            # still counts as not answered, so that it is made after the restart.
+            with contextlib.suppress(RuntimeError):
                 controllers[frame].add_requests(requests)
-            except RuntimeError as error:
-                # Its thread has ended: the server is being stopped. What is left
-                # undone is done after the restart.
-                done(False, str(error))
 
     def _frame_done(
         self,
@@ -583,7 +589,7 @@ class JobRunner:
         faulty = [] if job.machine_removed else sorted(job.faulty_boards)
         if faulty:
             logger.error(
-                "Boards of an ended job could not be powered off: %s (%s)",
+                "Boards of an ended job failed: %s (%s)",
                 job.failure,
                 describe_boards(self._machine_of(job), faulty),
             )

@@ -322,6 +322,8 @@ def test_a_rewired_machine_is_replaced_after_the_old_one_has_finished(
     assert new.on_thread_start is not None
     new.on_thread_start()
     assert old.joined
+    # Nobody else has to wait for that.
+    assert bmps["bmp-m-1"].on_thread_start is None
 
 
 def test_places(controller: Controller, bmps: BMPs) -> None:
@@ -460,8 +462,33 @@ def test_a_failure_while_stopping_is_dealt_with_after_the_restart(
     assert controller.get_job_state(None, job_id).state is JobState.destroyed
     bmps.made.clear()
     copy = pickle.loads(pickle.dumps(controller))
-    assert bmps.pending() == []
+    # The old boards are powered off now: there was nobody any more to do it.
+    assert [r.power_off_boards for _, r in bmps.pending()] == [[0, 1, 2]]
+    bmps.answer()
     assert set(copy.board_states("m").values()) == {BoardState.out_of_service}
+
+
+def test_boards_given_while_stopping_are_powered_on_after_the_restart(
+    controller: Controller, bmps: BMPs
+) -> None:
+    controller.machines = {"m": machine(width=2)}
+    job_id = controller.create_job(None, 1, 1, owner="me", max_dead_boards=0)
+    ((failing, requests),) = bmps.pending()
+    controller.stop()
+    controller.join()
+    requests.on_done(False, "no answer")
+    state = controller.get_job_state(None, job_id)
+    assert (state.state, state.power) == (JobState.power, True)
+    bmps.made.clear()
+    copy = pickle.loads(pickle.dumps(controller))
+    pending = dict(bmps.pending())
+    assert pending.pop(failing).power_off_boards == [0, 1, 2]
+    ((_, request),) = pending.items()
+    assert request.power_on_boards == [0, 1, 2]
+    bmps.answer()
+    assert copy.get_job_state(None, job_id).state is JobState.ready
+    # Nothing but the first place has failed.
+    assert len(copy.list_problems()) == 3
 
 
 def test_results_may_come_from_any_thread(controller: Controller, bmps: BMPs) -> None:

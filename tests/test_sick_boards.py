@@ -85,7 +85,9 @@ def test_a_job_is_given_up_after_three_places(
     places = []
     for _ in range(3):
         assert controller.get_job_state(None, job_id).state is JobState.power
-        ((x, _, _), *_) = controller.get_job_machine_info(None, job_id).boards or ()
+        boards = controller.get_job_machine_info(None, job_id).boards
+        assert boards is not None
+        x = min(boards)[0]
         places.append(x)
         answer(bmps, x, False, FailureReason("FPGA 0 is asleep", [1]))
         answer(bmps, x, True)
@@ -301,6 +303,71 @@ def test_a_bmp_that_does_not_answer_and_then_does(
     controller.machines = {"m": machine(width=4)}
     on_answer("BMP bmp-m-0 does not answer")
     assert dead(controller) == {(0, 0, 1)}
+
+
+def test_a_snapshot_does_not_end_the_tests(
+    controller: Controller, bmps: BMPs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    controller.create_job(None, 0, 0, 1, owner="me", machine="m")
+    answer(bmps, 0, False, "no answer")
+    bmps.answer()
+    pickle.dumps(controller)
+    assert controller.list_problems()[0]["next_test"] == 600
+    now += 600
+    controller.check_free()
+    assert [r.power_on_boards for _, r in bmps.pending()] == [[1]]
+
+
+def test_boards_dead_by_configuration_are_not_tried(
+    controller: Controller, bmps: BMPs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    controller.create_job(None, 0, 0, 1, owner="me", machine="m")
+    answer(bmps, 0, False, "no answer")
+    bmps.answer()
+    controller.machines = {"m": machine(width=5, dead_boards={(0, 0, 1)})}
+    now += 1000
+    controller.check_free()
+    assert bmps.pending() == []
+    assert controller.board_states("m")[0, 0, 1] is BoardState.dead
+
+
+def test_boards_that_a_machine_no_longer_has_are_no_problem(
+    controller: Controller, bmps: BMPs
+) -> None:
+    controller.create_job(None, 4, 0, 1, owner="me", machine="m")
+    answer(bmps, 4, False, "no answer")
+    bmps.answer()
+    assert dead(controller) == {(4, 0, 1)}
+    controller.machines = {"m": machine(width=4)}
+    assert dead(controller) == frozenset()
+    assert controller.list_problems() == []
+    assert set(controller.board_states("m").values()) == {BoardState.free}
+    controller.machines = {"m": machine(width=5)}
+    assert dead(controller) == {(4, 0, 1)}
+
+
+def test_reports_outlive_the_silence_of_a_bmp(controller: Controller) -> None:
+    controller.report_problem("board-m-3-0-2", description="hot")
+    on_answer = controller._bmp_controllers["m"][0, 3].on_answer  # type: ignore[attr-defined]
+    on_answer("silent")
+    on_answer(None)
+    assert dead(controller) == frozenset()
+    (problem,) = controller.list_problems()
+    assert problem["reports"][0]["description"] == "hot"
+
+
+def test_one_job_cannot_report_without_end(controller: Controller, bmps: BMPs) -> None:
+    controller.create_job(None, 0, 0, 1, owner="me", machine="m")
+    for number in range(100):
+        controller.report_problem("board-m-0-0-1", description=str(number))
+    (problem,) = controller.list_problems()
+    kept = [report["description"] for report in problem["reports"]]
+    assert kept == [str(number) for number in range(90, 100)]
+    assert dead(controller) == frozenset()
 
 
 def test_problems_survive_restarts_and_reloads(
