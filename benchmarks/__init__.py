@@ -1,0 +1,1 @@
+"""Measures this server against the reference release: ``python -m benchmarks``."""

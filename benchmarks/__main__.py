@@ -1,0 +1,97 @@
+"""The command line: measure, print a table, and write CSV, plots and a page's tables.
+
+``python -m benchmarks`` runs everything, in less than 15 minutes on two cores.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import commands, core, environments, results, scale
+from benchmarks.results import Row
+
+GROUPS = {"core": core.measure, "commands": commands.measure, "scale": scale.measure}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Do what the command line says; the exit status."""
+    options = _parse(args)
+    output: Path = options.output
+    output.mkdir(parents=True, exist_ok=True)
+    csv_file = output / "results.csv"
+    if options.redraw:
+        rows = results.read_csv(csv_file)
+    else:
+        releases = (
+            [] if options.no_reference else [environments.reference(options.reference)]
+        )
+        releases.append(environments.ours())
+        rows = _measured(options.only or list(GROUPS), releases, options.short)
+        results.write_csv(rows, csv_file)
+    print(results.table(rows))
+    results.write_rst(rows, output / "tables.inc")
+    if not options.no_plot:
+        from benchmarks.plots import draw
+
+        draw(rows, output)
+    print(f"\nWritten to {output}", file=sys.stderr)
+    return 0
+
+
+def _measured(
+    groups: Sequence[str], releases: Sequence[environments.Release], short: bool
+) -> list[Row]:
+    rows: list[Row] = []
+    for name in groups:
+        for row in GROUPS[name](releases, short):
+            rows.append(row)
+            print("  ".join(results.cells(row)), file=sys.stderr, flush=True)
+    return rows
+
+
+def _parse(args: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure this server and the reference release.",
+    )
+    parser.add_argument(
+        "--short",
+        action="store_true",
+        help="only prove that it runs: less of everything, in less than a minute",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=list(GROUPS),
+        help="measure one group; may be given again",
+    )
+    parser.add_argument(
+        "--reference",
+        metavar="PYTHON",
+        help="an interpreter that has the reference release "
+        f"(default: ${environments.REFERENCE_VARIABLE}, "
+        "or that of an environment that is made in .bench-envs)",
+    )
+    parser.add_argument(
+        "--no-reference", action="store_true", help="measure only this server"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        default=environments.FOLDER / "docs" / "benchmarks",
+        help="where to write results.csv, the tables and the plots "
+        "(default: docs/benchmarks, for the documentation)",
+    )
+    parser.add_argument("--no-plot", action="store_true", help="do without matplotlib")
+    parser.add_argument(
+        "--redraw",
+        action="store_true",
+        help="measure nothing: write tables and plots of the results that are there",
+    )
+    return parser.parse_args(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Plots of the results. Needs matplotlib: ``requirements-bench.txt``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+from benchmarks import commands, core
+from benchmarks.results import Row
+
+mpl.use("Agg")
+# The same picture for the same figures: no random names, no dates.
+mpl.rcParams["svg.hashsalt"] = "spalloc"
+mpl.rcParams["svg.fonttype"] = "none"
+
+STYLES = {
+    "reference": {"color": "#b3261e", "marker": "s"},
+    "ours": {"color": "#1f6fb2", "marker": "o"},
+    "limit": {"color": "#6c7983", "marker": "", "linestyle": ":"},
+}
+
+
+def draw(rows: Sequence[Row], folder: Path) -> None:
+    """Write a plot of how cost grows for each group that was measured."""
+    by_board = [row for row in rows if row.group == core.GROUP]
+    if by_board:
+        _draw(by_board, folder / "allocation.svg", 3, "boards")
+    by_client = [
+        row
+        for row in rows
+        if row.group == commands.GROUP
+        and row.what.split(": ")[-1]
+        in ("calls a second", "processor time a call", "99 %")
+        and "packet" not in row.what
+        and "create" not in row.what
+    ]
+    if by_client:
+        _draw(by_client, folder / "commands.svg", 3, "clients")
+
+
+def _draw(rows: Sequence[Row], path: Path, columns: int, axis: str) -> None:
+    from matplotlib.figure import Figure
+
+    subjects = list(dict.fromkeys(row.what for row in rows))
+    lines = -(-len(subjects) // columns)
+    figure = Figure(figsize=(4 * columns, 3 * lines), layout="constrained")
+    panels: Any = figure.subplots(lines, columns, squeeze=False)
+    for panel, subject in zip(panels.flat, subjects, strict=False):
+        chosen = [row for row in rows if row.what == subject]
+        sizes = [int(row.size.split()[0].replace(",", "")) for row in chosen]
+        for name, style in STYLES.items():
+            figures = [getattr(row, name) for row in chosen]
+            if None not in figures:
+                panel.plot(sizes, figures, label=name, **style)
+        panel.set(xscale="log", yscale="log", title=subject, xlabel=axis)
+        panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        panel.minorticks_off()
+        panel.set_ylabel(chosen[0].unit)
+        panel.title.set_fontsize(9)
+        panel.grid(alpha=0.3)
+    for panel in panels.flat[len(subjects) :]:
+        panel.remove()
+    panels.flat[0].legend()
+    figure.savefig(path, metadata={"Date": None})

@@ -1,0 +1,238 @@
+"""Measurements with many jobs and subscribers, of starts, memory and simulation."""
+
+import select
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Final, NamedTuple
+
+from benchmarks.environments import Release
+from benchmarks.load import Callers
+from benchmarks.results import Row, row
+from benchmarks.servers import Client, Server, encode, site
+from benchmarks.subscribers import Subscribers
+
+GROUP: Final = "Scale"
+Figures = dict[str, dict[str, float]]
+
+
+class Sizes(NamedTuple):
+    """How much of everything."""
+
+    side: int
+    running: int
+    queued: int
+    subscribers: int
+    seconds: float
+
+
+FULL: Final = Sizes(20, 1000, 10_000, 1000, 3.0)
+SHORT: Final = Sizes(6, 20, 100, 20, 0.3)
+
+ROWS: Final = (
+    ("cold start until the first reply", "{boards} boards", "s", False),
+    ("memory when idle", "{boards} boards", "MiB", False),
+    ("memory for each queued job", "{jobs} jobs", "KiB", False),
+    ("create_job behind others", "{jobs} jobs", "1/s", True),
+    ("job_keepalive, 16 clients: share of an empty server", "{jobs} jobs", "%", True),
+    ("list_jobs: time to the whole reply", "{jobs} jobs", "ms", False),
+    ("list_jobs: longest wait of another client", "{jobs} jobs", "ms", False),
+    ("list_jobs again: time to the whole reply", "{jobs} jobs", "ms", False),
+    ("list_jobs again: longest wait of another client", "{jobs} jobs", "ms", False),
+    ("cancel one of few queued jobs", "10 jobs", "us", False),
+    ("cancel one of many queued jobs", "{jobs} jobs", "us", False),
+    ("end one of few running jobs", "10 jobs", "us", False),
+    ("end one of many running jobs", "{jobs} jobs", "us", False),
+    ("warm start until the first reply", "{jobs} jobs", "s", False),
+    ("notify all of 100 changes a second: 99 %", "{many} subscribers", "ms", False),
+    ("notify all: longest wait of another client", "{many} subscribers", "ms", False),
+    ("notify all: processor share", "{many} subscribers", "%", False),
+    (
+        "20 jobs a second with --simulate: processor share",
+        "{boards} boards",
+        "%",
+        False,
+    ),
+)
+
+
+def measure(releases: Sequence[Release], short: bool) -> Iterator[Row]:
+    """Measure one release after the other."""
+    sizes = SHORT if short else FULL
+    figures: Figures = {}
+    for release in releases:
+        for what, value in _measure_release(release, sizes):
+            figures.setdefault(what, {})[release.name] = value
+    texts = {
+        "boards": f"{3 * sizes.side**2:,}",
+        "jobs": f"{sizes.queued + sizes.running:,}",
+        "many": f"{sizes.subscribers:,}",
+    }
+    for what, size, unit, more_is_better in ROWS:
+        of_all = figures[what]
+        yield row(GROUP, what, size.format(**texts), unit, of_all, more_is_better)
+
+
+def _measure_release(release: Release, sizes: Sizes) -> Iterator[tuple[str, float]]:
+    with site(release, sizes.side) as place:
+        start = time.perf_counter()
+        with place.running() as server:
+            yield "cold start until the first reply", time.perf_counter() - start
+            yield "memory when idle", server.rss_bytes / 2**20
+            yield from _with_many_jobs(server, sizes)
+            server.stop()
+        start = time.perf_counter()
+        with place.running():
+            yield "warm start until the first reply", time.perf_counter() - start
+    with site(release, sizes.side) as place, place.running() as server:
+        yield from _with_subscribers(server, sizes)
+    if not release.is_reference:
+        with (
+            site(release, sizes.side, 1.0, with_bmps=False) as place,
+            place.running("--simulate") as server,
+        ):
+            share = _simulated_jobs(server, sizes)
+            yield "20 jobs a second with --simulate: processor share", share
+
+
+def _with_many_jobs(server: Server, sizes: Sizes) -> Iterator[tuple[str, float]]:
+    single = encode("create_job", owner="me", keepalive=None)
+    whole = encode("create_job", sizes.side, sizes.side, owner="me", keepalive=None)
+    with server.client() as client:
+        empty = _keepalives_a_second(server, 1, sizes.seconds)
+        running = client.call_many([single] * 10)
+        few = sizes.running // 10
+        running += client.call_many([single] * few)
+        # In the way of all that come after it.
+        client.call_many([whole])
+        queued = client.call_many([single] * (few + 10))
+        yield (
+            "end one of few running jobs",
+            _destroy_each(server, client, running[:few]),
+        )
+        yield (
+            "cancel one of few queued jobs",
+            _destroy_each(server, client, queued[:few]),
+        )
+        client.call_many([encode("destroy_job", queued[0] - 1)])
+
+        running = client.call_many([single] * sizes.running)
+        client.call_many([whole])
+        before = server.rss_bytes
+        start = time.perf_counter()
+        queued = client.call_many([single] * sizes.queued)
+        rate = sizes.queued / (time.perf_counter() - start)
+        yield "create_job behind others", rate
+        grown = server.rss_bytes - before
+        yield "memory for each queued job", grown / 1024 / sizes.queued
+        loaded = _keepalives_a_second(server, running[0], sizes.seconds)
+        yield (
+            "job_keepalive, 16 clients: share of an empty server",
+            100 * loaded / empty,
+        )
+        for what in ("list_jobs", "list_jobs again"):
+            whole_reply, longest = _list_jobs_beside_another(server)
+            yield f"{what}: time to the whole reply", 1e3 * whole_reply
+            yield f"{what}: longest wait of another client", 1e3 * longest
+        middle = queued[len(queued) // 2 :][:few]
+        yield "cancel one of many queued jobs", _destroy_each(server, client, middle)
+        some = running[len(running) // 2 :][:few]
+        yield "end one of many running jobs", _destroy_each(server, client, some)
+
+
+def _keepalives_a_second(server: Server, job_id: int, seconds: float) -> float:
+    with Callers(server.port, [[encode("job_keepalive", job_id)]] * 16) as callers:
+        return callers.run(seconds).calls_a_second
+
+
+def _destroy_each(server: Server, client: Client, job_ids: list[int]) -> float:
+    """Destroy jobs in one go; us of processor time for each."""
+    before = server.cpu_seconds
+    client.call_many([encode("destroy_job", job_id) for job_id in job_ids], 10)
+    return 1e6 * (server.cpu_seconds - before) / len(job_ids)
+
+
+def _list_jobs_beside_another(server: Server) -> tuple[float, float]:
+    """Seconds that listing takes, and the longest another client waits meanwhile."""
+    with server.client() as lister, server.client() as other:
+        other.call("version")
+        start = time.perf_counter()
+        lister.send(encode("list_jobs"))
+        longest = 0.0
+        size = 0
+        ended = False
+        while not ended:
+            sent = time.perf_counter()
+            other.send(encode("version"))
+            answered = False
+            while not answered:
+                ready, _, _ = select.select([lister.socket, other.socket], [], [], 120)
+                if lister.socket in ready:
+                    data = lister.socket.recv(1 << 20)
+                    size += len(data)
+                    ended = data.endswith(b"\n")
+                    listed = time.perf_counter() - start
+                if other.socket in ready:
+                    other.reply()
+                    answered = True
+            longest = max(longest, time.perf_counter() - sent)
+        return listed, longest
+
+
+def _paced(seconds: float, times_a_second: float, do: Callable[[int], None]) -> None:
+    """Do something at regular times, as far as it can be kept up."""
+    start = time.perf_counter()
+    for i in range(int(seconds * times_a_second)):
+        time.sleep(max(0.0, start + i / times_a_second - time.perf_counter()))
+        do(i)
+
+
+def _with_subscribers(server: Server, sizes: Sizes) -> Iterator[tuple[str, float]]:
+    """100 changes a second, each of which everybody is told of."""
+    with ExitStack() as stack:
+        client = stack.enter_context(server.client())
+        other = stack.enter_context(server.client())
+        # The first one is in the way of the others; they only come and go.
+        side = sizes.side
+        client.call("create_job", side, side, owner="me", keepalive=None)
+        subscribers = stack.enter_context(Subscribers(server.port, sizes.subscribers))
+        waits: list[float] = []
+        jobs: list[int] = []
+
+        def change(i: int) -> None:
+            sent = time.perf_counter()
+            if jobs:
+                client.call("destroy_job", jobs.pop())
+            else:
+                jobs.append(client.call("create_job", side, side, owner="me"))
+            subscribers.expect(sent)
+            asked = time.perf_counter()
+            other.call("version")
+            waits.append(time.perf_counter() - asked)
+
+        before = server.cpu_seconds
+        start = time.perf_counter()
+        _paced(2 * sizes.seconds, 100, change)
+        delays = subscribers.finish()
+        took = time.perf_counter() - start
+        share = 100 * (server.cpu_seconds - before) / took
+        yield "notify all of 100 changes a second: 99 %", 1e3 * delays
+        yield "notify all: longest wait of another client", 1e3 * max(waits)
+        yield "notify all: processor share", share
+
+
+def _simulated_jobs(server: Server, sizes: Sizes) -> float:
+    """Jobs that come and go; percent of a core that the server uses."""
+    with server.client() as client:
+        jobs: list[int] = []
+
+        def come_and_go(i: int) -> None:
+            jobs.append(client.call("create_job", 1 + i % 12, owner="me"))
+            if len(jobs) > 20:
+                client.call("destroy_job", jobs.pop(0))
+
+        _paced(sizes.seconds / 3, 20, come_and_go)
+        before = server.cpu_seconds
+        start = time.perf_counter()
+        _paced(3 * sizes.seconds, 20, come_and_go)
+        return 100 * (server.cpu_seconds - before) / (time.perf_counter() - start)
