@@ -14,7 +14,9 @@ from spalloc_server.bmp_directory import BMPAddress
 from spalloc_server.config_check import CheckRequest, check
 from spalloc_server.configuration import Configuration
 from spalloc_server.history_keeper import Consumer, HistoryKeeper
+from spalloc_server.job_histories import JobHistories
 from spalloc_server.job_log import JobLog
+from spalloc_server.job_times import JobTimes
 from spalloc_server.log_formats import set_up_logging
 from spalloc_server.observer import Observer, Observers
 from spalloc_server.options import Options, parse_arguments
@@ -77,27 +79,49 @@ def run(start_server: StartServer, args: Sequence[str] | None = None) -> int:
 def make_observer(options: Options) -> Observer:
     """Whoever is to be told what the server does, as asked for by the options.
 
-    Takes what systemd has put into the environment out of it.
+    Takes what systemd has put into the environment out of it. Raises
+    :py:exc:`ImportError` where an option needs what is not installed.
     """
     observers: list[Observer] = []
     consumers: list[Consumer] = []
     if options.job_log is not None:
         consumers.append(JobLog(options.job_log))
+    web = None
+    if options.http is not None:
+        # What it needs is installed on demand only.
+        from spalloc_server.web.thread import WebObserver
+
+        times, histories = JobTimes(), JobHistories(_history_filename(options))
+        consumers += [times, histories]
+        web = WebObserver(options.http_address, options.http, times, histories)
     if consumers:
         observers.append(HistoryKeeper(consumers))
+    if web is not None:
+        observers.append(web)
     systemd = SystemdObserver.from_environment(os.environ)
     if systemd is not None:
         observers.append(systemd)
     return Observers(observers)
 
 
+def _state_stem(options: Options) -> str:
+    """What the names of files of state are made of: the config file's name."""
+    if options.state_dir is None:
+        return options.config
+    return os.path.join(options.state_dir, os.path.basename(options.config))
+
+
+def _history_filename(options: Options) -> str:
+    folder, name = os.path.split(os.path.abspath(_state_stem(options)))
+    return os.path.join(folder, f".{name}.history")
+
+
 def _check(options: Options) -> int:
     """Check a config file instead of running a server."""
     set_up_logging("error", options.log_format)
-    stem = options.config
-    if options.state_dir is not None:
-        stem = os.path.join(options.state_dir, os.path.basename(stem))
-    request = CheckRequest(options.config, stem, options.state_dir, options.probe)
+    request = CheckRequest(
+        options.config, _state_stem(options), options.state_dir, options.probe
+    )
     if not options.simulate:
         return check(request)
     with _simulation() as prepare:

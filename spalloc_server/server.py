@@ -331,7 +331,10 @@ class _CommandLineServer(SpallocServer):
         self._options = options
         self.watch_config = options.watch_config
         self.state_dir = options.state_dir
-        self.observer = cli.make_observer(options)
+        try:
+            self.observer = cli.make_observer(options)
+        except ImportError as e:
+            raise _CriticalStop(f"--http needs spalloc_server[web]: {e}") from e
         port = DEFAULT_PORT if options.port is None else options.port
         super().__init__(options.config, options.cold_start, port)
 

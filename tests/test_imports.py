@@ -18,7 +18,7 @@ LAYERS = """
     __main__
     server
     cli base_server replies usage_report
-    systemd history_keeper usage
+    web systemd history_keeper usage
     observer
     simulator command_server regular_work state_store stored_commands
     controller clients config_check

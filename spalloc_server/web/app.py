@@ -1,0 +1,175 @@
+"""What is served, at which paths. Nothing can be changed through it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from spalloc_server.job_histories import JobHistories
+from spalloc_server.job_times import JobTimes
+from spalloc_server.observer import Observed
+from spalloc_server.web.feed import Feed
+from spalloc_server.web.metrics import metrics_text
+from spalloc_server.web.snapshot import State, machine_documents, to_state
+
+LONGEST_TURN: Final = 15.0
+"""Seconds without a turn of the loop after which the server counts as ill."""
+
+MAX_ENDED_JOBS: Final = 1000
+"""How many ended jobs can be asked for at once."""
+
+HEADERS: Final[Mapping[str, str]] = {
+    # Whatever a page shows, nothing is loaded from elsewhere, and nothing runs that
+    # is not a file of ours.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
+    "style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "manifest-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+SERVER: Final = web.AppKey("server", Observed)
+FEED: Final = web.AppKey("feed", Feed)
+TIMES: Final = web.AppKey("times", JobTimes)
+HISTORIES: Final = web.AppKey("histories", JobHistories)
+
+
+def make_app(
+    server: Observed, feed: Feed, times: JobTimes, histories: JobHistories
+) -> web.Application:
+    """The application, for the event loop of the web thread."""
+    app = web.Application(middlewares=[_add_headers])
+    app[SERVER] = server
+    app[FEED] = feed
+    app[TIMES] = times
+    app[HISTORIES] = histories
+    app.add_routes(
+        [
+            web.get("/healthz", health),
+            web.get("/metrics", metrics),
+            web.get("/events", events, allow_head=False),
+            web.get("/api/machines", machines),
+            web.get("/api/jobs", jobs),
+            web.get("/api/jobs/{job_id:[0-9]{1,18}}", job),
+            web.get("/api/ended", ended),
+        ]
+    )
+    return app
+
+
+@web.middleware
+async def _add_headers(
+    request: web.Request,
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> web.StreamResponse:
+    try:
+        response = await handler(request)
+    except TimeoutError as e:
+        response = web.Response(status=503, text=f"{e}\n")
+    except web.HTTPException as e:
+        e.headers.update(HEADERS)
+        raise
+    if not response.prepared:
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+    return response
+
+
+def _json(document: Any) -> web.Response:
+    return web.json_response(
+        document, dumps=lambda it: json.dumps(it, separators=(",", ":"))
+    )
+
+
+async def health(request: web.Request) -> web.Response:
+    """Is the server's loop turning? 200 if so, 503 if not."""
+    turned_at = request.app[SERVER].stats.turned_at
+    if turned_at is None:
+        return web.Response(status=503, text="the loop has not turned yet\n")
+    age = time.monotonic() - turned_at
+    if age > LONGEST_TURN:
+        return web.Response(
+            status=503, text=f"the loop has not turned for {age:.0f} s\n"
+        )
+    return web.Response(text="ok\n")
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Metrics for Prometheus, also where the loop is stuck."""
+    try:
+        snapshot = await request.app[FEED].latest()
+    except TimeoutError:
+        snapshot = None
+    text = metrics_text(request.app[SERVER], request.app[TIMES], snapshot)
+    return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """The state and its changes as server-sent events: see :py:class:`.Feed`."""
+    messages = request.app[FEED].messages()
+    try:
+        # Before anything is sent: it may fail.
+        first = await anext(messages)
+        response = web.StreamResponse(
+            headers={**HEADERS, "Content-Type": "text/event-stream"}
+        )
+        await response.prepare(request)
+        await response.write(first)
+        async for message in messages:
+            await response.write(message)
+    finally:
+        await messages.aclose()
+    return response
+
+
+async def _state(request: web.Request) -> State:
+    return to_state(await request.app[FEED].latest())
+
+
+async def machines(request: web.Request) -> web.Response:
+    """All machines with their boards: see :py:func:`.machine_documents`."""
+    return _json(machine_documents(await _state(request)))
+
+
+async def jobs(request: web.Request) -> web.Response:
+    """All jobs that have not ended, oldest first: which is the order of the queue."""
+    return _json(list((await _state(request)).jobs.values()))
+
+
+async def job(request: web.Request) -> web.Response:
+    """One job: ``job`` if it has not ended, and ``events``, what happened to it."""
+    job_id = int(request.match_info["job_id"])
+    current = (await _state(request)).jobs.get(job_id)
+    past = await _from_histories(request.app[HISTORIES].events_of, job_id)
+    if current is None and not past:
+        raise web.HTTPNotFound(text=f"nothing is known of job {job_id}\n")
+    return _json({"job": current, "events": past})
+
+
+async def ended(request: web.Request) -> web.Response:
+    """The events by which the latest jobs ended; ``?limit=`` says how many."""
+    try:
+        limit = int(request.query.get("limit", "100"))
+    except ValueError:
+        raise web.HTTPBadRequest(text="limit should be a number\n") from None
+    limit = max(0, min(limit, MAX_ENDED_JOBS))
+    return _json(await _from_histories(request.app[HISTORIES].latest_ends, limit))
+
+
+async def _from_histories(
+    read: Callable[[int], list[dict[str, Any]]], argument: int
+) -> list[dict[str, Any]]:
+    """Read from the disk, in yet another thread."""
+    try:
+        return await asyncio.to_thread(read, argument)
+    except sqlite3.Error as e:
+        raise web.HTTPServiceUnavailable(text=f"no job history: {e}\n") from None

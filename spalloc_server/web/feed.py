@@ -1,0 +1,181 @@
+"""Gets snapshots out of the server, and pushes what changes to those who listen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Final
+
+from spalloc_server.web.snapshot import Snapshot, State, changes_between, to_state
+
+INTERVAL: Final = 0.5
+"""Seconds from one look for changes to the next, at least."""
+
+IDLE_FACTOR: Final = 10.0
+"""This thread rests so many times longer than the last round has kept it busy, to
+leave the interpreter to the server's loop."""
+
+SLICE: Final = 20
+"""So many listeners are given a change at once; then the server's loop has a chance."""
+
+SLICE_PAUSE: Final = 0.002
+"""Seconds between two slices."""
+
+MAX_WAITING: Final = 50
+"""So many messages may wait for a listener. One that is slower gets the whole state
+again when it is ready for it."""
+
+PATIENCE: Final = 5.0
+"""Seconds after which the server's loop counts as stuck."""
+
+
+class Feed:
+    """For the web thread's event loop, but for what it calls."""
+
+    def __init__(self, request_snapshot: Callable[[], object]) -> None:
+        """Start without a snapshot.
+
+        :param request_snapshot: has :py:meth:`deliver` called soon, in the event loop
+        """
+        self._request_snapshot = request_snapshot
+        self._snapshot: Snapshot | None = None
+        self._taken_at = 0.0
+        self._pending: asyncio.Future[Snapshot] | None = None
+        self._state: State | None = None
+        self._number = 0
+        self._listeners: set[_Listener] = set()
+        self._somebody_listens = asyncio.Event()
+        self._whole: bytes | None = None
+
+    def deliver(self, snapshot: Snapshot) -> None:
+        """Take in a snapshot."""
+        self._snapshot = snapshot
+        self._taken_at = time.monotonic()
+        if self._pending is not None:
+            self._pending.set_result(snapshot)
+            self._pending = None
+
+    async def latest(self, max_age: float = INTERVAL) -> Snapshot:
+        """A snapshot that is not older than some seconds.
+
+        Raises :py:exc:`TimeoutError` where the server's loop does not answer.
+        """
+        if self._snapshot is not None and (
+            time.monotonic() - self._taken_at <= max_age
+        ):
+            return self._snapshot
+        if self._pending is None:
+            self._pending = asyncio.get_running_loop().create_future()
+            self._request_snapshot()
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._pending), PATIENCE)
+        except asyncio.TimeoutError:  # not the same as the built-in one before 3.11
+            raise TimeoutError("the server does not answer") from None
+
+    async def run(self) -> None:
+        """Look for changes while somebody listens. Runs until cancelled."""
+        busy_until = time.thread_time()
+        while True:
+            await self._somebody_listens.wait()
+            with contextlib.suppress(TimeoutError):
+                state = to_state(await self.latest(0.0))
+                changes = changes_between(self._state, state)
+                if changes is not None:
+                    self._state = state
+                    self._number += 1
+                    self._whole = None
+                    await self._push(_message("change", self._number, changes))
+            # With what has been sent since the last round.
+            busy, busy_until = time.thread_time() - busy_until, time.thread_time()
+            await asyncio.sleep(max(INTERVAL, IDLE_FACTOR * busy))
+
+    async def _push(self, message: bytes) -> None:
+        number = self._number
+        for i, listener in enumerate(list(self._listeners)):
+            # One that has come meanwhile was given this with all the rest.
+            if listener.since < number:
+                listener.put(message)
+            if i % SLICE == SLICE - 1:
+                await asyncio.sleep(SLICE_PAUSE)
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[_Listener]:
+        listener = _Listener()
+        self._listeners.add(listener)
+        self._somebody_listens.set()
+        try:
+            yield listener
+        finally:
+            self._listeners.discard(listener)
+            if not self._listeners:
+                self._somebody_listens.clear()
+
+    async def messages(self) -> AsyncGenerator[bytes, None]:
+        """Server-sent events, encoded: first the whole state, then what changes.
+
+        The first is of the type ``state``, the others ``change``; their data are
+        documents as :py:func:`.changes_between` makes them. Where a listener is too
+        slow for the changes, another ``state`` comes in their place.
+        """
+        with self._listening() as listener:
+            while True:
+                if listener.behind:
+                    whole = await self._whole_state()
+                    listener.catch_up(self._number)
+                    yield whole
+                message = await listener.get()
+                if message is not None:
+                    yield message
+
+    async def _whole_state(self) -> bytes:
+        if self._state is None:
+            self._state = to_state(await self.latest())
+            self._number += 1
+        if self._whole is None:
+            document = changes_between(None, self._state)
+            assert document is not None
+            self._whole = _message("state", self._number, document)
+        return self._whole
+
+
+class _Listener:
+    """The messages that wait for one page."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[bytes] = deque()
+        self._news = asyncio.Event()
+        self.behind = True
+        self.since = 0
+
+    def put(self, message: bytes) -> None:
+        if self.behind:
+            return
+        if len(self._waiting) >= MAX_WAITING:
+            self._waiting.clear()
+            self.behind = True
+        else:
+            self._waiting.append(message)
+        self._news.set()
+
+    async def get(self) -> bytes | None:
+        """Wait for a message, None where all that waited has been dropped."""
+        await self._news.wait()
+        message = self._waiting.popleft() if self._waiting else None
+        if not self._waiting:
+            self._news.clear()
+        return message
+
+    def catch_up(self, number: int) -> None:
+        self._waiting.clear()
+        self._news.clear()
+        self.behind = False
+        self.since = number
+
+
+def _message(kind: str, number: int, document: object) -> bytes:
+    data = json.dumps(document, separators=(",", ":"))
+    return f"event: {kind}\nid: {number}\ndata: {data}\n\n".encode()

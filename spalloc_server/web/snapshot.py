@@ -1,0 +1,167 @@
+"""The state of machines and jobs at one moment, and how it is told to web pages."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from spalloc_server.configuration import Machine
+from spalloc_server.controller import BoardState, Controller
+from spalloc_server.coordinates import Board
+from spalloc_server.job import JobTuple
+
+Document: TypeAlias = dict[str, Any]
+"""Something fit for JSON."""
+
+BOARD_FIELDS: Final = (
+    *("x", "y", "z", "cabinet", "frame", "board", "ip", "state", "job"),
+)
+"""What is told of each board, as a list in this order. ``ip`` is null for boards that
+are dead without having one; ``job`` is an ID or null."""
+
+
+class Snapshot(NamedTuple):
+    """What the loop's thread hands over. Nobody changes it."""
+
+    time: float
+    """When it was taken, in seconds since 1970 (UTC)."""
+    machines: list[Machine]
+    """Highest priority first."""
+    boards: dict[str, dict[Board, BoardState]]
+    """The states of the boards of each machine."""
+    jobs: list[JobTuple]
+    """Those that have not ended, oldest first."""
+
+
+def take_snapshot(controller: Controller) -> Snapshot:
+    """Note the state of everything. In the loop's thread."""
+    with controller.lock:
+        machines = controller.machines
+        return Snapshot(
+            time.time(),
+            list(machines.values()),
+            {name: controller.board_states(name) for name in machines},
+            controller.list_jobs(),
+        )
+
+
+class State(NamedTuple):
+    """A snapshot as documents, in which changes can be found."""
+
+    time: float
+    machines: dict[str, Document]
+    """By name, without the boards."""
+    boards: dict[str, dict[Board, list[Any]]]
+    """For each machine what :py:data:`BOARD_FIELDS` says of each board."""
+    jobs: dict[int, Document]
+
+
+def to_state(snapshot: Snapshot) -> State:
+    """Describe a snapshot."""
+    job_of: dict[tuple[str | None, Board], int] = {
+        (job.allocated_machine_name, board): job.job_id
+        for job in snapshot.jobs
+        for board in job.boards or ()
+    }
+    return State(
+        snapshot.time,
+        {machine.name: _machine_document(machine) for machine in snapshot.machines},
+        {
+            machine.name: {
+                board: _board_list(
+                    machine, board, state, job_of.get((machine.name, board))
+                )
+                for board, state in snapshot.boards[machine.name].items()
+            }
+            for machine in snapshot.machines
+        },
+        {job.job_id: _job_document(job) for job in snapshot.jobs},
+    )
+
+
+def _machine_document(machine: Machine) -> Document:
+    return {
+        "name": machine.name,
+        "tags": sorted(machine.tags),
+        "width": machine.width,
+        "height": machine.height,
+        "dead_links": sorted((x, y, z, int(k)) for x, y, z, k in machine.dead_links),
+    }
+
+
+def _board_list(
+    machine: Machine, board: Board, state: BoardState, job_id: int | None
+) -> list[Any]:
+    place = machine.board_locations.get(board, (None, None, None))
+    ip = machine.spinnaker_ips.get(board)
+    return [*board, *place, ip, state.value, job_id]
+
+
+def _job_document(job: JobTuple) -> Document:
+    kwargs = {
+        key: sorted(value) if isinstance(value, (set, frozenset)) else value
+        for key, value in job.kwargs.items()
+    }
+    return {
+        "id": job.job_id,
+        "owner": job.owner,
+        "start_time": job.start_time,
+        "keepalive": job.keepalive,
+        "keepalivehost": job.keepalivehost,
+        "state": job.state.name,
+        "power": job.power,
+        "args": list(job.args),
+        "kwargs": kwargs,
+        "machine": job.allocated_machine_name,
+        "boards": None if job.boards is None else sorted(job.boards),
+    }
+
+
+def machine_documents(state: State) -> list[Document]:
+    """All there is to know of the machines, highest priority first."""
+    return [
+        {
+            **document,
+            "board_fields": BOARD_FIELDS,
+            "boards": list(state.boards[name].values()),
+        }
+        for name, document in state.machines.items()
+    ]
+
+
+def changes_between(old: State | None, new: State) -> Document | None:
+    """What has changed: all of it where there was nothing, None where nothing has.
+
+    ``machines`` has the machines that are new or described differently, as
+    :py:func:`machine_documents` describes them, and null for those that are gone;
+    ``order`` the names of all machines, if that has changed; ``boards`` the changed
+    boards of other machines; ``jobs`` the jobs that are new or have changed, and null
+    for those that have ended.
+    """
+    full = old is None
+    before = State(0.0, {}, {}, {}) if old is None else old
+    whole = {document["name"]: document for document in machine_documents(new)}
+    machines = {
+        name: whole.get(name)
+        for name in {**before.machines, **new.machines}
+        if before.machines.get(name) != new.machines.get(name)
+        or before.boards[name].keys() != new.boards[name].keys()
+    }
+    boards = {}
+    for name in new.machines.keys() - machines.keys():
+        were = before.boards[name]
+        changed = [b for at, b in new.boards[name].items() if were[at] != b]
+        if changed:
+            boards[name] = changed
+    jobs = {
+        job_id: new.jobs.get(job_id)
+        for job_id in {**before.jobs, **new.jobs}
+        if before.jobs.get(job_id) != new.jobs.get(job_id)
+    }
+    changes: Document = {}
+    if full or list(before.machines) != list(new.machines):
+        changes["order"] = list(new.machines)
+    for key, part in (("machines", machines), ("boards", boards), ("jobs", jobs)):
+        if part or full:
+            changes[key] = part
+    return {"time": new.time, **changes} if changes else None

@@ -1,0 +1,139 @@
+"""The thread that serves the web pages, as an observer of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+from typing import Final
+
+from aiohttp import web
+
+from spalloc_server.job_histories import JobHistories
+from spalloc_server.job_times import JobTimes
+from spalloc_server.observer import Observed, Observer
+from spalloc_server.web.app import make_app
+from spalloc_server.web.feed import Feed
+from spalloc_server.web.snapshot import take_snapshot
+
+logger = logging.getLogger(__name__)
+
+BACKLOG: Final = 1024
+
+SHUTDOWN_SECONDS: Final = 1.0
+"""How long those who are being served when the server stops are waited for."""
+
+
+class WebObserver(Observer):
+    """Serves web pages, from when the server has started until it has ended."""
+
+    longest_wait = 5.0
+
+    def __init__(
+        self, address: str, port: int, times: JobTimes, histories: JobHistories
+    ) -> None:
+        """Serve at an IP address and a TCP port, 0 for a free one."""
+        self._address = address, port
+        self._times = times
+        self._histories = histories
+        self._socket: socket.socket | None = None
+        self._server: Observed | None = None
+        self._thread: threading.Thread | None = None
+        self._snapshot_wanted = False
+        # Of the thread's event loop.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._feed: Feed | None = None
+        self._end: asyncio.Event | None = None
+        self._serving = threading.Event()
+
+    def open(self) -> None:
+        """Take the port."""
+        host, port = self._address
+        try:
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            self._socket = socket.create_server(
+                self._address, family=family, backlog=BACKLOG
+            )
+        except OSError as e:
+            raise OSError(
+                e.errno, f"cannot serve HTTP on {host} port {port}: {e.strerror}"
+            ) from e
+
+    def started(self, server: Observed) -> None:
+        """Start to serve."""
+        assert self._socket is not None
+        self._server = server
+        self._thread = threading.Thread(target=self._run, name="Web", daemon=True)
+        self._thread.start()
+        host, port = self._socket.getsockname()[:2]
+        host = f"[{host}]" if ":" in host else host
+        logger.info("Serving http://%s:%d/", host, port)
+
+    def turned(self) -> None:
+        """Take a snapshot, if one is wanted."""
+        if not self._snapshot_wanted:
+            return
+        self._snapshot_wanted = False
+        assert self._server is not None
+        assert self._loop is not None
+        assert self._feed is not None
+        try:
+            snapshot = take_snapshot(self._server.controller)
+        except Exception:
+            # The server goes on without its pages.
+            logger.exception("Unexpected error while taking a snapshot")
+            return
+        # The thread may have ended by itself, with an error.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._feed.deliver, snapshot)
+
+    def _request_snapshot(self) -> None:
+        """Have the server's loop take a snapshot soon. In the web thread."""
+        assert self._server is not None
+        self._snapshot_wanted = True
+        self._server.wake()
+
+    def close(self) -> None:
+        """Let everybody go."""
+        if self._thread is not None:
+            self._serving.wait()
+            assert self._loop is not None
+            assert self._end is not None
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._end.set)
+            self._thread.join()
+        if self._socket is not None:
+            self._socket.close()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception:
+            logger.exception("Unexpected error, no web pages are served any more")
+        finally:
+            self._serving.set()
+
+    async def _serve(self) -> None:
+        assert self._server is not None
+        assert self._socket is not None
+        self._loop = asyncio.get_running_loop()
+        self._end = asyncio.Event()
+        self._feed = Feed(self._request_snapshot)
+        self._serving.set()
+        app = make_app(self._server, self._feed, self._times, self._histories)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+        )
+        await runner.setup()
+        pusher = asyncio.create_task(self._feed.run())
+        try:
+            await web.SockSite(runner, self._socket, backlog=BACKLOG).start()
+            await self._end.wait()
+        finally:
+            pusher.cancel()
+            await runner.cleanup()
