@@ -164,6 +164,8 @@ class JobRunner:
         self._health.schedule_tests(time.monotonic())
         for machine in self._machines.values():
             self._create_machine_bmp_controllers(machine)
+        # Jobs that were created in a replay are in the old one.
+        self._keepalives = Keepalives()
         for job in list(self._jobs.values()):
             job.update_keepalive(job.lasthost)
             self._keepalives.watch(job)

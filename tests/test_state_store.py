@@ -419,6 +419,19 @@ def test_jobs_that_timed_out_together_do_so_again(filename: str, bmps: BMPs) -> 
     assert copy.get_job_machine_info(None, last).boards == {(1, 0, z) for z in range(3)}
 
 
+def test_a_job_created_before_a_crash_times_out_once(
+    filename: str, bmps: BMPs
+) -> None:
+    controller = Controller()
+    controller.machines = {"m": machine()}
+    with kept(filename, controller) as store:
+        create(store, controller, keepalive=0)
+    copy = restored(filename)
+    copy.start()
+    copy.destroy_timed_out_jobs()
+    assert copy.get_job_state(None, 1).reason == "Job timed out."
+
+
 def test_a_snapshot_taken_while_boards_are_powered_has_it_done_again(
     filename: str, bmps: BMPs
 ) -> None:
