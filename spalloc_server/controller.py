@@ -316,20 +316,24 @@ class Controller(JobRunner):
                 states[board] = BoardState.out_of_service
             for board in machine.dead_boards:
                 states[board] = BoardState.dead
+            ending = self._boards_of_ending_jobs(machine_name)
             for board, holding in self._job_queue.holdings(machine_name):
                 # Boards of a rectangle that no job could be given are not held.
-                if states[board] is BoardState.free or self._is_held(machine, board):
+                if (
+                    states[board] is BoardState.free
+                    or self._places.job_at(machine_name, board) is not None
+                    or board in ending
+                ):
                     states[board] = _STATE_OF_HOLDING[holding]
             return states
 
-    def _is_held(self, machine: Machine, board: Board) -> bool:
-        """Has a job, or one that is ending, this very board?"""
-        if self._places.job_at(machine.name, board) is not None:
-            return True
-        return any(
-            self._machine_of(job).name == machine.name and board in (job.boards or ())
-            for job in self._ending_jobs.values()
-        )
+    def _boards_of_ending_jobs(self, machine_name: str) -> set[Board]:
+        """The boards of a machine that are being powered off for good."""
+        boards: set[Board] = set()
+        for job in self._ending_jobs.values():
+            if self._machine_of(job).name == machine_name and not job.machine_removed:
+                boards.update(job.boards or ())
+        return boards
 
     def get_board_position(
         self, machine_name: str, x: int, y: int, z: int

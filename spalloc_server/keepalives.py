@@ -17,10 +17,12 @@ class Keepalives:
 
     def __init__(self) -> None:
         self._deadlines: list[tuple[float, int]] = []
+        self._watched: set[int] = set()
 
     def watch(self, job: _Job) -> None:
-        """Watch a job from now on, if it can time out at all."""
-        if job.keepalive_until is not None:
+        """Watch a job from now on, if it can time out at all and is not watched."""
+        if job.keepalive_until is not None and job.id not in self._watched:
+            self._watched.add(job.id)
             heapq.heappush(self._deadlines, (job.keepalive_until, job.id))
 
     def timed_out(
@@ -33,6 +35,7 @@ class Keepalives:
         """
         while self._deadlines and self._deadlines[0][0] <= now:
             _, job_id = heapq.heappop(self._deadlines)
+            self._watched.remove(job_id)
             job = find_job(job_id)
             if job is None or job.keepalive_until is None:
                 continue

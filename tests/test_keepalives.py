@@ -6,6 +6,15 @@ from spalloc_server.job import _Job
 from spalloc_server.keepalives import Keepalives
 
 
+def test_a_job_that_is_watched_twice_comes_up_once() -> None:
+    job = _Job(1, "me", keepalive=10.0)
+    deadline = job.keepalive_until or 0.0
+    keepalives = Keepalives()
+    keepalives.watch(job)
+    keepalives.watch(job)
+    assert list(keepalives.timed_out(deadline, {1: job}.get)) == [job]
+
+
 def test_only_jobs_past_their_deadline_come_up_and_only_once() -> None:
     jobs = {i: _Job(i, "me", keepalive=10.0 * i) for i in (1, 2, 3)}
     jobs[4] = _Job(4, "me", keepalive=None)
