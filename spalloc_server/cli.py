@@ -86,18 +86,17 @@ def make_observer(options: Options) -> Observer:
     consumers: list[Consumer] = []
     if options.job_log is not None:
         consumers.append(JobLog(options.job_log))
-    web = None
     if options.http is not None:
         # What it needs is installed on demand only.
         from spalloc_server.web.thread import WebObserver
 
         times, histories = JobTimes(), JobHistories(_history_filename(options))
         consumers += [times, histories]
-        web = WebObserver(options.http_address, options.http, times, histories)
+        observers.append(
+            WebObserver(options.http_address, options.http, times, histories)
+        )
     if consumers:
         observers.append(HistoryKeeper(consumers))
-    if web is not None:
-        observers.append(web)
     systemd = SystemdObserver.from_environment(os.environ)
     if systemd is not None:
         observers.append(systemd)

@@ -57,8 +57,10 @@ class WebObserver(Observer):
                 self._address, family=family, backlog=BACKLOG
             )
         except OSError as e:
+            # Python adds the address, which is told already.
+            reason = str(e.strerror).partition(" (while")[0]
             raise OSError(
-                e.errno, f"cannot serve HTTP on {host} port {port}: {e.strerror}"
+                e.errno, f"cannot serve HTTP on {host} port {port}: {reason}"
             ) from e
 
     def started(self, server: Observed) -> None:
