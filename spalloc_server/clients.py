@@ -117,14 +117,16 @@ class Clients:
                 logger.warning("Client %r disconnected: %s", client, reason)
             self.remove(client, kind)
             return
-        if client.at_end and not client.has_line() and not client.has_output:
+        if client.at_end and not (
+            client.has_line() or client.has_output or client.is_busy
+        ):
             self.remove(client, "closed by client")
             return
         events = client.events
         if events != self._all[client]:
             self._all[client] = events
             self._core.register_channel(client, events)
-        if client.has_line() and not client.is_blocked:
+        if client.is_busy or (client.has_line() and not client.is_blocked):
             self._ready[client] = None
 
     def remove(self, client: Connection, kind: str) -> None:

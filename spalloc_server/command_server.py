@@ -4,7 +4,7 @@ import contextlib
 import logging
 import select
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, TypeAlias
 
@@ -13,7 +13,12 @@ from spalloc_server.commands import UnknownCommandError, call_command, is_comman
 from spalloc_server.connection import ChangeId, Connection, OutputFullError
 from spalloc_server.framing import LineTooLongError
 from spalloc_server.listener import Listener
-from spalloc_server.messages import NOTHING_RETURNED, Command, decode_command
+from spalloc_server.messages import (
+    NOTHING_RETURNED,
+    Command,
+    decode_command,
+    encode_message,
+)
 from spalloc_server.polling_server_core import PollingServerCore
 from spalloc_server.server_stats import ServerStats
 
@@ -23,7 +28,7 @@ COMMANDS_PER_TURN: Final = 64
 """How many commands of one client are handled before the others get their turn."""
 
 LISTINGS: Final = frozenset({"list_jobs", "list_machines"})
-"""Commands with long replies; a client's next commands wait for the next turn."""
+"""Commands with long replies; a client's next commands wait until they are made."""
 
 Watches: TypeAlias = dict[Connection, set[Any] | None]
 """What each client watches: a set of IDs or names, None for all there are."""
@@ -108,9 +113,14 @@ class CommandServer(PollingServerCore):
         requests: list[Request] = []
         for client in clients:
             try:
-                self._read_requests(client, requests)
+                if client.is_busy:
+                    client.go_on_with_reply()
+                else:
+                    self._read_requests(client, requests)
             except LineTooLongError as e:
                 self._clients.leave(client, str(e), "line too long")
+            except OutputFullError as e:
+                self._clients.leave(client, str(e), "output not taken")
             except Exception:
                 self._leave_after_error(client)
         if not requests:
@@ -118,7 +128,11 @@ class CommandServer(PollingServerCore):
         with self._prepared(requests):
             for request in requests:
                 try:
-                    request.client.send(self._reply_to(request))
+                    reply = self._reply_to(request)
+                    if isinstance(reply, Iterator):
+                        request.client.begin_reply(reply)
+                    else:
+                        request.client.send(reply)
                 except OutputFullError as e:
                     self._clients.leave(request.client, str(e), "output not taken")
                 except Exception:
@@ -174,9 +188,10 @@ class CommandServer(PollingServerCore):
         """
         request = Request(client, decode_command(line))
         with self._prepared([request]):
-            return self._reply_to(request)
+            reply = self._reply_to(request)
+            return b"".join(reply) if isinstance(reply, Iterator) else reply
 
-    def _reply_to(self, request: Request) -> dict[str, Any] | bytes:
+    def _reply_to(self, request: Request) -> dict[str, Any] | bytes | Iterator[bytes]:
         """Execute a command. Raises nothing but :py:exc:`.UnknownCommandError`."""
         client, command = request.client, request.command
         if request.refusal is not None:
@@ -197,18 +212,27 @@ class CommandServer(PollingServerCore):
         self.stats.commands[command.name, "done"] += 1
         if returned is None:
             return NOTHING_RETURNED
-        return returned if isinstance(returned, bytes) else {"return": returned}
+        if isinstance(returned, bytes | Iterator):
+            return returned
+        return {"return": returned}
 
     def _send_notifications(
         self, label: str, changes: Collection[ChangeId], watches: Watches
     ) -> None:
         """Notify each client, under a label, of those changes that it watches."""
+        if not changes or not watches:
+            return
+        ordered = sorted(changes)
+        # Most clients watch everything, and are told the same.
+        line = encode_message({label: ordered})
         for client, watched in list(watches.items()):
-            seen = [c for c in sorted(changes) if watched is None or c in watched]
-            if not seen:
-                continue
             try:
-                client.notify(label, seen)
+                if watched is None:
+                    client.notify(label, ordered, line)
+                elif seen := [change for change in ordered if change in watched]:
+                    client.notify(label, seen)
+                else:
+                    continue
             except OutputFullError as e:
                 self._clients.leave(client, str(e), "output not taken")
             self._clients.touch(client)

@@ -21,7 +21,8 @@ def spalloc_command(f: Method) -> Method:
     """Decorate a method of the server to make it a command of its name.
 
     The method's first argument after ``self`` is the client that calls. What it
-    returns becomes the reply; bytes are a whole reply line, encoded already.
+    returns becomes the reply; bytes are a whole reply line, encoded already, and an
+    iterator gives the pieces of such a line, each made in a turn of its own.
     """
     _COMMANDS[f.__name__] = f
     return f

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from select import POLLIN, POLLOUT
 from typing import Final, TypeAlias
 
@@ -54,6 +54,9 @@ class Connection:
         # what its ids will take up at most.
         self._pending: dict[str, dict[ChangeId, None]] = {}
         self._pending_bytes = 0
+        # A long reply: what is still to be made of it, and what has been.
+        self._unmade: Iterator[bytes] | None = None
+        self._made: list[bytes] = []
         self.at_end = False
         """True once the client has closed its sending side."""
         # A reply leaves at once instead of waiting for the last one's ACK, and a
@@ -116,11 +119,42 @@ class Connection:
             self._check_room(len(data))
         self._output += data
 
-    def notify(self, label: str, ids: Iterable[ChangeId]) -> None:
+    def begin_reply(self, pieces: Iterator[bytes]) -> None:
+        """Begin a reply that takes long to make, of which each turn makes a piece.
+
+        It is sent when it is whole. Until then the client is busy: its next commands
+        have to wait.
+        """
+        self._unmade = pieces
+
+    def go_on_with_reply(self) -> None:
+        """Make the next piece of a long reply. Raises as :py:meth:`send` does."""
+        assert self._unmade is not None
+        piece = next(self._unmade, None)
+        if piece is not None:
+            self._made.append(piece)
+            return
+        reply = b"".join(self._made)
+        self._unmade = None
+        self._made.clear()
+        self.send(reply)
+
+    @property
+    def is_busy(self) -> bool:
+        """Is a long reply being made?"""
+        return self._unmade is not None
+
+    def notify(
+        self, label: str, ids: Iterable[ChangeId], line: bytes | None = None
+    ) -> None:
         """Notify of changes, merged with notifications that still wait.
 
-        Raises :py:exc:`OutputFullError` where too many changes wait.
+        :param line: the same as an encoded message, where there is one already
+        :raises OutputFullError: where too many changes wait
         """
+        if line is not None and not self._stale_bytes and not self._pending_bytes:
+            self._output += line
+            return
         pending = self._pending.setdefault(label, {})
         for change in ids:
             if change not in pending:
@@ -195,7 +229,9 @@ class Connection:
     def events(self) -> int:
         """What to wait for: room for output that waits, input unless lines wait."""
         events = POLLOUT if self._output or self._pending_bytes else 0
-        if not (self.at_end or self._framer.has_line() or self.is_blocked):
+        if not (
+            self.at_end or self._framer.has_line() or self.is_blocked or self.is_busy
+        ):
             events |= POLLIN
         return events
 

@@ -7,7 +7,7 @@ The way of a command: the loop of :py:class:`Server` reads a line of a client's
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final
 
@@ -147,9 +147,9 @@ class SpallocServer(Server):
         self._controller.destroy_job(self._name(client), job_id, reason)
 
     @spalloc_command
-    def list_jobs(self, _client: Connection) -> list[dict[str, Any]]:
+    def list_jobs(self, _client: Connection) -> Iterator[bytes]:
         """List the jobs that have not ended, oldest first: :py:class:`.JobTuple`."""
-        return [replies.job_reply(job) for job in self._controller.list_jobs()]
+        return replies.jobs_reply(self._controller.list_jobs())
 
     # Notifications
 
