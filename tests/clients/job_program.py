@@ -1,14 +1,17 @@
 """A user's program, run by the Python that has a release of the client.
 
-It does what a user does with ``Job``: asks for the boards that its arguments say, and
-has them as long as it works. At each line on its standard input, ``off`` or ``reset``,
-it does that with the boards, and prints what it knows about its job.
+It does what a user does with ``Job``: asks the server on the port that is its first
+argument for the boards that the others say, and has them as long as it works. At each
+line on its standard input, ``off`` or ``reset``, it does that with the boards, and
+prints what it knows about its job.
 """
 
 import importlib
 import json
 import sys
 from typing import Any
+
+OWNER = "programmer@example.org"
 
 
 def import_client() -> Any:
@@ -36,7 +39,9 @@ def describe(job: Any) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    with import_client().Job(*map(int, arguments)) as job:
+    port, *boards = map(int, arguments)
+    server = {"hostname": "127.0.0.1", "port": port, "timeout": 30.0}
+    with import_client().Job(*boards, owner=OWNER, **server) as job:
         describe(job)
         for line in sys.stdin:
             if line.strip() == "reset":

@@ -15,25 +15,18 @@ OWNER = "me@example.org"
 
 
 class ReleasedClient:
-    """The commands of one release, told by a ``.spalloc`` file where the server is."""
+    """The commands of one release, and its Python, for one server."""
 
     def __init__(self, bin_folder: Path, folder: Path, port: int) -> None:
-        """Prepare the folder the commands run in.
+        """Prepare to run commands.
 
         :param bin_folder: where the release has its commands and its Python
-        :param folder: an empty one
+        :param folder: to run them in
         :param port: of the server, on loopback
         """
         self._bin = bin_folder
         self._folder = folder
-        (folder / ".spalloc").write_text(
-            "[spalloc]\n"
-            "hostname = 127.0.0.1\n"
-            f"port = {port}\n"
-            f"owner = {OWNER}\n"
-            "timeout = 30\n"
-            "reconnect_delay = 0.1\n"
-        )
+        self._port = port
         # Nothing of the user who runs the tests, such as a config file of theirs
         self._environment = {
             "PATH": f"{bin_folder}:{os.defpath}",
@@ -88,8 +81,21 @@ class ReleasedClient:
             conversation.wait()
 
     def _command_line(self, command: str, arguments: tuple[object, ...]) -> list[str]:
-        """Return the words to start a command of this release with."""
-        return [str(self._bin / command), *map(str, arguments)]
+        """Return the words to start a command, or a program, of this release with."""
+        if command.startswith("tests."):
+            # A program of ours
+            options: list[object] = ["-m", command, self._port]
+            command = "python"
+        else:
+            # Not by a config file: from Python 3.12 on, releases 0.2.6 and 2.0.1 call
+            # something of ConfigParser that is gone, as soon as there is a file.
+            options = ["--hostname", "127.0.0.1", "--port", self._port]
+            options += ["--timeout", 30]
+            if command == "spalloc":
+                options += ["--reconnect-delay", 0.1]
+            if command in ("spalloc", "spalloc-job"):
+                options += ["--owner", OWNER]
+        return [str(self._bin / command), *map(str, options), *map(str, arguments)]
 
 
 class Conversation:

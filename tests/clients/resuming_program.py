@@ -1,14 +1,15 @@
 """A user's program that means to keep its boards when the server is restarted.
 
-It asks for the boards that its arguments say, after how often they have to be kept
-alive. At each line on its standard input it prints what it knows about its job; at the
-line ``reset`` it resets the boards first. When the input ends, it destroys its job.
+Its arguments are the port of the server, how many seconds the job is to live without
+its client, and the boards that it asks for. At each line on its standard input it
+prints what it knows about its job; at the line ``reset`` it resets the boards first.
+When the input ends, it destroys its job.
 """
 
 import sys
 from typing import Any
 
-from tests.clients.job_program import describe, import_client
+from tests.clients.job_program import OWNER, describe, import_client
 
 
 def is_reachable(client: Any, job: Any) -> bool:
@@ -26,14 +27,17 @@ def is_reachable(client: Any, job: Any) -> bool:
 
 def main(arguments: list[str]) -> None:
     client = import_client()
-    job = client.Job(*map(int, arguments[1:]), keepalive=float(arguments[0]))
+    port, keepalive, *boards = map(int, arguments)
+    server = {"hostname": "127.0.0.1", "port": port, "timeout": 30.0}
+    server["reconnect_delay"] = 0.1
+    job = client.Job(*boards, owner=OWNER, keepalive=float(keepalive), **server)
     job.wait_until_ready()
     describe(job)
     for line in sys.stdin:
         if not is_reachable(client, job):
             # The manual's way to go on with an existing job. (The process that the
             # lost object has started to keep it alive has died of the same.)
-            job = client.Job(resume_job_id=job.id)
+            job = client.Job(resume_job_id=job.id, **server)
         if line.strip() == "reset":
             job.reset()
             job.wait_until_ready()

@@ -4,8 +4,9 @@ import json
 from typing import Any
 
 from spalloc_server import __version__
+from tests.clients.job_program import OWNER
 from tests.clients.jobs import DESTROYED, READY, get_only_job, get_state
-from tests.clients.released_client import OWNER, Conversation, ReleasedClient
+from tests.clients.released_client import Conversation, ReleasedClient
 from tests.clients.sites import Site
 from tests.support import Client
 
@@ -23,7 +24,7 @@ def described(program: Conversation, time: int) -> dict[str, Any]:
 def test_job_as_context_manager(
     client: ReleasedClient, server: Client, site: Site
 ) -> None:
-    with client.start("python", "-m", JOB_PROGRAM, site.some) as program:
+    with client.start(JOB_PROGRAM, site.some) as program:
         at_first = described(program, 1)
         job = get_only_job(server)
         program.type("off")
@@ -49,10 +50,8 @@ def test_job_as_context_manager(
     assert get_state(server, job["job_id"])["state"] == DESTROYED
 
 
-def test_protocol_client(client: ReleasedClient, site: Site, server: Client) -> None:
-    port = server.socket.getpeername()[1]
-
-    told = json.loads(client.run("python", "-m", PROTOCOL_PROGRAM, port, site.some))
+def test_protocol_client(client: ReleasedClient, site: Site) -> None:
+    told = json.loads(client.run(PROTOCOL_PROGRAM, site.some))
 
     job_id = told["job_id"]
     assert told["version"] == __version__

@@ -40,7 +40,7 @@ def test_jobs_go_on(commands: Path, million_core_site: Site, tmp_path: Path) -> 
         client = ReleasedClient(commands, user, first.port)
         with (
             client.start("spalloc", *wrap) as wrapping,
-            client.start("python", "-m", RESUMING_PROGRAM, KEEPALIVE, 3) as program,
+            client.start(RESUMING_PROGRAM, KEEPALIVE, 3) as program,
         ):
             client.run("spalloc", "--no-destroy", "--keepalive", "-1", "3", "4", "0")
             wrapped = int(wrapping.wait_for(r"^(\d+) held$")[1])
