@@ -22,6 +22,7 @@ from spalloc_server.async_bmp_controller import AsyncBMPController
 from spalloc_server.configuration import Machine
 from spalloc_server.coordinates import Board, Physical
 from spalloc_server.job import (
+    JobDetails,
     JobMachineInfoTuple,
     JobState,
     JobStateTuple,
@@ -485,6 +486,21 @@ class Controller(JobRunner):
         """Describe all jobs that have not ended, oldest first."""
         with self.lock:
             return [job.list_tuple() for job in self._jobs.values()]
+
+    def job_details(self) -> dict[int, JobDetails]:
+        """What `list_jobs` does not tell, by job ID; for those who only look on."""
+        with self.lock:
+            return {
+                job.id: JobDetails(
+                    job.heard_at,
+                    job.rank,
+                    self._job_queue.queues_of(job.id)
+                    if job.state is JobState.queued
+                    else (),
+                    job.failure,
+                )
+                for job in self._jobs.values()
+            }
 
     @property
     def job_count(self) -> int:

@@ -91,6 +91,19 @@ class JobTuple(NamedTuple):
     """IP address of the host that last asked about the job, "" where unknown."""
 
 
+class JobDetails(NamedTuple):
+    """What `JobTuple` does not tell of a job."""
+
+    heard_at: float
+    """When somebody last asked about the job, by the monotonic clock."""
+    rank: int
+    """Of two jobs in a queue, the one with the lower rank is before the other."""
+    queues: tuple[str, ...]
+    """The machines in whose queues the job stands, highest priority first."""
+    failure: str | None
+    """What failed in the last place where it had boards."""
+
+
 class MachineTuple(NamedTuple):
     """A machine in the answer of `Controller.list_machines`."""
 
@@ -179,6 +192,8 @@ class _Job:
         """Of a job that has ended: boards that could not be powered off."""
         self.machine_removed = False
         """Of a job that has ended: was its machine removed meanwhile?"""
+        self.rank = _id
+        """Jobs wait in this order: first come first, but see `queued_again`."""
         self.update_keepalive(lasthost)
 
     def __repr__(self) -> str:
@@ -191,11 +206,15 @@ class _Job:
         """
         if host is not None:
             self.lasthost = host
+        self.heard_at = time.monotonic()
         if self.keepalive is not None:
-            self.keepalive_until = time.monotonic() + self.keepalive
+            self.keepalive_until = self.heard_at + self.keepalive
 
-    def queued_again(self) -> _Job:
-        """The same job without boards."""
+    def queued_again(self, rank: int) -> _Job:
+        """The same job without boards.
+
+        :param rank: below that of all others, to wait before them
+        """
         job = _Job(
             self.id,
             self.owner,
@@ -205,7 +224,9 @@ class _Job:
             args=self.args,
             kwargs=self.kwargs,
         )
+        job.heard_at = self.heard_at
         job.keepalive_until = self.keepalive_until
+        job.rank = rank
         job.failed_places = self.failed_places
         job.failure = self.failure
         return job

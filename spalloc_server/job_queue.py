@@ -499,6 +499,13 @@ class JobQueue:
         self._jobs = {job_id: job, **self._jobs, holder_id: holder}
         self._regenerate_queues()
 
+    def queues_of(self, job_id: int) -> tuple[str, ...]:
+        """The machines in whose queues a job stands, highest priority first.
+
+        :raises KeyError: if there is no such job
+        """
+        return tuple(machine.name for machine in self._jobs[job_id].queues)
+
     def holdings(self, machine_name: str) -> Iterator[tuple[Board, Holding]]:
         """The boards of a machine that are not free, and why not.
 

@@ -306,7 +306,7 @@ class JobRunner:
         job_id, holder_id = job.id, self._next_holder_id
         self._next_holder_id -= 1
         self._places.leave(job)
-        self._jobs[job_id] = job.queued_again()
+        self._jobs[job_id] = job.queued_again(holder_id)
         self._changed_jobs.add(job_id)
         self._changed_machines.add(job.allocated_machine.name)
         self._tell("requeued", job, job.failure)

@@ -504,3 +504,26 @@ def test_results_may_come_from_any_thread(controller: Controller, bmps: BMPs) ->
     for thread in threads:
         thread.join()
     assert controller.get_job_state(None, job_id).state is JobState.ready
+
+
+def test_details_of_jobs(controller: Controller, bmps: BMPs) -> None:
+    controller.machines = {
+        "m": machine(),
+        "n": machine("n", tags={"default", "big"}),
+    }
+    first = controller.create_job(None, 1, 1, owner="me")
+    controller.create_job(None, 1, 1, owner="me")
+    any_machine = controller.create_job(None, 1, owner="me")
+    tagged = controller.create_job(None, owner="me", tags=["big"])
+    before = controller.job_details()
+    assert list(before) == [1, 2, 3, 4]
+    assert before[first].queues == ()
+    assert before[any_machine].queues == ("m", "n")
+    assert before[tagged].queues == ("n",)
+    assert before[any_machine].rank < before[tagged].rank
+    # Looking on does not keep a job alive.
+    assert controller.job_details() == before
+    controller.job_keepalive("1.2.3.4", first)
+    after = controller.job_details()
+    assert after[first].heard_at > before[first].heard_at
+    assert after[tagged] == before[tagged]

@@ -148,6 +148,10 @@ def test_a_requeued_job_goes_before_those_that_came_later(
     # Only frames 1 to 4 are left to it, and it does not have them yet.
     assert [job.job_id for job in controller.list_jobs()] == [first, second, third]
     assert [job.state for job in controller.list_jobs()] == [JobState.queued] * 3
+    details = controller.job_details()
+    assert details[first].rank < details[second].rank < details[third].rank
+    assert "asleep" in str(details[first].failure)
+    assert details[second].failure is None
     bmps.answer()
     assert controller.get_job_state(None, first).state is JobState.ready
     assert controller.get_job_state(None, second).state is JobState.queued
