@@ -17,6 +17,11 @@ def version() -> str:
     return match.group(1)
 
 
+def _files(folder: str) -> list[str]:
+    """Name the files in a folder, relative to this one."""
+    return sorted(f"{folder}/{path.name}" for path in (HERE / folder).iterdir())
+
+
 setup(
     name="spalloc_server",
     version=version(),
@@ -43,6 +48,12 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["spalloc_server", "spalloc_server.*"]),
     package_data={"spalloc_server": ["py.typed"]},
+    # Made by contrib/generate.py.
+    data_files=[
+        ("share/man/man1", _files("contrib/man")),
+        ("share/bash-completion/completions", _files("contrib/completion/bash")),
+        ("share/zsh/site-functions", _files("contrib/completion/zsh")),
+    ],
     install_requires=[
         # 7.4.1 is the release that the current official client pins, too.
         "SpiNNMan >= 1!7.4.1, < 1!8",
