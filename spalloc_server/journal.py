@@ -76,7 +76,7 @@ class Journal:
         # Of the snapshot to go on from, while the file does not say so yet.
         self._next_generation: int | None = None
         try:
-            self._open()
+            database = self._open()
         except sqlite3.DatabaseError as e:
             if not _is_damaged(e):
                 raise JournalError(f"cannot open {filename}: {e}") from e
@@ -88,16 +88,14 @@ class Journal:
                 e,
                 aside,
             )
-            self._open_new()
-        assert self._database is not None
-        self._stored, self._commits = self._database.execute(
-            "SELECT total(length), coalesce(max(number), 0) FROM commits"
+            database = self._open_new()
+        self._stored, self._commits = database.execute(
+            "SELECT coalesce(sum(length), 0), coalesce(max(number), 0) FROM commits"
         ).fetchone()
-        self._stored = int(self._stored)
 
-    def _open_new(self) -> None:
+    def _open_new(self) -> sqlite3.Connection:
         try:
-            self._open()
+            return self._open()
         except sqlite3.Error as e:
             raise JournalError(f"cannot make {self._filename}: {e}") from e
 

@@ -52,13 +52,22 @@ def free_port() -> int:
 class ServerProcess:
     """A real server in a process of its own; made by :py:func:`running_server`."""
 
-    def __init__(self, config_file: Path, options: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        config_file: Path,
+        options: tuple[str, ...],
+        command: list[str] | None = None,
+    ) -> None:
+        """Start it; instead of the server itself, a module that runs it, if given."""
         self.config_file = config_file
         self.options = options
         self.port = 0
         self._log: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "spalloc_server", str(config_file), *options],
+            [
+                *(sys.executable, "-m"),
+                *(command or ["spalloc_server", str(config_file), *options]),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
