@@ -1,0 +1,72 @@
+"""The benchmarks run, and what they write can be read again. No timing is asserted."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import results
+from benchmarks.__main__ import GROUPS
+from benchmarks.results import Row
+from tests.support import TIMEOUT
+
+FOLDER = Path(__file__).resolve().parent.parent
+
+ROWS = [
+    Row("Allocation", "fill", "300 boards", "us", 30.0, 3.0),
+    Row("Commands", "calls a second", "16 clients", "1/s", 20.0, 50.0, 100.0, True),
+    Row("Scale", "memory", "1,200 boards", "MiB", None, 1234.5),
+]
+
+
+def run(*options: str | Path, timeout: float = 5 * TIMEOUT) -> str:
+    """Run the benchmarks' command line; what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *options],
+        cwd=FOLDER,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=timeout,
+    )
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(6 * TIMEOUT)
+def test_the_short_form_measures_everything(tmp_path: Path) -> None:
+    # Making the reference's environment needs the network; it is measured where there
+    # is one.
+    with_reference = "SPALLOC_REFERENCE_PYTHON" in os.environ
+    options = [] if with_reference else ["--no-reference"]
+    printed = run("--short", "--no-plot", "--output", tmp_path, *options)
+    rows = results.read_csv(tmp_path / "results.csv")
+    assert len({row.group for row in rows}) == len(GROUPS)
+    for row in rows:
+        assert row.ours >= 0
+        assert row.what in printed
+        if not with_reference:
+            assert row.reference is None
+    limits = {row.what.split(":")[0] for row in rows if row.limit is not None}
+    assert {"job_keepalive", "get_job_state"} <= limits
+
+
+def test_ratios_say_how_many_times_better_ours_is() -> None:
+    assert [row.ratio for row in ROWS] == [10.0, 2.5, None]
+
+
+def test_results_can_be_read_again(tmp_path: Path) -> None:
+    results.write_csv(ROWS, tmp_path / "results.csv")
+    assert results.read_csv(tmp_path / "results.csv") == ROWS
+
+
+def test_results_are_drawn_again_without_measuring(tmp_path: Path) -> None:
+    results.write_csv(ROWS, tmp_path / "results.csv")
+    printed = run("--redraw", "--no-plot", "--output", tmp_path)
+    last = printed.rstrip().splitlines()[-1]
+    assert last.split() == ["memory", "1,200", "boards", "MiB", "–", "1,234", "–", "–"]  # noqa: RUF001
+    tables = (tmp_path / "tables.inc").read_text(encoding="utf-8")
+    assert tables.count(".. list-table::") == 3
+    assert "     - 2.5\n" in tables
