@@ -275,7 +275,48 @@ def cabinets() -> Figure:
     return figure
 
 
+def architecture() -> Figure:
+    """Draw the threads of the server, and what crosses between them."""
+    figure = Figure("The parts of the server, and what goes from one to the other")
+
+    def part(place: complex, size: complex, fill: str, name: str, *words: str) -> None:
+        figure.box(place - size / 2, size, fill, width=1.5)
+        top = place + 1j * (9 * len(words))
+        figure.text(top, name, 15, bold=True)
+        for i, line in enumerate(words, 1):
+            figure.text(top - 19j * i, line, 12)
+
+    def way(start: complex, end: complex, words: str, beside: complex = 0) -> None:
+        figure.arrow(start, end)
+        figure.text((start + end) / 2 + beside, words, 12, PALE_INK)
+
+    wide = 230 + 84j
+    loop = ("polling_server_core, base_server", "clients, connection, commands")
+    part(0 + 330j, wide, WHITE, "clients", "spalloc, other programs")
+    part(0 + 180j, wide, FILLS[1], "the loop: one thread", *loop)
+    part(0 + 30j, wide, FILLS[2], "controller", "job_queue, allocator, pack_tree")
+    frames = ("async_bmp_controller", "bmp_schedule, bmp_transceiver")
+    part(0 - 120j, wide, FILLS[0], "one thread for each frame", *frames)
+    part(0 - 270j, wide, WHITE, "BMPs", "or the simulator")
+    part(-390 + 180j, wide, FADED, "state on the disk", "journal and snapshots")
+    part(390 + 180j, wide, FILLS[1], "web: one thread", "feed, app, metrics")
+    part(390 + 330j, wide, WHITE, "browsers, Prometheus")
+    part(390 + 30j, wide, FILLS[1], "history: one thread", "job_log, job_histories")
+    part(-390 + 30j, wide, WHITE, "systemd", "ready, reloading, watchdog")
+    way(286j, 224j, "commands, replies: TCP", 95)
+    way(136j, 74j, "calls, under one lock", 90)
+    way(-14j, -76j, "requests; results come back", 105)
+    way(-164j, -226j, "SCP: UDP", 48)
+    way(-117 + 180j, -273 + 180j, "before replies", 14j)
+    way(117 + 180j, 273 + 180j, "snapshots, if asked", 14j)
+    way(390 + 224j, 390 + 286j, "HTTP", 34)
+    way(117 + 30j, 273 + 30j, "events, by a queue", 14j)
+    way(-100 + 136j, -275 + 60j, "datagrams", -62 + 4j)
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
+    "architecture.svg": architecture,
     "triad.svg": triad,
     "triads.svg": triads,
     "links.svg": links,

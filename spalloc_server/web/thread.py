@@ -114,6 +114,9 @@ class WebObserver(Observer):
             asyncio.run(self._serve())
         except Exception:
             logger.exception("Unexpected error, no web pages are served any more")
+            # Let nobody wait for what will not come.
+            if self._socket is not None:
+                self._socket.close()
         finally:
             self._serving.set()
 
