@@ -26,8 +26,9 @@ def test_pages_that_cannot_be_served(
     server = WebServer(str(site.config), tmp_path)
     with Client(server.address[1]) as client:
         assert client.call("list_jobs") == []
-        assert server.web._socket is not None
-        wait_until(lambda: server.web._socket.fileno() == -1)
+        listening = server.web._socket
+        assert listening is not None
+        wait_until(lambda: listening.fileno() == -1)
         assert client.call("list_jobs") == []
     server.stop_and_join()
     assert not server.failed
