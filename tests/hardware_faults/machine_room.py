@@ -213,3 +213,12 @@ def seconds_until_ready(client: Client, jobs: int) -> float:
             }
             client.notifications.clear()
     return time.monotonic() - started
+
+
+def longest_reply(client: Client, seconds: float) -> float:
+    """Ask for the version all the time, for a while; the longest time it took."""
+    longest, until = 0.0, time.monotonic() + seconds
+    while (asked := time.monotonic()) < until:
+        client.call("version")
+        longest = max(longest, time.monotonic() - asked)
+    return longest

@@ -11,21 +11,13 @@ from tests.hardware_faults.machine_room import (
     boards_of,
     create,
     dead_boards,
+    longest_reply,
     reason_of,
     wait_for_state,
 )
-from tests.support import Client, wait_until
+from tests.support import wait_until
 
 FRAME_0 = [[0, 0, z] for z in range(3)]
-
-
-def longest_reply(client: Client, seconds: float) -> float:
-    """Ask for the version all the time, for a while; the longest time it took."""
-    longest, until = 0.0, time.monotonic() + seconds
-    while (asked := time.monotonic()) < until:
-        client.call("version")
-        longest = max(longest, time.monotonic() - asked)
-    return longest
 
 
 def test_the_server_starts_without_some_bmps_and_takes_them_in_later(
