@@ -47,7 +47,7 @@ setup(
     ],
     python_requires=">=3.10",
     packages=find_packages(include=["spalloc_server", "spalloc_server.*"]),
-    package_data={"spalloc_server": ["py.typed"]},
+    package_data={"spalloc_server": ["py.typed"], "spalloc_server.web": ["static/*"]},
     # Made by contrib/generate.py.
     data_files=[
         ("share/man/man1", _files("contrib/man")),

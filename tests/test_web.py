@@ -170,7 +170,7 @@ def test_state_is_pushed(tmp_path: Path) -> None:
         ]
         assert boards[1] == {
             **{"x": 0, "y": 0, "z": 1, "cabinet": 0, "frame": 0, "board": 1},
-            **{"ip": "10.11.12.9", "state": "free", "job": None},
+            **{"ip": "10.11.12.9", "problem": None, "state": "free", "job": None},
         }
         with Client(server.port) as client:
             job_id = str(client.call("create_job", owner="<script>alert(1)</script>"))
@@ -392,7 +392,8 @@ def test_changes() -> None:
     assert changes_between(free, free) is None
     assert changes_between(free, cooling) == {
         "time": 1.0,
-        "boards": {"m": [[0, 0, 1, 0, 0, 1, "192.168.0.9", "cooling", None]]},
+        "clock": 0.0,
+        "boards": {"m": [[0, 0, 1, 0, 0, 1, "192.168.0.9", None, "cooling", None]]},
     }
     renamed = changes_between(free, state({}, "n"))
     assert renamed is not None
@@ -401,7 +402,8 @@ def test_changes() -> None:
     assert len(renamed["machines"]["n"]["boards"]) == 3
     nothing = to_state(Snapshot(2.0, [], {}, []))
     assert changes_between(None, nothing) == {
-        **{"time": 2.0, "order": [], "machines": {}, "boards": {}, "jobs": {}},
+        **{"time": 2.0, "clock": 0.0, "order": [], "machines": {}, "boards": {}},
+        **{"jobs": {}, "heard": {}},
     }
 
 

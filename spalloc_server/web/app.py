@@ -16,7 +16,9 @@ from spalloc_server.job_histories import JobHistories
 from spalloc_server.job_times import JobTimes
 from spalloc_server.observer import Observed
 from spalloc_server.web.feed import Feed
+from spalloc_server.web.geometry import geometry_document
 from spalloc_server.web.metrics import metrics_text
+from spalloc_server.web.pages import page_routes
 from spalloc_server.web.snapshot import State, machine_documents, to_state
 
 LONGEST_TURN: Final = 15.0
@@ -54,9 +56,11 @@ def make_app(
     app[HISTORIES] = histories
     app.add_routes(
         [
+            *page_routes(),
             web.get("/healthz", health),
             web.get("/metrics", metrics),
             web.get("/events", events, allow_head=False),
+            web.get("/api/geometry", geometry),
             web.get("/api/machines", machines),
             web.get("/api/jobs", jobs),
             web.get("/api/jobs/{job_id:[0-9]{1,18}}", job),
@@ -133,6 +137,11 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 async def _state(request: web.Request) -> State:
     return to_state(await request.app[FEED].latest())
+
+
+async def geometry(_request: web.Request) -> web.Response:
+    """How boards are drawn: see :py:func:`.geometry_document`."""
+    return _json(geometry_document())
 
 
 async def machines(request: web.Request) -> web.Response:

@@ -29,6 +29,15 @@ MAX_WAITING: Final = 50
 """So many messages may wait for a listener. One that is slower gets the whole state
 again when it is ready for it."""
 
+HEARD_INTERVAL: Final = 5.0
+"""Seconds from one time that pages are told which jobs were asked about to the next:
+in a busy server some job is, all the time."""
+
+PING_INTERVAL: Final = 15.0
+"""Seconds of silence after which a listener is told that all is well."""
+
+PING: Final = b"event: ping\ndata: {}\n\n"
+
 PATIENCE: Final = 5.0
 """Seconds after which the server's loop counts as stuck."""
 
@@ -50,6 +59,7 @@ class Feed:
         self._listeners: set[_Listener] = set()
         self._somebody_listens = asyncio.Event()
         self._whole: bytes | None = None
+        self._tell_heard_at = 0.0
 
     def deliver(self, snapshot: Snapshot) -> None:
         """Take in a snapshot."""
@@ -82,7 +92,7 @@ class Feed:
         while True:
             await self._somebody_listens.wait()
             with contextlib.suppress(TimeoutError):
-                state = to_state(await self.latest(0.0))
+                state = self._without_haste(to_state(await self.latest(0.0)))
                 changes = changes_between(self._state, state)
                 if changes is not None:
                     self._state = state
@@ -92,6 +102,19 @@ class Feed:
             # With what has been sent since the last round.
             busy, busy_until = time.thread_time() - busy_until, time.thread_time()
             await asyncio.sleep(max(INTERVAL, IDLE_FACTOR * busy))
+
+    def _without_haste(self, state: State) -> State:
+        """The state, but of which jobs were asked about only now and then the latest.
+
+        That of new jobs is there always.
+        """
+        if self._state is None or state.clock >= self._tell_heard_at:
+            self._tell_heard_at = state.clock + HEARD_INTERVAL
+            return state
+        told = self._state.heard
+        return state._replace(
+            heard={job_id: told.get(job_id, at) for job_id, at in state.heard.items()}
+        )
 
     async def _push(self, message: bytes) -> None:
         number = self._number
@@ -119,7 +142,8 @@ class Feed:
 
         The first is of the type ``state``, the others ``change``; their data are
         documents as :py:func:`.changes_between` makes them. Where a listener is too
-        slow for the changes, another ``state`` comes in their place.
+        slow for the changes, another ``state`` comes in their place. In quiet times
+        there is a ``ping`` now and then, so that dead connections are noticed.
         """
         with self._listening() as listener:
             while True:
@@ -127,7 +151,10 @@ class Feed:
                     whole = await self._whole_state()
                     listener.catch_up(self._number)
                     yield whole
-                message = await listener.get()
+                try:
+                    message = await asyncio.wait_for(listener.get(), PING_INTERVAL)
+                except asyncio.TimeoutError:
+                    message = PING
                 if message is not None:
                     yield message
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from spalloc_server.configuration import Machine
 from spalloc_server.controller import BoardState, Controller
 from spalloc_server.coordinates import Board
-from spalloc_server.job import JobTuple
+from spalloc_server.job import JobDetails, JobTuple
 
 Document: TypeAlias = dict[str, Any]
 """Something fit for JSON."""
 
 BOARD_FIELDS: Final = (
-    *("x", "y", "z", "cabinet", "frame", "board", "ip", "state", "job"),
+    *("x", "y", "z", "cabinet", "frame", "board", "ip", "problem", "state", "job"),
 )
-"""What is told of each board, as a list in this order. ``ip`` is null for boards that
-are dead without having one; ``job`` is an ID or null."""
+"""What is told of each board, as a list in this order. ``cabinet``, ``frame``,
+``board`` and ``ip`` are null for boards that are dead without having them; ``problem``
+is a text or null, ``job`` an ID or null."""
 
 
 class Snapshot(NamedTuple):
@@ -31,6 +34,12 @@ class Snapshot(NamedTuple):
     """The states of the boards of each machine."""
     jobs: list[JobTuple]
     """Those that have not ended, oldest first."""
+    details: Mapping[int, JobDetails] = MappingProxyType({})
+    """More of these jobs."""
+    problems: Sequence[Mapping[str, Any]] = ()
+    """What is wrong with boards."""
+    clock: float = 0.0
+    """When it was taken, by the monotonic clock."""
 
 
 def take_snapshot(controller: Controller) -> Snapshot:
@@ -42,6 +51,9 @@ def take_snapshot(controller: Controller) -> Snapshot:
             list(machines.values()),
             {name: controller.board_states(name) for name in machines},
             controller.list_jobs(),
+            controller.job_details(),
+            controller.list_problems(),
+            time.monotonic(),
         )
 
 
@@ -54,6 +66,10 @@ class State(NamedTuple):
     boards: dict[str, dict[Board, list[Any]]]
     """For each machine what :py:data:`BOARD_FIELDS` says of each board."""
     jobs: dict[int, Document]
+    heard: dict[int, float]
+    """When somebody last asked about each job, by the monotonic clock."""
+    clock: float
+    """The time, by the monotonic clock."""
 
 
 def to_state(snapshot: Snapshot) -> State:
@@ -63,19 +79,31 @@ def to_state(snapshot: Snapshot) -> State:
         for job in snapshot.jobs
         for board in job.boards or ()
     }
+    problems = {
+        (problem["machine"], problem["board"]): _problem(problem)
+        for problem in snapshot.problems
+    }
     return State(
         snapshot.time,
         {machine.name: _machine_document(machine) for machine in snapshot.machines},
         {
             machine.name: {
-                board: _board_list(
-                    machine, board, state, job_of.get((machine.name, board))
-                )
+                board: [
+                    *_fixed_fields(machine, board),
+                    problems.get((machine.name, board)),
+                    state.value,
+                    job_of.get((machine.name, board)),
+                ]
                 for board, state in snapshot.boards[machine.name].items()
             }
             for machine in snapshot.machines
         },
-        {job.job_id: _job_document(job) for job in snapshot.jobs},
+        {
+            job.job_id: _job_document(job, snapshot.details.get(job.job_id))
+            for job in snapshot.jobs
+        },
+        {i: round(details.heard_at, 1) for i, details in snapshot.details.items()},
+        round(snapshot.clock, 1),
     )
 
 
@@ -89,15 +117,20 @@ def _machine_document(machine: Machine) -> Document:
     }
 
 
-def _board_list(
-    machine: Machine, board: Board, state: BoardState, job_id: int | None
-) -> list[Any]:
+def _fixed_fields(machine: Machine, board: Board) -> tuple[Any, ...]:
     place = machine.board_locations.get(board, (None, None, None))
-    ip = machine.spinnaker_ips.get(board)
-    return [*board, *place, ip, state.value, job_id]
+    return *board, *place, machine.spinnaker_ips.get(board)
 
 
-def _job_document(job: JobTuple) -> Document:
+def _problem(problem: Mapping[str, Any]) -> str:
+    """What is wrong with a board, in a line."""
+    if problem["out_of_service"]:
+        return str(problem["reason"])
+    last = problem["reports"][-1]
+    return f"reported, but in service: {last['description'] or 'no description'}"
+
+
+def _job_document(job: JobTuple, details: JobDetails | None) -> Document:
     kwargs = {
         key: sorted(value) if isinstance(value, (set, frozenset)) else value
         for key, value in job.kwargs.items()
@@ -114,6 +147,9 @@ def _job_document(job: JobTuple) -> Document:
         "kwargs": kwargs,
         "machine": job.allocated_machine_name,
         "boards": None if job.boards is None else sorted(job.boards),
+        "queues": [] if details is None else details.queues,
+        "rank": job.job_id if details is None else details.rank,
+        "failure": None if details is None else details.failure,
     }
 
 
@@ -136,10 +172,12 @@ def changes_between(old: State | None, new: State) -> Document | None:
     :py:func:`machine_documents` describes them, and null for those that are gone;
     ``order`` the names of all machines, if that has changed; ``boards`` the changed
     boards of other machines; ``jobs`` the jobs that are new or have changed, and null
-    for those that have ended.
+    for those that have ended. A job's ``queues`` are the machines that it waits for;
+    of the jobs that wait for one, that with the lowest ``rank`` is the next. ``heard``
+    has by job when somebody last asked about it, on the clock of ``clock``.
     """
     full = old is None
-    before = State(0.0, {}, {}, {}) if old is None else old
+    before = State(0.0, {}, {}, {}, {}, 0.0) if old is None else old
     whole = {document["name"]: document for document in machine_documents(new)}
     machines = {
         name: whole.get(name)
@@ -161,7 +199,7 @@ def changes_between(old: State | None, new: State) -> Document | None:
     changes: Document = {}
     if full or list(before.machines) != list(new.machines):
         changes["order"] = list(new.machines)
-    for key, part in (("machines", machines), ("boards", boards), ("jobs", jobs)):
-        if part or full:
-            changes[key] = part
-    return {"time": new.time, **changes} if changes else None
+    heard = {i: at for i, at in new.heard.items() if before.heard.get(i) != at}
+    parts = {"machines": machines, "boards": boards, "jobs": jobs, "heard": heard}
+    changes.update((key, part) for key, part in parts.items() if part or full)
+    return {"time": new.time, "clock": new.clock, **changes} if changes else None

@@ -1,0 +1,89 @@
+// Elements and words. Data only ever becomes text or attributes, never markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, value);
+  }
+  element.append(...children.flat().filter((child) => child != null));
+  return element;
+}
+
+export const el = (tag, attributes = {}, ...children) =>
+  fill(document.createElement(tag), attributes, children);
+
+export const svg = (tag, attributes = {}, ...children) =>
+  fill(document.createElementNS(SVG, tag), attributes, children);
+
+// Change a text only where it is another one: nothing to lay out, nothing to read out.
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export function setAttribute(element, name, value) {
+  if (value == null) element.removeAttribute(name);
+  else if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+}
+
+const numbers = new Intl.NumberFormat("en");
+
+export const number = (value) => numbers.format(value);
+
+export const count = (value, one, many = `${one}s`) =>
+  `${number(value)} ${value === 1 ? one : many}`;
+
+const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+
+// 93784 seconds are "1 d 2 h".
+export function duration(seconds) {
+  let rest = Math.max(0, Math.round(seconds));
+  const parts = [];
+  for (const [unit, size] of UNITS) {
+    if (rest >= size && parts.length < 2) parts.push(`${Math.floor(rest / size)} ${unit}`);
+    else if (parts.length) break;
+    rest %= size;
+  }
+  return parts.join(" ") || "0 s";
+}
+
+export function moment(seconds) {
+  const date = new Date(seconds * 1000);
+  const two = (value) => String(value).padStart(2, "0");
+  return (
+    `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ` +
+    `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`
+  );
+}
+
+export const boardName = (board) => `(${board[0]}, ${board[1]}, ${board[2]})`;
+
+export const jobLink = (id) => el("a", { href: `#/job/${id}` }, String(id));
+
+export const machineLink = (name) =>
+  el("a", { href: `#/machine/${encodeURIComponent(name)}` }, name);
+
+// A table; each column is a heading.
+export function table(caption, headings, body) {
+  return el(
+    "table",
+    {},
+    el("caption", { class: "unseen" }, caption),
+    el("thead", {}, el("tr", {}, headings.map((h) => el("th", { scope: "col" }, h)))),
+    body,
+  );
+}
+
+export const row = (headings, cells) =>
+  el("tr", {}, cells.map((cell, i) => el("td", { "data-label": headings[i] }, cell)));
+
+export const facts = (pairs) =>
+  el(
+    "dl",
+    {},
+    pairs
+      .filter(([, value]) => value != null && value !== "")
+      .map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))),
+  );

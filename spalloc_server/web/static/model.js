@@ -1,0 +1,203 @@
+// What the server has told: machines, boards and jobs; and how the page hears of it.
+
+import { count } from "./dom.js";
+
+const SILENCE = 40; // seconds after which the connection counts as dead; pings come every 15
+
+// The states of boards as they are shown: what the server says of the board, and what
+// its job is about to do with it.
+export const STATES = {
+  ready: "in use",
+  off: "in use, switched off",
+  powering: "powering on",
+  stopping: "powering off",
+  cooling: "cooling down",
+  reserved: "beside a job’s boards",
+  free: "free",
+  out: "out of service",
+  dead: "dead",
+};
+
+const OF_BOARD = {
+  free: "free",
+  "powering off": "stopping",
+  cooling: "cooling",
+  "out of service": "out",
+  dead: "dead",
+};
+
+export class Board {
+  constructor(fields, values) {
+    fields.forEach((field, i) => (this[field] = values[i]));
+    this.key = `${this.x},${this.y},${this.z}`;
+  }
+
+  // Boards that are described as dead, and stand nowhere.
+  get exists() {
+    return this.cabinet != null;
+  }
+
+  get name() {
+    return `(${this.x}, ${this.y}, ${this.z})`;
+  }
+
+  get physical() {
+    return `cabinet ${this.cabinet}, frame ${this.frame}, board ${this.board}`;
+  }
+
+  shown(jobs) {
+    if (this.state !== "allocated") return OF_BOARD[this.state] ?? "dead";
+    const job = jobs.get(this.job);
+    if (!job) return this.job == null ? "reserved" : "ready";
+    if (job.state === "power") return job.power ? "powering" : "stopping";
+    return job.power ? "ready" : "off";
+  }
+}
+
+export class Model extends EventTarget {
+  machines = new Map(); // by name, highest priority first
+  jobs = new Map();
+  heard = new Map();
+  geometry = null;
+  known = false;
+  #source = null;
+  #timer = 0;
+  #time = [0, 0, 0]; // time and clock of the server when performance.now() was
+
+  get now() {
+    return this.#time[0] + (performance.now() - this.#time[2]) / 1000;
+  }
+
+  silence(id) {
+    const at = this.heard.get(id);
+    if (at == null) return null;
+    return this.#time[1] + (performance.now() - this.#time[2]) / 1000 - at;
+  }
+
+  async start() {
+    try {
+      const response = await fetch("/api/geometry");
+      if (!response.ok) throw new Error(response.statusText);
+      this.geometry = await response.json();
+      this.#connect();
+    } catch {
+      this.#later();
+    }
+  }
+
+  #connect() {
+    const source = (this.#source = new EventSource("/events"));
+    source.addEventListener("state", (event) => this.#take(JSON.parse(event.data), true));
+    source.addEventListener("change", (event) => this.#take(JSON.parse(event.data), false));
+    source.addEventListener("ping", () => this.#alive());
+    source.addEventListener("error", () => this.#later());
+    this.#expect();
+  }
+
+  #expect() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#later(), SILENCE * 1000);
+  }
+
+  #alive() {
+    this.#expect();
+    this.dispatchEvent(new CustomEvent("connection", { detail: true }));
+  }
+
+  // Not all pages at the same time: the server may just have come back.
+  #later() {
+    this.#source?.close();
+    clearTimeout(this.#timer);
+    const again = () => (this.geometry ? this.#connect() : this.start());
+    this.#timer = setTimeout(again, 1000 + 2000 * Math.random());
+    this.dispatchEvent(new CustomEvent("connection", { detail: false }));
+  }
+
+  #take(news, whole) {
+    this.#time = [news.time, news.clock, performance.now()];
+    if (whole) {
+      this.machines.clear();
+      this.jobs.clear();
+      this.heard.clear();
+    }
+    const fresh = new Set();
+    for (const [name, machine] of Object.entries(news.machines ?? {})) {
+      if (machine === null) this.machines.delete(name);
+      else this.machines.set(name, this.#machine(machine));
+      fresh.add(name);
+    }
+    for (const [name, boards] of Object.entries(news.boards ?? {})) {
+      const machine = this.machines.get(name);
+      for (const values of boards) {
+        const board = new Board(machine.board_fields, values);
+        machine.boards.set(board.key, board);
+      }
+    }
+    if (news.order)
+      this.machines = new Map(news.order.map((name) => [name, this.machines.get(name)]));
+    for (const [id, job] of Object.entries(news.jobs ?? {})) {
+      if (job === null) {
+        this.jobs.delete(Number(id));
+        this.heard.delete(Number(id));
+      } else this.jobs.set(Number(id), job);
+    }
+    for (const [id, at] of Object.entries(news.heard ?? {})) this.heard.set(Number(id), at);
+    this.known = true;
+    this.#alive();
+    const jobs = new Set(Object.keys(news.jobs ?? {}).map(Number));
+    this.dispatchEvent(new CustomEvent("update", { detail: { whole, fresh, jobs } }));
+  }
+
+  #machine(document) {
+    const boards = new Map();
+    for (const values of document.boards) {
+      const board = new Board(document.board_fields, values);
+      boards.set(board.key, board);
+    }
+    const dead = new Set(document.dead_links.map((link) => link.join()));
+    return { ...document, boards, dead };
+  }
+
+  // The job's place in each queue that it stands in: [machine, place, the job before].
+  places() {
+    const queued = [...this.jobs.values()].filter((job) => job.state === "queued");
+    queued.sort((a, b) => a.rank - b.rank);
+    const last = new Map();
+    const places = new Map();
+    for (const job of queued) {
+      places.set(
+        job.id,
+        job.queues.map((name) => {
+          const [length, before] = last.get(name) ?? [0, null];
+          last.set(name, [length + 1, job.id]);
+          return { machine: name, place: length + 1, before };
+        }),
+      );
+    }
+    return places;
+  }
+}
+
+export function sizeOf(job) {
+  const [a, b, c] = job.args;
+  if (job.args.length === 3) return `board (${a}, ${b}, ${c})`;
+  if (job.args.length === 2) return `${a} × ${b} triads`;
+  return count(a ?? 1, "board");
+}
+
+export function demandsOf(job) {
+  const { machine, tags, ...others } = job.kwargs;
+  const demands = [];
+  if (machine != null) demands.push(`machine ${machine}`);
+  if (tags != null) demands.push(`tags ${tags.join(", ")}`);
+  for (const [name, value] of Object.entries(others))
+    if (value != null && value !== false)
+      demands.push(`${name.replaceAll("_", " ")} ${value === true ? "" : value}`.trim());
+  return demands.join("; ");
+}
+
+export function stateOf(job) {
+  if (job.state === "power") return job.power ? "powering on" : "powering off";
+  if (job.state === "ready") return job.power ? "ready" : "switched off";
+  return job.state;
+}
