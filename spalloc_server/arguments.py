@@ -90,6 +90,8 @@ def check_number(name: str, value: Any) -> float:
 
 def check_job_id(value: Any) -> int:
     """A job ID, of a job that need not exist."""
+    if type(value) is int and 0 <= value <= MAX_ID:
+        return value  # nearly all commands pass here
     return check_integer("job_id", value)
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any, Final
 
@@ -402,9 +403,14 @@ class Server(CommandServer):
         self.stats.note_turn(began)
         self.observer.turned()
 
+    def _prepared(self, requests: Sequence[Request]) -> AbstractContextManager[object]:
+        """Store what commands will change, all of a turn at once, before they do it."""
+        stored = [request for request in requests if is_stored(request.command)]
+        return self._stored(stored) if stored else contextlib.nullcontext()
+
     @contextlib.contextmanager
-    def _prepared(self, requests: Sequence[Request]) -> Iterator[None]:
-        """Store what commands will change, all of a turn at once, before they do it.
+    def _stored(self, requests: Sequence[Request]) -> Iterator[None]:
+        """Store what requests will change.
 
         Nothing else happens to the controller meanwhile, so that what is stored is
         in the order in which it is done.
@@ -412,8 +418,6 @@ class Server(CommandServer):
         now = time.time()
         stored = []
         for request in requests:
-            if not is_stored(request.command):
-                continue
             record = record_of(request.command, self._name(request.client), now)
             if record is not None:
                 stored.append((request, record))

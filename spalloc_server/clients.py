@@ -65,9 +65,10 @@ class Clients:
 
     def note_events(self, client: Connection, events: int) -> None:
         """Note what the poll loop has found out about a client."""
-        if client not in self._all:
+        awaited = self._all.get(client)
+        if awaited is None:
             return
-        if client.events & POLLIN:
+        if awaited & POLLIN:
             self._ready[client] = None
         elif events & BROKEN and not client.has_line():
             # Nothing more will be read from it, and nobody is there to write to.
@@ -116,6 +117,8 @@ class Clients:
             if reason is not None:
                 logger.warning("Client %r disconnected: %s", client, reason)
             self.remove(client, kind)
+            return
+        if client.is_quiet and self._all[client] == POLLIN:
             return
         if client.at_end and not (
             client.has_line() or client.has_output or client.is_busy

@@ -129,10 +129,10 @@ class CommandServer(PollingServerCore):
             for request in requests:
                 try:
                     reply = self._reply_to(request)
-                    if isinstance(reply, Iterator):
-                        request.client.begin_reply(reply)
-                    else:
+                    if isinstance(reply, bytes | dict):
                         request.client.send(reply)
+                    else:
+                        request.client.begin_reply(reply)
                 except OutputFullError as e:
                     self._clients.leave(request.client, str(e), "output not taken")
                 except Exception:

@@ -226,6 +226,17 @@ class Connection:
     # Both
 
     @property
+    def is_quiet(self) -> bool:
+        """Is there nothing to do but to wait for input?"""
+        return not (
+            self._output
+            or self._pending_bytes
+            or self.at_end
+            or self._unmade
+            or self._framer.has_line()
+        )
+
+    @property
     def events(self) -> int:
         """What to wait for: room for output that waits, input unless lines wait."""
         events = POLLOUT if self._output or self._pending_bytes else 0

@@ -68,11 +68,14 @@ class PollingServerCore:
         """
         # Rounded up: rounded down, the last millisecond before a deadline spins.
         events = self._poll.poll(max(0, math.ceil(timeout * 1000)))
-        ready = [(self._channels[fd][0], event) for fd, event in events]
-        if any(channel is self._notify_recv for channel, _ in ready):
-            with contextlib.suppress(BlockingIOError):
-                while self._notify_recv.recv(4096):
-                    pass
+        ready = []
+        for fd, event in events:
+            channel = self._channels[fd][0]
+            ready.append((channel, event))
+            if channel is self._notify_recv:
+                with contextlib.suppress(BlockingIOError):
+                    while self._notify_recv.recv(4096):
+                        pass
         return ready
 
     def _close_core(self) -> None:

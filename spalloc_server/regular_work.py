@@ -29,7 +29,9 @@ class RegularWork:
         """When there is something to do next, by :py:func:`time.monotonic`."""
         if self._changed:
             return 0.0
-        return min(self._next_check, *list(self._free_checks)[:1], math.inf)
+        if self._free_checks:
+            return min(self._next_check, self._free_checks[0])
+        return self._next_check
 
     def hardware_changed(self, seconds_before_free: float) -> None:
         """Boards may have gone off just now, and be free after a time in seconds."""
