@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import commands, core, environments, results, scale
 from benchmarks.results import Row
 
-GROUPS = {"core": core.measure, "commands": commands.measure, "scale": scale.measure}
+GROUPS = {"core": core, "commands": commands, "scale": scale}
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -28,6 +28,8 @@ def main(args: Sequence[str] | None = None) -> int:
         )
         releases.append(environments.ours())
         rows = _measured(options.only or list(GROUPS), releases, options.short)
+        if options.only and csv_file.exists():
+            rows = _replaced(results.read_csv(csv_file), rows)
         results.write_csv(rows, csv_file)
     print(results.table(rows))
     results.write_rst(rows, output / "tables.inc")
@@ -44,9 +46,18 @@ def _measured(
 ) -> list[Row]:
     rows: list[Row] = []
     for name in groups:
-        for row in GROUPS[name](releases, short):
+        for row in GROUPS[name].measure(releases, short):
             rows.append(row)
             print("  ".join(results.cells(row)), file=sys.stderr, flush=True)
+    return rows
+
+
+def _replaced(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
+    """The new rows, and the old ones of the groups that were not measured again."""
+    rows: list[Row] = []
+    for module in GROUPS.values():
+        again = [row for row in new if row.group == module.GROUP]
+        rows += again or [row for row in old if row.group == module.GROUP]
     return rows
 
 
@@ -64,7 +75,7 @@ def _parse(args: Sequence[str] | None) -> argparse.Namespace:
         "--only",
         action="append",
         choices=list(GROUPS),
-        help="measure one group; may be given again",
+        help="measure one group, and keep what is there of others; may be given again",
     )
     parser.add_argument(
         "--reference",

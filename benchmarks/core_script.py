@@ -41,23 +41,23 @@ def fill(side: int) -> float:
 
 
 def churn(side: int, operations: int) -> float:
-    """Allocate and free jobs of mixed sizes on a machine that is about half full."""
+    """Allocate and free jobs of mixed sizes on a machine that is mostly in use."""
     allocator = Allocator(side, side, seconds_before_free=0)
-    half = 3 * side * side // 2
+    busy = int(0.85 * 3 * side * side)
     # Chance costs more than some of what is measured.
     chance = random.Random(1)
     dice = [
         (chance.random() < 0.3, chance.random(), chance.choice(CHURN_SIZES))
-        for _ in range(half + operations)
+        for _ in range(busy + operations)
     ]
     held: list[Any] = []
     used = 0
     start = 0.0
     left = operations
     for free, which, size in dice:
-        if used > half and not start:
+        if used > busy and not start:
             start = clock()
-        if held and (used > half or free):
+        if held and (used > busy or free):
             index = int(which * len(held))
             held[index], held[-1] = held[-1], held[index]
             allocation_id, boards = held.pop()

@@ -152,10 +152,14 @@ class Server:
                     raise
                 time.sleep(0.005)
 
-    def stop(self) -> None:
-        """Stop in good order, so that the state is saved."""
+    def stop(self, seconds: float) -> bool:
+        """Stop in good order, so that the state is saved; was there time for it?"""
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(120)
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
 
 class Site:
