@@ -276,17 +276,14 @@ class AsyncBMPController:
     def _power(self, tasks: list[Task], on: bool) -> None:
         """Send the power command of one task or several merged ones."""
         boards = frozenset[int]().union(*(task.to_power() for task in tasks))
-        silence: BMPError | None = None
+        # Whether the BMP answers at all is found out in much less time than with a
+        # power-on.
+        silence = self._silence()
         try:
-            if on:
-                # Whether the BMP answers at all is found out in much less time with
-                # another command than with a power-on.
-                silence = self._silence()
-                if silence is not None:
-                    raise silence
+            if silence is not None:
+                raise silence
             self._transceiver.set_power(on, boards)
         except BMPError as error:
-            silence = silence or self._silence()
             if len(tasks) > 1 and silence is None:
                 logger.warning("%s; trying each request separately", error)
                 for task in tasks:

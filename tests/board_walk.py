@@ -222,6 +222,9 @@ class BoardWalk:
             self.answer_all()
         self.controller.stop()
         self.controller.join()
+        # Other frames may have gone on for a little longer.
+        for number in (0, 1):
+            self.answer(number, number)
         assert self.store.finish(self.controller)
         self._start()
 
@@ -317,13 +320,23 @@ class BoardWalk:
         return held - set(ending)
 
     def check_allocator(self, name: str) -> None:
-        """Check that exactly the free boards can be given to a job."""
+        """Check who has which board, and that exactly the free ones can be given."""
         allocator = self.controller._job_queue._machines[name].allocator
+        owners = {
+            board: job_tuple.job_id
+            for job_tuple in self.controller.list_jobs()
+            if job_tuple.allocated_machine_name == name
+            for board in job_tuple.boards or ()
+        }
         states = self.controller.board_states(name)
+        pickled = pickle.dumps(allocator)
         for board, state in states.items():
-            copy = pickle.loads(pickle.dumps(allocator))
+            copy = pickle.loads(pickled)
             given = copy.alloc(*board) is not None
             assert given == (state is BoardState.free), f"{board} is {state}"
+            x, y, z = board
+            found = self.controller.where_is(machine=name, x=x, y=y, z=z) or {}
+            assert found.get("job_id") == owners.get(board)
 
     def check_requests(self) -> None:
         """Check that each job waits for exactly the requests that are under way."""

