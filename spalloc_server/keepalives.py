@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from spalloc_server.job import _Job
+
+_LEAST_TO_TIDY: Final = 1000
 
 
 class Keepalives:
@@ -17,6 +20,7 @@ class Keepalives:
 
     def __init__(self) -> None:
         self._deadlines: list[tuple[float, int]] = []
+        self._tidy_at = _LEAST_TO_TIDY
         self._watched: set[int] = set()
 
     def watch(self, job: _Job) -> None:
@@ -33,6 +37,8 @@ class Keepalives:
         :param now: by the monotonic clock
         :param find_job: gives the job of an ID, None if it has ended
         """
+        if len(self._deadlines) > self._tidy_at:
+            self._tidy(find_job)
         while self._deadlines and self._deadlines[0][0] <= now:
             _, job_id = heapq.heappop(self._deadlines)
             self._watched.remove(job_id)
@@ -43,3 +49,9 @@ class Keepalives:
                 yield job
             else:
                 self.watch(job)
+
+    def _tidy(self, find_job: Callable[[int], _Job | None]) -> None:
+        """Forget jobs that have ended before their deadlines, which may be far off."""
+        self._deadlines = [d for d in self._deadlines if find_job(d[1]) is not None]
+        heapq.heapify(self._deadlines)
+        self._tidy_at = max(_LEAST_TO_TIDY, 2 * len(self._deadlines))

@@ -30,3 +30,14 @@ def test_only_jobs_past_their_deadline_come_up_and_only_once() -> None:
     assert list(keepalives.timed_out(start + 50, jobs.get)) == []
     assert list(keepalives.timed_out(start + 100, jobs.get)) == [jobs[2]]
     assert list(keepalives.timed_out(start + 1e9, jobs.get)) == []
+
+
+def test_jobs_that_ended_long_before_their_deadline_are_forgotten() -> None:
+    keepalives = Keepalives()
+    lasting = _Job(1, "me", keepalive=1e9)
+    keepalives.watch(lasting)
+    for number in range(2, 5000):
+        keepalives.watch(_Job(number, "me", keepalive=1e9))
+        assert not list(keepalives.timed_out(0.0, {1: lasting}.get))
+        assert len(keepalives._deadlines) <= 1001
+    assert list(keepalives.timed_out(1e300, {1: lasting}.get)) == [lasting]
