@@ -115,7 +115,7 @@ class Worker(threading.Thread):
             return  # of a queued job it would have no effect
         # Clients may power boards on as soon as they like, but then it is not seen
         # whether the server does so too early.
-        rested = time.monotonic() - job.off_at > 2 * self._cooling
+        rested = time.monotonic() - job.off_at > self._cooling + 0.5
         on = self._rng.random() < 0.5
         if on and not rested:
             return

@@ -20,7 +20,8 @@ from tests.support import Client, ServerProcess, wait_until
 
 WORKERS = 4
 
-COOLING_SECONDS = 0.3
+COOLING_SECONDS = 1.5
+"""Longer than a restart takes, so that it goes on after that."""
 
 POWER_ON_SECONDS = 0.02
 
