@@ -588,7 +588,7 @@ class JobRunner:
 
     def _power_off_done(self, job: _Job) -> None:
         """Free the boards of an ended job, as far as they could be powered off."""
-        faulty = [] if job.machine_removed else sorted(job.faulty_boards)
+        faulty = sorted(filter(partial(self._is_still_there, job), job.faulty_boards))
         if faulty:
             logger.error(
                 "Boards of an ended job failed: %s (%s)",
@@ -596,6 +596,19 @@ class JobRunner:
                 describe_boards(self._machine_of(job), faulty),
             )
         self._do("freed", job.id, faulty, job.failure)
+
+    def _is_still_there(self, job: _Job, board: Board) -> bool:
+        """Is a job's board in the same place, although the machine may be another?"""
+        if not job.machine_removed:
+            return True
+        old = self._machine_of(job)
+        new = self._machines.get(old.name)
+        place = old.board_locations[board]
+        return (
+            new is not None
+            and new.board_locations.get(board) == place
+            and new.bmp_ips.get(place[:2]) == old.bmp_ips[place[:2]]
+        )
 
     def _wake(self) -> None:
         """Say that something has changed in the background."""

@@ -16,7 +16,7 @@ from unittest import mock
 from spalloc_server import controller as controller_module
 from spalloc_server import job, job_runner
 from spalloc_server.allocator import Allocator
-from spalloc_server.bmp_requests import FailureReason
+from spalloc_server.bmp_requests import AtomicRequests, FailureReason
 from spalloc_server.configuration import Machine
 from spalloc_server.controller import (
     BoardState,
@@ -143,6 +143,13 @@ class BoardWalk:
         requests = bmp.requests.pop(0)
         boards = sorted({*requests.power_on_boards, *requests.power_off_boards})
         off = self._boards_at(bmp, requests.power_off_boards)
+        if not _is_for_job(requests):
+            # A test: of a board that an operator has put back meanwhile, it is no news.
+            off &= {
+                (problem["machine"], problem["board"])
+                for problem in self.controller.list_problems()
+                if problem["out_of_service"]
+            }
         if outcome % 3:
             requests.on_done(True)
             self._perhaps_on -= off
@@ -203,13 +210,17 @@ class BoardWalk:
 
     def reload(self, number: int) -> None:
         """Have another configuration in force."""
+        wired = {n: m.board_locations for n, m in self.controller.machines.items()}
         self.controller.seconds_before_free = [30, 0, 5][number % 3]
         self.controller.machines = CONFIGURATIONS[number % len(CONFIGURATIONS)]
         self.store.require_snapshot(self.controller)
         self._perhaps_on = {
             (name, board)
             for name, board in self._perhaps_on
+            # One that is wired anew is another machine: nothing is known of it before
+            # all requests to the old one have ended.
             if name in self.controller.machines
+            and wired[name] == self.controller.machines[name].board_locations
         }
 
     def save(self) -> None:
@@ -343,7 +354,7 @@ class BoardWalk:
         waiting = Counter(
             id(requests.on_done.args[0])  # type: ignore[attr-defined]
             for _, requests in self.bmps.pending()
-            if requests.on_done.func.__name__ == "_frame_done"  # type: ignore[attr-defined]
+            if _is_for_job(requests)
         )
         for ended in self.controller._ending_jobs.values():
             assert ended.bmp_requests_until_ready == waiting[id(ended)] > 0
@@ -406,6 +417,12 @@ class BoardWalk:
         """End the walk: this very controller can give out everything again."""
         self.mend_everything(self.controller)
         self.check_all_free(self.controller)
+
+
+def _is_for_job(requests: AtomicRequests) -> bool:
+    """Was it made for a job, and not to test a board?"""
+    name: str = requests.on_done.func.__name__  # type: ignore[attr-defined]
+    return name == "_frame_done"
 
 
 def random_step(walk: BoardWalk, chance: random.Random) -> str:

@@ -66,6 +66,25 @@ def test_configurations_of_the_operators_page(
     assert isinstance(configuration, Configuration)
 
 
+def test_configuration_of_the_page_on_faults(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "faults.rst").read_text(encoding="utf-8")
+    (block,) = _python_blocks(page)
+    path = tmp_path / "machines.cfg"
+    path.write_text(block, encoding="utf-8")
+    assert load_config_file(path) == Configuration()
+
+
+def test_commands_of_the_page_on_faults(readme_server: int) -> None:
+    page = (ROOT / "docs" / "faults.rst").read_text(encoding="utf-8")
+    lines = re.findall(r"\$ echo '(.*)' \|", page)
+    assert len(lines) == 2
+    player = Player(readme_server)
+    for line in lines:
+        line = line.replace("million-core-machine", "my-24-board-machine")
+        assert player.reply(json.loads(line))["return"] in ([], None)
+    player.close()
+
+
 def test_standard_addresses_are_as_the_operators_page_says(
     tmp_path: Path, ethernet_chips: Path
 ) -> None:

@@ -354,6 +354,23 @@ def test_boards_that_a_machine_no_longer_has_are_no_problem(
     assert dead(controller) == {(4, 0, 1)}
 
 
+def test_boards_of_a_machine_that_was_wired_anew_may_still_be_on(
+    controller: Controller, bmps: BMPs
+) -> None:
+    controller.create_job(None, 5, 1, owner="me")
+    bmps.answer()
+    old = [bmps[f"bmp-m-{x}"] for x in range(5)]
+    # A frame fewer, so that all jobs end.
+    controller.machines = {"m": machine(width=4)}
+    for bmp in old:
+        bmp.requests.pop(0).on_done(False, FailureReason("no answer", [2]))
+    assert dead(controller) == {(x, 0, 2) for x in range(4)}
+    assert set(controller.board_states("m").values()) == {
+        BoardState.free,
+        BoardState.out_of_service,
+    }
+
+
 def test_reports_outlive_the_silence_of_a_bmp(controller: Controller) -> None:
     controller.report_problem("board-m-3-0-2", description="hot")
     on_answer = controller._bmp_controllers["m"][0, 3].on_answer  # type: ignore[attr-defined]
