@@ -242,6 +242,51 @@ def test_changes_that_wait_are_bounded(pair: Pair) -> None:
         pair.connection.notify("jobs_changed", range(LIMIT))
 
 
+def test_a_long_reply_is_sent_when_it_is_whole(pair: Pair) -> None:
+    connection = pair.connection
+    connection.begin_reply(iter([b'"a', b"b", b'c"\n']))
+    for _ in range(3):
+        assert connection.is_busy
+        assert connection.events == 0
+        connection.go_on_with_reply()
+        assert not connection.has_output
+    connection.go_on_with_reply()
+    assert not connection.is_busy
+    assert pair.read_message() == "abc"
+    assert connection.events == select.POLLIN
+
+
+def test_a_notification_that_is_encoded_already_goes_as_it_is(pair: Pair) -> None:
+    pair.connection.notify("jobs_changed", [1, 2], b'{"jobs_changed":[1,2]}\n')
+    pair.connection.send("later")
+    assert pair.read_message() == {"jobs_changed": [1, 2]}
+    assert pair.read_message() == "later"
+
+
+def test_encoded_notifications_for_a_slow_client_merge_too(pair: Pair) -> None:
+    sent = pair.clog()
+    pair.connection.notify("jobs_changed", [1], b'{"jobs_changed":[1]}\n')
+    pair.connection.notify("jobs_changed", [1, 2], b'{"jobs_changed":[1,2]}\n')
+    for _ in range(sent):
+        pair.read_message()
+    assert pair.read_message() == {"jobs_changed": [1, 2]}
+    assert not pair.connection.has_output
+
+
+def test_a_connection_is_quiet_while_it_waits_for_input_only(pair: Pair) -> None:
+    assert pair.connection.is_quiet
+    pair.connection.send("x")
+    assert not pair.connection.is_quiet
+    assert pair.read_message() == "x"
+    assert pair.connection.is_quiet
+    pair.connection.begin_reply(iter([]))
+    assert not pair.connection.is_quiet
+    pair.connection.go_on_with_reply()
+    pair.client.sendall(b"a\n")
+    wait_until(lambda: pair.connection.receive() or pair.connection.has_line())
+    assert not pair.connection.is_quiet
+
+
 def test_closing_does_not_destroy_what_was_sent(pair: Pair) -> None:
     pair.client.sendall(b"never handled\n" * 100)
     wait_until(lambda: select.select([pair.connection], [], [], 0)[0])

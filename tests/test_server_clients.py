@@ -304,3 +304,41 @@ def _need_descriptors(number: int) -> None:
         pytest.skip(f"this machine allows only {hard} open files")
     if soft < number:
         resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+
+
+CREATE = (
+    b'{"command": "create_job", "args": [], "kwargs": {"owner": "me", "machine": "m"}}'
+)
+
+
+def created(client: Client, number: int) -> list[int]:
+    """The IDs of jobs, created at once."""
+    client.send((CREATE + b"\n") * number)
+    replies = [client.receive() or {} for _ in range(number)]
+    return [reply["return"] for reply in replies]
+
+
+def test_others_are_served_while_many_jobs_are_listed(
+    site: Site, client: Client, running: SpallocServer
+) -> None:
+    jobs = created(client, 600)
+    other = site.undo.enter_context(Client(running.address[1]))
+    # More commands wait behind the listing, and the client sends nothing after them.
+    client.send(b'{"command": "list_jobs"}\n' + VERSION)
+    client.socket.shutdown(socket.SHUT_WR)
+    assert other.call("version") == __version__
+    listing = client.receive()
+    assert listing is not None
+    assert [job["job_id"] for job in listing["return"]] == jobs
+    assert client.receive() == {"return": __version__}
+    assert client.is_disconnected()
+
+
+def test_a_client_that_leaves_while_its_listing_is_made_hurts_nobody(
+    site: Site, client: Client, running: SpallocServer
+) -> None:
+    created(client, 600)
+    leaver = site.undo.enter_context(Client(running.address[1]))
+    leaver.send(b'{"command": "list_jobs"}\n')
+    leaver.socket.close()
+    assert len(client.call("list_jobs")) == 600
