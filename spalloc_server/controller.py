@@ -389,13 +389,10 @@ class Controller(JobRunner):
                 args=args,
                 kwargs=kwargs,
             )
+            self._job_queue.check_job(*args, **kwargs, job_id=job_id)
             self._jobs[job_id] = job
             self._tell("created", job)
-            try:
-                self._job_queue.create_job(*args, **kwargs, job_id=job_id)
-            except (TypeError, ValueError):
-                del self._jobs[job_id]
-                raise
+            self._job_queue.create_job(*args, **kwargs, job_id=job_id)
             self._next_id += 1
             self._keepalives.watch(job)
             self._changed_jobs.add(job_id)

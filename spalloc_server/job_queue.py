@@ -415,6 +415,15 @@ class JobQueue:
         :raises ValueError: if the arguments contradict each other, or the ID is
             in use
         """
+        job = self._make_job(args, kwargs)
+        self._jobs[job.id] = job
+        self._enqueue_job(job)
+
+    def check_job(self, *args: Any, **kwargs: Any) -> None:
+        """Raise what `create_job` would raise."""
+        self._make_job(args, kwargs)
+
+    def _make_job(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Job:
         job_id = kwargs.pop("job_id", None)
         machine_name = kwargs.pop("machine", None)
         tags = kwargs.pop("tags", None)
@@ -425,15 +434,13 @@ class JobQueue:
         if job_id in self._jobs:
             raise ValueError(f"job_id {job_id} is in use")
         _ANY_MACHINE.alloc_possible(*args, **kwargs)
-        job = _Job(
+        return _Job(
             job_id,
             machine_name=machine_name,
             tags=None if tags is None else frozenset(tags),
             args=args,
             kwargs=kwargs,
         )
-        self._jobs[job_id] = job
-        self._enqueue_job(job)
 
     def destroy_job(self, job_id: int, reason: str | None = None) -> None:
         """End a job.

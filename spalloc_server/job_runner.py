@@ -249,10 +249,24 @@ class JobRunner:
         self._replayed()[name](*arguments)
 
     def _tell(self, kind: Kind, job: _Job, reason: str | None = None) -> None:
-        """Tell `on_history` of a change of a job."""
-        if self.on_history is None or self._dormant:
+        """Tell `on_history` and the log of a change of a job."""
+        if self._dormant:
             return
         machine, boards = job.allocated_machine, job.boards
+        if kind == "created":
+            logger.info("Job %d of %s asks for %s", job.id, job.owner, list(job.args))
+        elif kind == "allocated" and machine is not None:
+            logger.info(
+                "Job %d of %s has %d boards of %s",
+                job.id,
+                job.owner,
+                len(boards or ()),
+                machine.name,
+            )
+        elif kind == "destroyed":
+            logger.info("Job %d of %s ended: %s", job.id, job.owner, reason)
+        if self.on_history is None:
+            return
         self.on_history(
             HistoryEvent(
                 kind,
@@ -656,7 +670,6 @@ class JobRunner:
         self._forget_old_jobs()
         self._changed_jobs.add(job_id)
         self._tell("destroyed", job, reason)
-        logger.info("Job %d of %s ended: %s", job_id, job.owner, reason)
         if job.allocated_machine is not None:
             self._changed_machines.add(job.allocated_machine.name)
             self._places.leave(job)

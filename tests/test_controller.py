@@ -210,8 +210,11 @@ def test_a_refused_job_leaves_no_trace(
     error: type[Exception],
     message: str,
 ) -> None:
+    told: list[object] = []
+    controller.on_history = told.append
     with pytest.raises(error, match=message):
         controller.create_job(None, **kwargs)
+    assert told == []
     assert controller.list_jobs() == []
     assert controller.changed_jobs == set()
     assert controller.create_job(None, owner="me") == 1
