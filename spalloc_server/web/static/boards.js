@@ -42,6 +42,7 @@ export class MachineView {
       el("label", {}, "Show ", this.choice),
       el("div", { class: "scroll" }, table(`Boards of ${name}`, BOARD_HEADINGS, this.tableBody)),
     );
+    this.caption = el("figcaption", {}, "Pale boards beyond an edge are those of the opposite edge, which is wired to it.");
     this.zoom = 1;
     this.tags = el("span", { class: "tags" });
     this.element = el(
@@ -53,7 +54,7 @@ export class MachineView {
       el(
         "div",
         { class: "columns" },
-        this.frame,
+        el("figure", {}, this.frame, this.caption),
         el("div", { class: "side" }, this.details, this.legend),
       ),
       this.spoken,
@@ -90,6 +91,7 @@ export class MachineView {
       onselect: (key, lasting) => this.#describe(key, lasting),
     });
     this.frame.replaceChildren(this.map.element);
+    this.caption.hidden = !this.map.ghosts.size;
     this.#applyZoom();
     this.#describe(null);
     this.update();

@@ -7,14 +7,14 @@ import { demandsOf, sizeOf, stateOf } from "./model.js";
 const FIRST = 100; // rows that are shown unless more are asked for
 
 const COLUMNS = {
-  queued: ["Job", "Owner", "Place in queue", "Waits for", "Size", "Waiting since", "Last keepalive"],
+  queued: ["Job", "Owner", "Place in queue", "Waits for", "Size", "Age", "Last keepalive"],
   running: ["Job", "Owner", "State", "Machine", "Boards", "Size", "Age", "Last keepalive"],
 };
 
 function ago(model, job) {
   const silence = model.silence(job.id);
   if (silence == null) return "unknown";
-  const limit = job.keepalive == null ? "never ends" : `ends after ${duration(job.keepalive)}`;
+  const limit = job.keepalive == null ? "no limit" : `ends after ${duration(job.keepalive)}`;
   return `${duration(silence)} ago (${limit})`;
 }
 
@@ -28,7 +28,7 @@ export function waitsFor(job, places) {
   const parts = places.map(({ machine, place, before }) =>
     place === 1
       ? `${size} to become free on ${machine}`
-      : `${count(place - 1, "job")} before it on ${machine}, the last of them ${before}`,
+      : places.length > 1 ? `its turn on ${machine}, after job ${before}` : `its turn, after job ${before}`,
   );
   return parts.join("; or ") + (job.failure ? `. Lost its boards: ${job.failure}` : "");
 }

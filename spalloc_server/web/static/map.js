@@ -11,7 +11,7 @@ export const MARKS = {
   out: "M0-2.1V.5M0 2V2.1",
   powering: "M-1.7 1.1 0-1.1 1.7 1.1",
   stopping: "M-1.7-1.1 0 1.1 1.7-1.1",
-  cooling: "M0-1.9V1.9M-1.65-.95 1.65.95M-1.65.95 1.65-.95",
+  cooling: "M0-1.5V1.5M-1.3-.75 1.3.75M-1.3.75 1.3-.75",
   off: "M-1.3 0A1.3 1.3 0 1 0 1.3 0 1.3 1.3 0 1 0-1.3 0",
   reserved: "M0 0V.1",
 };
@@ -28,7 +28,7 @@ function moved(path, [x, y]) {
     else if (command === "M")
       out.push("M" + n.map((v, i) => (v + (i % 2 ? y : x)).toFixed(2)).join(" "));
     else
-      out.push("A" + n.map((v, i) => (i % 7 < 5 ? v : v + (i % 7 === 6 ? y : x)).toFixed(2)).join(" "));
+      out.push("A" + n.map((v, i) => (i % 7 < 5 ? v : (v + (i % 7 === 6 ? y : x)).toFixed(2))).join(" "));
   }
   return out.join("");
 }
@@ -171,7 +171,7 @@ export class MachineMap {
     }
     for (let y = 0; y < height; y += step(height)) {
       const place = this.place(0, y, 0);
-      const beyond = this.ghosts.size ? 16 : 8;
+      const beyond = this.ghosts.size ? 13 : 8;
       axes.append(svg("text", { x: place[0] - beyond, y: place[1] + 1.2 }, `y ${y}`));
     }
     return axes;
@@ -184,13 +184,14 @@ export class MachineMap {
     const marks = Object.fromEntries(Object.keys(MARKS).map((state) => [state, []]));
     const looks = new Map();
     const borders = [];
+    const marked = [];
     const ofJobs = new Map();
     for (const [key, place] of this.places) {
       const board = machine.boards.get(key);
       const state = board.shown(jobs);
       const other = this.only != null && board.job !== this.only;
       looks.set(key, [`${state}${other ? " other" : ""}`, board.job]);
-      marks[state]?.push(moved(MARKS[state], place));
+      if (!other) marked.push([state, place]);
       if (board.job == null) continue;
       if (!ofJobs.has(board.job)) ofJobs.set(board.job, []);
       ofJobs.get(board.job).push(key);
@@ -206,16 +207,21 @@ export class MachineMap {
       if (cell.style.getPropertyValue("--hue") !== colour)
         cell.style.setProperty("--hue", colour);
     }
+    this.ofJobs = ofJobs;
+    const taken = this.#label(ofJobs);
+    for (const [state, place] of marked)
+      if (!taken.some(([x, y, reach]) => Math.hypot(place[0] - x, place[1] - y) < reach))
+        marks[state]?.push(moved(MARKS[state], place));
     for (const [state, parts] of Object.entries(marks))
       setAttribute(this.marks[state], "d", parts.join(""));
     setAttribute(this.borders, "d", borders.join(""));
-    this.ofJobs = ofJobs;
-    this.#label(ofJobs);
     this.#light();
   }
 
+  // Write numbers on jobs; where there is no room for marks then: [x, y, radius].
   #label(ofJobs) {
     const labels = [];
+    const taken = [];
     const add = ([x, y], size, text, kind) =>
       labels.push(
         svg("text", { x: x.toFixed(2), y: (y + 0.36 * size).toFixed(2), "font-size": size, class: kind }, text),
@@ -230,12 +236,14 @@ export class MachineMap {
       const middle = [0, 1].map((i) => places.reduce((sum, p) => sum + p[i], 0) / places.length);
       const distance = (p) => Math.hypot(p[0] - middle[0], p[1] - middle[1]);
       const nearest = places.reduce((best, p) => (distance(p) < distance(best) ? p : best));
-      add(small ? [nearest[0], nearest[1] - 2.1] : distance(nearest) < 4 ? middle : nearest, size, String(job), "job");
+      const place = small ? [nearest[0], nearest[1] - 2.1] : distance(nearest) < 4 ? middle : nearest;
+      add(place, size, String(job), "job");
+      if (keys.length > 5) taken.push([...place, 0.8 * size + 0.5]);
     }
     const text = labels.map((l) => `${l.getAttribute("x")},${l.getAttribute("y")},${l.textContent}`).join(";");
-    if (text === this.labelled) return;
+    if (text !== this.labelled) this.labels.replaceChildren(...labels);
     this.labelled = text;
-    this.labels.replaceChildren(...labels);
+    return taken;
   }
 
   describe(text) {
