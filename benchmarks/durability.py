@@ -206,6 +206,20 @@ def cycles(
     return sum(client.cycles for client in clients.values()) / elapsed
 
 
+def sync_seconds(folder: str, times: int = 100) -> float:
+    """How long the disk takes for the least that can be stored: 4 KiB, synced."""
+    name = os.path.join(folder, "sync")
+    with open(name, "wb", buffering=0) as file:
+        took = []
+        for _ in range(times):
+            began = time.perf_counter()
+            file.write(bytes(4096))
+            os.fdatasync(file.fileno())
+            took.append(time.perf_counter() - began)
+    os.unlink(name)
+    return statistics.median(took)
+
+
 def measure(
     clients: Sequence[int],
     seconds: float,
@@ -224,11 +238,16 @@ def measure(
                     client.sendall(FILL)
                     client.recv(100)
             cycles(server.address, 16, seconds / 2, with_boards)
-        print("clients   on [1/s]  off [1/s]   on/off   server CPU on/off [us/cycle]")
+        print(
+            "clients   on [1/s]  off [1/s]   on/off   server CPU on/off [us/cycle]"
+            "   sync [us]"
+        )
         for number in clients:
             rates: dict[Server, list[float]] = {on: [], off: []}
             used = {server: -server.cpu_seconds() for server in rates}
+            syncs = []
             for turn in range(rounds):
+                syncs.append(sync_seconds(folder))
                 for server in (on, off) if turn % 2 else (off, on):
                     rate = cycles(server.address, number, seconds, with_boards)
                     rates[server].append(rate)
@@ -238,7 +257,8 @@ def measure(
             costs = [used[s] / (sum(rates[s]) * seconds) * 1e6 for s in (on, off)]
             print(
                 f"{number:7} {medians[on]:10.0f} {medians[off]:10.0f} "
-                f"{medians[on] / medians[off]:8.0%}   {costs[0]:9.0f} {costs[1]:9.0f}",
+                f"{medians[on] / medians[off]:8.0%}   {costs[0]:9.0f} {costs[1]:9.0f}"
+                f"       {statistics.median(syncs) * 1e6:11.0f}",
                 flush=True,
             )
 
