@@ -517,9 +517,11 @@ class Controller(JobRunner):
     def check_free(self) -> None:
         """Give out boards that have cooled down, and try those out of service again."""
         with self.lock:
-            freed = self._job_queue.check_free()
-            if freed:
-                self._note_event("cooled", self._wall_time(), freed)
+            # Noted before jobs get the boards, and so before what comes of that.
+            with self._job_queue:
+                freed = self._job_queue.check_free()
+                if freed:
+                    self._note_event("cooled", self._wall_time(), freed)
             self.test_boards()
 
     def _replayed(self) -> dict[str, Callable[..., object]]:

@@ -7,9 +7,10 @@ import pickle
 import pytest
 
 from spalloc_server import controller as controller_module
-from spalloc_server.bmp_requests import FailureReason
+from spalloc_server.bmp_requests import AtomicRequests, FailureReason
 from spalloc_server.controller import BoardState, Controller, JobState
-from tests.recorded_bmps import BMPs, machine
+from tests.recorded_bmps import BMPs, RecordedBMP, machine
+from tests.support import wait_until
 
 
 @pytest.fixture
@@ -410,3 +411,29 @@ def test_problems_survive_restarts_and_reloads(
     copy.machines = {}
     copy.machines = {"m": machine(width=4)}
     assert dead(copy) == frozenset()
+
+
+def test_boards_are_said_to_have_cooled_before_what_comes_of_it(
+    controller: Controller, bmps: BMPs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller.seconds_before_free = 0.001
+    first = controller.create_job(None, 5, 1, owner="me")
+    bmps.answer()
+    second = controller.create_job(None, 5, 1, owner="me")
+    controller.destroy_job(None, first)
+    bmps.answer()
+    events: list[str] = []
+    controller.on_event = lambda event: events.append(event[0])
+
+    def fail_at_once(bmp: RecordedBMP, requests: AtomicRequests) -> None:
+        requests.on_done(False, "no answer")
+
+    monkeypatch.setattr(RecordedBMP, "add_requests", fail_at_once)
+
+    def has_cooled() -> bool:
+        controller.check_free()
+        return bool(events)
+
+    wait_until(has_cooled)
+    assert events[:2] == ["cooled", "failed"]
+    assert controller.get_job_state(None, second).state is JobState.destroyed
