@@ -19,6 +19,10 @@ IDLE_FACTOR: Final = 10.0
 """This thread rests so many times longer than the last round has kept it busy, to
 leave the interpreter to the server's loop."""
 
+LONGEST_REST: Final = 3.0
+"""But never longer than so many seconds: when a thousand pages have come at once, they
+do not have to wait until that has been rested from."""
+
 SLICE: Final = 20
 """So many listeners are given a change at once; then the server's loop has a chance."""
 
@@ -60,6 +64,7 @@ class Feed:
         self._somebody_listens = asyncio.Event()
         self._whole: bytes | None = None
         self._tell_heard_at = 0.0
+        self._pushed_at = time.monotonic()
 
     def deliver(self, snapshot: Snapshot) -> None:
         """Take in a snapshot."""
@@ -99,9 +104,12 @@ class Feed:
                     self._number += 1
                     self._whole = None
                     await self._push(_message("change", self._number, changes))
+                elif time.monotonic() - self._pushed_at >= PING_INTERVAL:
+                    await self._push(PING)
             # With what has been sent since the last round.
             busy, busy_until = time.thread_time() - busy_until, time.thread_time()
-            await asyncio.sleep(max(INTERVAL, IDLE_FACTOR * busy))
+            rest = min(IDLE_FACTOR * busy, LONGEST_REST)
+            await asyncio.sleep(max(INTERVAL, rest))
 
     def _without_haste(self, state: State) -> State:
         """The state, but of which jobs were asked about only now and then the latest.
@@ -117,7 +125,8 @@ class Feed:
         )
 
     async def _push(self, message: bytes) -> None:
-        number = self._number
+        self._pushed_at = time.monotonic()
+        number = self._number + (message is PING)
         for i, listener in enumerate(list(self._listeners)):
             # One that has come meanwhile was given this with all the rest.
             if listener.since < number:
@@ -151,10 +160,7 @@ class Feed:
                     whole = await self._whole_state()
                     listener.catch_up(self._number)
                     yield whole
-                try:
-                    message = await asyncio.wait_for(listener.get(), PING_INTERVAL)
-                except asyncio.TimeoutError:
-                    message = PING
+                message = await listener.get()
                 if message is not None:
                     yield message
 

@@ -330,9 +330,9 @@ def test_a_job_from_its_creation_over_restarts(page: Browser, tmp_path: Path) ->
             assert facts(page, ".facts")["Waits for"] == "2 boards to become free on m"
             client.call("destroy_job", first)
             page.wait(lambda: facts(page, ".facts")["State"] == "ready")
-            page.wait(lambda: len(page.texts("section table tbody td")) > 10)
-            assert page.texts("table tbody td:nth-child(1)")[0] == "(0, 0, 0)"
-            history = "section:last-child tbody td:nth-child(2)"
+            page.wait(lambda: page.texts(".its-boards tbody td"))
+            assert page.texts(".its-boards tbody td")[0] == "(0, 0, 0)"
+            history = ".history tbody td:nth-child(2)"
             page.wait(
                 lambda: (
                     page.texts(history)

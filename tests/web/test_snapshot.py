@@ -74,6 +74,7 @@ def test_keepalives_are_not_told_all_the_time() -> None:
 
 
 def test_silence_is_broken_by_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_feed, "INTERVAL", 0.0)
     monkeypatch.setattr(web_feed, "PING_INTERVAL", 0.01)
 
     async def listen() -> list[bytes]:
@@ -83,9 +84,11 @@ def test_silence_is_broken_by_pings(monkeypatch: pytest.MonkeyPatch) -> None:
             loop.call_soon(feed.deliver, snapshot(1.0))
 
         feed = Feed(request)
+        pusher = asyncio.create_task(feed.run())
         messages = feed.messages()
         received = [await anext(messages) for _ in range(3)]
         await messages.aclose()
+        pusher.cancel()
         return received
 
     first, *others = asyncio.run(listen())

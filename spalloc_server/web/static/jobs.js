@@ -274,10 +274,10 @@ export class JobPage extends Asking {
     this.facts = el("div", { class: "facts" });
     this.hint = el("p", { class: "hint" }, "Loading");
     this.body = el("tbody");
-    this.history = el("section", { class: "panel" }, el("h2", {}, "History"), el("div", { class: "scroll" }, table("History of the job", HISTORY, this.body)));
+    this.history = el("section", { class: "panel history" }, el("h2", {}, "History"), el("div", { class: "scroll" }, table("History of the job", HISTORY, this.body)));
     this.map = el("div");
-    this.boards = el("section", { class: "panel" });
-    this.element = el("div", {}, el("section", { class: "panel" }, this.heading, this.hint, this.facts), this.map, this.boards, this.history);
+    this.boards = el("section", { class: "panel its-boards" });
+    this.element = el("div", {}, el("section", { class: "panel" }, this.heading, this.hint, this.facts), this.map, this.history, this.boards);
     this.#show();
     this.load();
   }
