@@ -419,9 +419,7 @@ def test_jobs_that_timed_out_together_do_so_again(filename: str, bmps: BMPs) -> 
     assert copy.get_job_machine_info(None, last).boards == {(1, 0, z) for z in range(3)}
 
 
-def test_a_job_created_before_a_crash_times_out_once(
-    filename: str, bmps: BMPs
-) -> None:
+def test_a_job_created_before_a_crash_times_out_once(filename: str, bmps: BMPs) -> None:
     controller = Controller()
     controller.machines = {"m": machine()}
     with kept(filename, controller) as store:
