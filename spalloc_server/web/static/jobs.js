@@ -327,7 +327,7 @@ export class JobPage extends Asking {
       ["Waits for", job?.state === "queued" ? waitsFor(job, places) : null],
       ["Created", moment(known.start_time)],
       ["Ended", ended ? moment(last.time) : null],
-      ["Age", job ? duration(this.model.now - job.start_time) : duration(last.time - first.created)],
+      [job ? "Age" : "Lasted", job ? duration(this.model.now - job.start_time) : duration(last.time - first.created)],
       ["Last keepalive", job ? ago(this.model, job) : null],
       ["Asked by", job ? job.keepalivehost : last.host],
     ]);
