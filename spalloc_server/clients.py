@@ -1,5 +1,6 @@
 """The connected clients: who has something to do, to send or to leave in a turn."""
 
+import itertools
 import logging
 import socket
 from collections import Counter
@@ -14,6 +15,9 @@ logger = logging.getLogger(__name__)
 
 BROKEN: Final = POLLERR | POLLHUP | POLLNVAL
 """Events that say that a connection is of no use any more."""
+
+NOTIFIED_PER_TURN: Final = 100
+"""To how many clients notifications are sent before the others get their turn."""
 
 
 class Clients:
@@ -35,6 +39,8 @@ class Clients:
         self._ready: dict[Connection, None] = {}
         # Those with output, or whose events to wait for may have changed.
         self._touched: dict[Connection, None] = {}
+        # Those with nothing but notifications to be sent.
+        self._notified: dict[Connection, None] = {}
         # Those who leave at the end of the turn, and why if it is worth a warning.
         self._leaving: dict[Connection, tuple[str | None, str]] = {}
         self.disconnects: Counter[str] = Counter()
@@ -48,8 +54,8 @@ class Clients:
 
     @property
     def any_ready(self) -> bool:
-        """Do lines that have been read already wait for the next turn?"""
-        return bool(self._ready)
+        """Is there work for the next turn already, whatever happens?"""
+        return bool(self._ready or self._notified)
 
     def add(self, client_socket: socket.socket) -> Connection | None:
         """Take in a new connection, None if it is broken already."""
@@ -87,6 +93,13 @@ class Clients:
         """Look after a client's output and events at the end of the turn."""
         self._touched[client] = None
 
+    def note_notified(self, client: Connection) -> None:
+        """Send a client the notifications that it has got, in this turn or soon.
+
+        Where many are notified, it takes some turns until each has been sent its own.
+        """
+        self._notified[client] = None
+
     def leave(self, client: Connection, reason: str | None, kind: str) -> None:
         """Disconnect a client at the end of the turn, after a try to send its output.
 
@@ -103,6 +116,9 @@ class Clients:
         for client in touched:
             if client in self._all:
                 self._finish(client)
+        for client in list(itertools.islice(self._notified, NOTIFIED_PER_TURN)):
+            del self._notified[client]
+            self._finish(client)
         self._leaving.clear()
 
     def _finish(self, client: Connection) -> None:
@@ -139,6 +155,7 @@ class Clients:
         del self._all[client]
         self._ready.pop(client, None)
         self._touched.pop(client, None)
+        self._notified.pop(client, None)
         self.disconnects[kind] += 1
         self._core.unregister_channel(client)
         client.close()

@@ -30,6 +30,9 @@ COMMANDS_PER_TURN: Final = 64
 LISTINGS: Final = frozenset({"list_jobs", "list_machines"})
 """Commands with long replies; a client's next commands wait until they are made."""
 
+WHOLE_REPLIES: Final = (bytes, dict)
+"""Replies that need no more work, but for being encoded."""
+
 Watches: TypeAlias = dict[Connection, set[Any] | None]
 """What each client watches: a set of IDs or names, None for all there are."""
 
@@ -129,7 +132,7 @@ class CommandServer(PollingServerCore):
             for request in requests:
                 try:
                     reply = self._reply_to(request)
-                    if isinstance(reply, bytes | dict):
+                    if isinstance(reply, WHOLE_REPLIES):
                         request.client.send(reply)
                     else:
                         request.client.begin_reply(reply)
@@ -235,4 +238,4 @@ class CommandServer(PollingServerCore):
                     continue
             except OutputFullError as e:
                 self._clients.leave(client, str(e), "output not taken")
-            self._clients.touch(client)
+            self._clients.note_notified(client)

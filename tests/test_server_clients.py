@@ -342,3 +342,23 @@ def test_a_client_that_leaves_while_its_listing_is_made_hurts_nobody(
     leaver.send(b'{"command": "list_jobs"}\n')
     leaver.socket.close()
     assert len(client.call("list_jobs")) == 600
+
+
+def test_more_subscribers_than_are_notified_in_one_turn(
+    site: Site, client: Client, running: SpallocServer
+) -> None:
+    subscribers = [
+        site.undo.enter_context(Client(running.address[1])) for _ in range(250)
+    ]
+    for subscriber in subscribers:
+        subscriber.call("notify_job")
+    jobs = created(client, 3)
+    for subscriber in subscribers:
+        told: set[int] = set()
+        while len(told) < len(jobs):
+            notification = subscriber.receive()
+            assert notification is not None
+            told.update(notification["jobs_changed"])
+        assert told == set(jobs)
+    # Nobody is left to be notified, and the loop waits again.
+    assert not running._clients.any_ready
