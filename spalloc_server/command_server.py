@@ -131,7 +131,7 @@ class CommandServer(PollingServerCore):
         with self._prepared(requests):
             for request in requests:
                 try:
-                    reply = self._reply_to(request)
+                    reply = self._reply_to(request, encoded=True)
                     if isinstance(reply, WHOLE_REPLIES):
                         request.client.send(reply)
                     else:
@@ -180,28 +180,29 @@ class CommandServer(PollingServerCore):
         """Read from a client and handle its commands, up to a limit for each turn."""
         self._take_turns([client])
 
-    def _handle_command(
-        self, client: Connection, line: bytes | str
-    ) -> dict[str, Any] | bytes:
+    def _handle_command(self, client: Connection, line: bytes | str) -> dict[str, Any]:
         """Execute the command in a line, on behalf of a client.
 
-        Returns the reply, whether the command returned or raised; as bytes where it
-        is encoded already. Raises :py:exc:`OSError` where the line is not a command
-        at all.
+        Returns the reply, whether the command returned or raised. Raises
+        :py:exc:`OSError` where the line is not a command at all.
         """
         request = Request(client, decode_command(line))
         with self._prepared([request]):
-            reply = self._reply_to(request)
-            return b"".join(reply) if isinstance(reply, Iterator) else reply
+            reply: dict[str, Any] = self._reply_to(request, encoded=False)
+            return reply
 
-    def _reply_to(self, request: Request) -> dict[str, Any] | bytes | Iterator[bytes]:
-        """Execute a command. Raises nothing but :py:exc:`.UnknownCommandError`."""
+    def _reply_to(self, request: Request, encoded: bool) -> Any:
+        """Execute a command. Raises nothing but :py:exc:`.UnknownCommandError`.
+
+        Returns a dictionary; with ``encoded`` it may also be a whole line as bytes,
+        or an iterator over the pieces of one.
+        """
         client, command = request.client, request.command
         if request.refusal is not None:
             self.stats.commands[command.name, "not stored"] += 1
             return {"exception": request.refusal}
         try:
-            returned = call_command(self, client, command)
+            returned = call_command(self, client, command, encoded)
         except UnknownCommandError:
             raise
         except (TypeError, ValueError) as e:
@@ -213,10 +214,11 @@ class CommandServer(PollingServerCore):
             logger.exception("Client %r: %s failed", client, command.name)
             return {"exception": str(e) or type(e).__name__}
         self.stats.commands[command.name, "done"] += 1
-        if returned is None:
-            return NOTHING_RETURNED
-        if isinstance(returned, bytes | Iterator):
-            return returned
+        if encoded:
+            if returned is None:
+                return NOTHING_RETURNED
+            if isinstance(returned, bytes | Iterator):
+                return returned
         return {"return": returned}
 
     def _send_notifications(

@@ -10,6 +10,10 @@ from spalloc_server.messages import Command
 _COMMANDS: dict[str, Callable[..., Any]] = {}
 """From the names of commands to the functions, methods of the server, they call."""
 
+_ENCODED: dict[str, Callable[..., Any]] = {}
+"""For commands that are called very often or have very long replies: the functions that
+give the loop their replies encoded already."""
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -21,11 +25,26 @@ def spalloc_command(f: Method) -> Method:
     """Decorate a method of the server to make it a command of its name.
 
     The method's first argument after ``self`` is the client that calls. What it
-    returns becomes the reply; bytes are a whole reply line, encoded already, and an
-    iterator gives the pieces of such a line, each made in a turn of its own.
+    returns becomes the reply.
     """
     _COMMANDS[f.__name__] = f
+    # It belonged to the method that had this name before.
+    _ENCODED.pop(f.__name__, None)
     return f
+
+
+def encodes(name: str) -> Callable[[Method], Method]:
+    """Decorate a method that gives the reply of a command as it is sent.
+
+    It takes the arguments of the command, and returns the whole line as bytes, or an
+    iterator over the pieces of that line, each made in a turn of its own.
+    """
+
+    def register(f: Method) -> Method:
+        _ENCODED[name] = f
+        return f
+
+    return register
 
 
 def is_command(name: str) -> bool:
@@ -33,14 +52,21 @@ def is_command(name: str) -> bool:
     return name in _COMMANDS
 
 
-def call_command(server: object, client: object, command: Command) -> Any:
+def call_command(
+    server: object, client: object, command: Command, encoded: bool = False
+) -> Any:
     """Call a command and return what it returns.
+
+    With ``encoded``, that is bytes or an iterator where there is a method that
+    :py:func:`encodes` it.
 
     A keyword argument ``client`` is ignored: it is never the caller's to say.
     Raises :py:exc:`UnknownCommandError` where there is no such command, else
     whatever the command raises; :py:exc:`TypeError` where the arguments do not fit.
     """
-    function = _COMMANDS.get(command.name)
+    function = _ENCODED.get(command.name) if encoded else None
+    if function is None:
+        function = _COMMANDS.get(command.name)
     if function is None:
         raise UnknownCommandError("unrecognised command name")
     kwargs = command.kwargs

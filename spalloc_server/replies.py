@@ -19,13 +19,18 @@ JOBS_IN_A_PIECE: Final = 250
 _OWN_KEYS = frozenset({"owner", "keepalive", "job_id"})
 
 
+def job_state(state: JobStateTuple) -> dict[str, Any]:
+    """What ``get_job_state`` returns."""
+    return {**state._asdict(), "state": int(state.state)}
+
+
 @lru_cache(4096)
 def job_state_reply(state: JobStateTuple) -> bytes:
     """The reply to ``get_job_state``, encoded.
 
     Remembered: clients ask over and over, and mostly nothing has changed.
     """
-    return encode_message({"return": {**state._asdict(), "state": int(state.state)}})
+    return encode_message({"return": job_state(state)})
 
 
 def job_machine_info_reply(info: JobMachineInfoTuple) -> dict[str, Any]:

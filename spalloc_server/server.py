@@ -14,9 +14,10 @@ from typing import Any, Final
 from spalloc_server import __version__, arguments, cli, replies
 from spalloc_server.base_server import DEFAULT_PORT, Server, _CriticalStop
 from spalloc_server.command_server import Watches
-from spalloc_server.commands import _COMMANDS, spalloc_command
+from spalloc_server.commands import _COMMANDS, encodes, spalloc_command
 from spalloc_server.configuration import Configuration
 from spalloc_server.connection import Connection
+from spalloc_server.controller import JobStateTuple
 
 __all__ = [
     "DEFAULT_PORT",
@@ -109,11 +110,17 @@ class SpallocServer(Server):
         self._controller.job_keepalive(self._name(client), job_id)
 
     @spalloc_command
-    def get_job_state(self, client: Connection, job_id: int) -> bytes:
+    def get_job_state(self, client: Connection, job_id: int) -> dict[str, Any]:
         """Tell the state of a job: the fields of :py:class:`.JobStateTuple`."""
+        return replies.job_state(self._job_state(client, job_id))
+
+    @encodes("get_job_state")
+    def _encoded_job_state(self, client: Connection, job_id: int) -> bytes:
+        return replies.job_state_reply(self._job_state(client, job_id))
+
+    def _job_state(self, client: Connection, job_id: int) -> JobStateTuple:
         job_id = arguments.check_job_id(job_id)
-        state = self._controller.get_job_state(self._name(client), job_id)
-        return replies.job_state_reply(state)
+        return self._controller.get_job_state(self._name(client), job_id)
 
     @spalloc_command
     def get_job_machine_info(self, client: Connection, job_id: int) -> dict[str, Any]:
@@ -147,8 +154,12 @@ class SpallocServer(Server):
         self._controller.destroy_job(self._name(client), job_id, reason)
 
     @spalloc_command
-    def list_jobs(self, _client: Connection) -> Iterator[bytes]:
+    def list_jobs(self, _client: Connection) -> list[dict[str, Any]]:
         """List the jobs that have not ended, oldest first: :py:class:`.JobTuple`."""
+        return [replies.job_reply(job) for job in self._controller.list_jobs()]
+
+    @encodes("list_jobs")
+    def _encoded_jobs(self, _client: Connection) -> Iterator[bytes]:
         return replies.jobs_reply(self._controller.list_jobs())
 
     # Notifications

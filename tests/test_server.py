@@ -1,5 +1,6 @@
 """Commands and notifications, with real clients and, through the simulator, BMPs."""
 
+import json
 import socket
 import time
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from spalloc_server import __version__, server
+from spalloc_server.commands import _ENCODED
 from spalloc_server.server import (
     _COMMANDS,
     Server,
@@ -355,6 +357,42 @@ def test_handle_command_returns_the_reply(running: SpallocServer) -> None:
     for line in (b"garbage", b'{"command": "nothing"}'):
         with pytest.raises(IOError, match=r"not JSON|unrecognised"):
             running._handle_command(stranger, line)
+
+
+def test_methods_return_what_clients_are_sent(
+    running: SpallocServer, client: Client
+) -> None:
+    job_id = client.call("create_job", owner="me", tags=["default"])
+    wait_until(lambda: ready(client, job_id))
+    stranger: Any = Stranger("127.0.0.1", 5)
+    state = running.get_job_state(stranger, job_id)
+    assert state == client.call("get_job_state", job_id)
+    assert type(state["state"]) is int
+    listed = running.list_jobs(stranger)
+    assert json.loads(json.dumps(listed)) == client.call("list_jobs")
+    for command, returned in (
+        (f'{{"command": "get_job_state", "args": [{job_id}]}}', state),
+        ('{"command": "list_jobs"}', listed),
+    ):
+        assert running._handle_command(stranger, command) == {"return": returned}
+
+
+def test_a_subclass_may_replace_a_command_with_encoded_replies(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("spalloc_server.commands._COMMANDS", dict(_COMMANDS))
+        patch.setattr("spalloc_server.commands._ENCODED", dict(_ENCODED))
+
+        class Secretive(SpallocServer):
+            @spalloc_command
+            def list_jobs(self, _client: Any) -> list[dict[str, Any]]:
+                return []
+
+        with Secretive(str(site.config), port=0) as secretive:
+            client = site.connect(secretive)
+            client.call("create_job", owner="me")
+            assert client.call("list_jobs") == []
 
 
 def test_the_steps_from_text_to_configuration(running: SpallocServer) -> None:
