@@ -26,6 +26,10 @@ _NEIGHBOURS: tuple[tuple[tuple[Links, int, int, int], ...], ...] = tuple(
 )
 
 
+#: By whether a rectangle spans the machine along X and along Y.
+_TORUS = ((WrapAround.none, WrapAround.y), (WrapAround.x, WrapAround.both))
+
+
 class ClassifiedLinks(NamedTuple):
     """The links of a set of boards, by what they connect."""
 
@@ -224,9 +228,7 @@ class _CandidateFilter:
 
     def _torus_of(self, width: int, height: int) -> WrapAround:
         """The axes around which an intact rectangle wraps: those it spans."""
-        around_x = WrapAround.x if width == self.width else WrapAround.none
-        around_y = WrapAround.y if height == self.height else WrapAround.none
-        return WrapAround(around_x | around_y)
+        return _TORUS[width == self.width][height == self.height]
 
 
 @lru_cache(maxsize=1024)
