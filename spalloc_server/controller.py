@@ -129,7 +129,7 @@ class Controller(JobRunner):
 
     def _all_bmp_controllers(self) -> list[AsyncBMPController]:
         return [
-            *self._old_bmp_controllers,
+            *(controller for _, controller in self._old_bmp_controllers),
             *(c for frames in self._bmp_controllers.values() for c in frames.values()),
         ]
 
@@ -244,14 +244,13 @@ class Controller(JobRunner):
         The controllers of its BMPs first finish what they have to do.
         """
         self._job_queue.remove_machine(name)
-        del self._machines[name]
+        machine = self._machines.pop(name)
         for job in self._ending_jobs.values():
             if self._machine_of(job).name == name:
                 job.machine_removed = True
-        controllers = self._bmp_controllers.pop(name).values()
-        for controller in controllers:
+        for frame, controller in self._bmp_controllers.pop(name).items():
             controller.stop()
-        self._old_bmp_controllers += controllers
+            self._old_bmp_controllers.append((machine.bmp_ips[frame], controller))
 
     def _create_machine_bmp_controllers(
         self, machine: Machine, on_thread_start: Callable[[], object] | None = None
@@ -266,11 +265,13 @@ class Controller(JobRunner):
         controllers: dict[Frame, AsyncBMPController] = {}
         self._bmp_controllers[machine.name] = controllers
         self._old_bmp_controllers = [
-            c for c in self._old_bmp_controllers if not getattr(c, "has_ended", False)
+            (hostname, old)
+            for hostname, old in self._old_bmp_controllers
+            if not getattr(old, "has_ended", False)
         ]
         predecessors: dict[str, list[AsyncBMPController]] = {}
-        for old in self._old_bmp_controllers:
-            predecessors.setdefault(old.hostname, []).append(old)
+        for hostname, old in self._old_bmp_controllers:
+            predecessors.setdefault(hostname, []).append(old)
         for frame, hostname in machine.bmp_ips.items():
             start = on_thread_start
             if hostname in predecessors:

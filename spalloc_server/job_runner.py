@@ -147,8 +147,9 @@ class JobRunner:
         self._on_background_state_change = None
         self._dormant = True
         self._bmp_controllers: dict[str, dict[Frame, AsyncBMPController]] = {}
-        # Those of removed machines, that may still have something to finish.
-        self._old_bmp_controllers: list[AsyncBMPController] = []
+        # Those of removed machines, that may still have something to finish, with
+        # the hostnames of their BMPs.
+        self._old_bmp_controllers: list[tuple[str, AsyncBMPController]] = []
         self._keepalives = Keepalives()
         # Boards that have passed their test, and when they have rested from it.
         self._recovering: dict[BoardKey, float] = {}
