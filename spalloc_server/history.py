@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from spalloc_server.coordinates import Board
 
 Kind = Literal["created", "allocated", "power", "ready", "requeued", "destroyed"]
 
-KINDS: Final[tuple[Kind, ...]] = (
-    "created",
-    "allocated",
-    "power",
-    "ready",
-    "requeued",
-    "destroyed",
-)
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
 class HistoryEvent(NamedTuple):

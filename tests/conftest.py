@@ -1,4 +1,4 @@
-"""Fixtures of several test modules: a server in this process, and a client of it."""
+"""Fixtures of several modules: a server with a client, and BMPs answered by hand."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from spalloc_server import controller
 from spalloc_server.server import SpallocServer
+from tests.recorded_bmps import BMPs
 from tests.support import Client, Site
 
 
@@ -24,3 +26,11 @@ def running(site: Site) -> SpallocServer:
 @pytest.fixture
 def client(site: Site, running: SpallocServer) -> Client:
     return site.connect(running)
+
+
+@pytest.fixture
+def bmps(monkeypatch: pytest.MonkeyPatch) -> BMPs:
+    """All BMP controllers that controllers make from now on, in the test's hands."""
+    recorded = BMPs()
+    monkeypatch.setattr(controller, "AsyncBMPController", recorded.make)
+    return recorded

@@ -13,17 +13,9 @@ from typing import Any
 
 import pytest
 
-from spalloc_server import controller as controller_module
 from spalloc_server.controller import BoardState, Controller, JobState
 from spalloc_server.links import Links
 from tests.recorded_bmps import BMPs, machine
-
-
-@pytest.fixture
-def bmps(monkeypatch: pytest.MonkeyPatch) -> BMPs:
-    recorded = BMPs()
-    monkeypatch.setattr(controller_module, "AsyncBMPController", recorded.make)
-    return recorded
 
 
 @pytest.fixture

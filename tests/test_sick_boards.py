@@ -6,18 +6,10 @@ import pickle
 
 import pytest
 
-from spalloc_server import controller as controller_module
 from spalloc_server.bmp_requests import AtomicRequests, FailureReason
 from spalloc_server.controller import BoardState, Controller, JobState
 from tests.recorded_bmps import BMPs, RecordedBMP, machine
 from tests.support import wait_until
-
-
-@pytest.fixture
-def bmps(monkeypatch: pytest.MonkeyPatch) -> BMPs:
-    recorded = BMPs()
-    monkeypatch.setattr(controller_module, "AsyncBMPController", recorded.make)
-    return recorded
 
 
 @pytest.fixture

@@ -22,13 +22,6 @@ from tests.test_journal import largest_file
 
 
 @pytest.fixture
-def bmps(monkeypatch: pytest.MonkeyPatch) -> BMPs:
-    recorded = BMPs()
-    monkeypatch.setattr(controller_module, "AsyncBMPController", recorded.make)
-    return recorded
-
-
-@pytest.fixture
 def filename(tmp_path: Path) -> str:
     return str(tmp_path / ".config.state.1.0.0")
 

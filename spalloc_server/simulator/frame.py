@@ -28,8 +28,6 @@ MAX_REMEMBERED = 10_000
 FPGA_IDENTITY_REGISTER = 0x00040004
 """A register whose low bits hold the number of the FPGA."""
 
-WORD_MASK = 0xFFFFFFFF
-
 _WORD = struct.Struct("<I")
 _ADC = struct.Struct("<8H4h4h4h2I")
 _ADC_INFORMATION = 3
