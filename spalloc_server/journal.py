@@ -129,8 +129,10 @@ class Journal:
             if self._generation not in (None, generation):
                 raise JournalLostError(f"{self._filename} is not what it was")
             self._generation = generation
-            self._places = [_Place(self._filename + suffix) for suffix in ("", "-wal")]
+            for suffix in ("", "-wal"):
+                self._places.append(_Place(self._filename + suffix))
         except BaseException:
+            self._forget_places()
             database.close()
             raise
         self._database = database
@@ -274,21 +276,45 @@ class Journal:
             with contextlib.suppress(sqlite3.Error):
                 self._database.close()
             self._database = None
+        self._forget_places()
+
+    def _forget_places(self) -> None:
+        while self._places:
+            self._places.pop().close()
 
 
 class _Place:
-    """Where a file is, as long as nobody removes it."""
+    """Where a file is, as long as nobody removes it.
+
+    What the kernel says of an open file is asked for its name, since any ``stat()``
+    of a file that is being written makes the next ``fdatasync()`` of it write the
+    file's times as well (measured: 60 of 180 us a commit). The file is opened as a
+    place only: closing it leaves SQLite's locks on it alone.
+    """
 
     def __init__(self, filename: str) -> None:
         self._filename = filename
-        self._status = os.stat(filename)
+        try:
+            self._fd = os.open(filename, os.O_PATH | os.O_CLOEXEC)
+        except OSError as e:
+            raise JournalError(f"cannot open {filename}: {e.strerror}") from e
+        self._path = self._path_now()
+
+    def _path_now(self) -> str | None:
+        """The name that leads to the file; None where ``/proc`` does not tell."""
+        try:
+            return os.readlink(f"/proc/self/fd/{self._fd}")
+        except OSError:
+            return None
 
     def check(self) -> None:
         """Raise `JournalLostError` if the name leads to another file, or none."""
-        with contextlib.suppress(OSError):
-            if os.path.samestat(os.stat(self._filename), self._status):
-                return
-        raise JournalLostError(f"{self._filename} has been removed")
+        if self._path_now() != self._path:
+            raise JournalLostError(f"{self._filename} has been removed")
+
+    def close(self) -> None:
+        """Look no more."""
+        os.close(self._fd)
 
 
 def _generation(database: sqlite3.Connection) -> int:
