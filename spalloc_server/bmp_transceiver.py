@@ -1,7 +1,8 @@
 """The one place where SpiNNMan is used: commands to the BMPs of one frame.
 
 SpiNNMan's ``Transceiver`` needs the process-wide configuration of the SpiNNaker tools;
-its connection, process and message classes do not, so they are used directly.
+its connection, pipeline and message classes do not, so they are used directly. Its
+process classes bring NumPy with them, which is a third of a whole server's memory.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import struct
 import threading
 import time
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from spinnman.connections import SCPRequestPipeLine
 from spinnman.connections.udp_packet_connections import BMPConnection
 from spinnman.constants import BMP_POWER_ON_TIMEOUT, BMP_TIMEOUT
 from spinnman.exceptions import (
-    SpinnmanGenericProcessException,
     SpinnmanInvalidPacketException,
     SpinnmanIOException,
     SpinnmanTimeoutException,
@@ -35,7 +36,6 @@ from spinnman.messages.scp.impl import (
     WriteFPGARegister,
 )
 from spinnman.model import BMPConnectionData
-from spinnman.processes import FixedConnectionSelector, SendSingleCommandProcess
 
 from spalloc_server import bmp_directory
 from spalloc_server.links import Links
@@ -205,12 +205,7 @@ class BMPTransceiver:
             try:
                 if self._connection is None:
                     self._connection = _PatientConnection(self.hostname)
-                process = SendSingleCommandProcess[R](
-                    FixedConnectionSelector(self._connection),
-                    n_retries=tries - 1,
-                    timeout=seconds,
-                )
-                return process.execute(request)
+                return self._connection.ask(request, seconds, tries)
             # Everything that SpiNNMan may raise, including its own defects, becomes one
             # type here: none of it may end the thread of a frame.
             except Exception as error:
@@ -254,6 +249,25 @@ class _PatientConnection(BMPConnection):
             if (opened := getattr(self, "_socket", None)) is not None:
                 opened.close()
             raise
+
+    def ask(self, request: AbstractSCPRequest[R], seconds: float, tries: int) -> R:
+        """Send one request, as often as needed, and give its answer."""
+        answers: list[R] = []
+        errors: list[Exception] = []
+
+        def failed(_request: Any, error: Exception, *_where: Any) -> None:
+            errors.append(error)
+
+        # It is declared for connections to SCAMP only; SpiNNMan itself gives it others.
+        connection: Any = self
+        pipeline = SCPRequestPipeLine[R](
+            connection, n_channels=1, n_retries=tries - 1, packet_timeout=seconds
+        )
+        pipeline.send_request(request, answers.append, failed)
+        pipeline.finish()
+        if errors:
+            raise errors[0]
+        return answers[0]
 
     def get_scp_data(self, scp_request: AbstractSCPRequest[R]) -> bytes:
         self._expected_sequence = scp_request.scp_request_header.sequence
@@ -317,8 +331,6 @@ def _problem(
     error: Exception, seconds: float, tries: int, connection: _PatientConnection | None
 ) -> str:
     """Say what went wrong, in one line."""
-    if isinstance(error, SpinnmanGenericProcessException):
-        error = error.exception
     if isinstance(error, SpinnmanUnexpectedResponseCodeException):
         return f"the answer was {error.response}"
     if isinstance(error, SpinnmanTimeoutException):
