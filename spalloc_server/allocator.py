@@ -22,12 +22,17 @@ from spalloc_server.shared_triads import SharedTriads
 __all__ = ["Allocation", "Allocator", "_AllocationType", "_CandidateFilter"]
 
 _EAST, _NORTH_EAST, _NORTH, _WEST, _SOUTH_WEST, _SOUTH = Links
+_NO_TORUS = WrapAround.none
 
 #: How to ask `Allocator.alloc` for any single board.
 _ANY_BOARD = ((), (1,))
 
-#: Remembered answers to `Allocator.alloc_possible`; jobs come in few shapes.
+#: Remembered answers to `Allocator.alloc_possible`, and remembered filters; jobs come
+#: in few shapes.
 _MAX_REMEMBERED = 4096
+
+#: What a request demands of the rectangle that it gets; see `Allocator._filter`.
+_Demands = tuple[int | None, int | None, bool, int | None]
 
 
 class _AllocationType(Enum):
@@ -116,6 +121,7 @@ class Allocator:
         self._dead_links = links
         self._faults = FaultMap(self.width, self.height, boards, links)
         self._possible: dict[Any, bool] = {}
+        self._filters: dict[_Demands, _CandidateFilter] = {}
         self.generation += 1
         self._shared_triads.set_dead_boards(boards)
 
@@ -141,7 +147,7 @@ class Allocator:
         """Cooling times as seconds left: clocks do not survive a restart."""
         now = self.clock()
         state = self.__dict__.copy()
-        for derived in ("_faults", "_possible", "clock"):
+        for derived in ("_faults", "_possible", "_filters", "clock"):
             state.pop(derived, None)
         state["_cooling"] = {i: until - now for i, until in self._cooling.items()}
         return state
@@ -436,7 +442,7 @@ class Allocator:
             (x, y, z, _SOUTH_WEST),
             (x, y, z, _SOUTH),
         }
-        return Allocation(allocation_id, {board}, periphery, WrapAround.none)
+        return Allocation(allocation_id, {board}, periphery, _NO_TORUS)
 
     def _hold_triads(
         self, x: int, y: int, width: int, height: int, accepted: _CandidateFilter
@@ -474,17 +480,17 @@ class Allocator:
         require_torus: bool,
         expected_boards: int | None = None,
     ) -> _CandidateFilter:
-        accepts = _CandidateFilter(
-            self.width,
-            self.height,
-            self._dead_boards,
-            self._dead_links,
-            max_dead_boards,
-            max_dead_links,
-            require_torus,
-            expected_boards,
-        )
-        accepts.faults = self._faults
+        """The filter for these demands, until the faults of the machine change."""
+        demands = max_dead_boards, max_dead_links, require_torus, expected_boards
+        accepts = self._filters.get(demands)
+        if accepts is None:
+            accepts = _CandidateFilter(
+                self.width, self.height, self._dead_boards, self._dead_links, *demands
+            )
+            accepts.faults = self._faults
+            if len(self._filters) >= _MAX_REMEMBERED:
+                self._filters.clear()
+            self._filters[demands] = accepts
         return accepts
 
 

@@ -47,37 +47,33 @@ class FreeRegions:
             del self._orders_by_shape[shape]
 
     def search(
-        self, shape_for: Callable[[int, int], Size | None]
+        self, area: int, shape_for: Callable[[int, int], Size | None]
     ) -> Iterator[tuple[Region, Size]]:
         """The regions that are large enough, in the order of the tree.
 
         The set must not be changed before the last one has been asked for.
 
+        :param area: what is smaller than this is not looked at
         :param shape_for: given a region's width and height, the size to take
             from it, None if it is too small; asked once for each shape
         :return: each region with the size to take from it
         """
         sizes: dict[Size, Size] = {}
-        orders = []
-        for shape, same_shape in self._orders_by_shape.items():
-            size = shape_for(*shape)
-            if size is not None:
-                sizes[shape] = size
-                orders.append(same_shape)
-        for order in _merged(orders):
-            region = self._by_order[order]
-            yield region, sizes[region.width, region.height]
-
-
-def _merged(sorted_lists: list[list[bytes]]) -> Iterator[bytes]:
-    """The elements of all lists in order. None of the lists is empty."""
-    if len(sorted_lists) > 1:
-        # Nearly always the first one is taken, and all the others need no merging.
-        first = min(orders[0] for orders in sorted_lists)
-        yield first
-        for order in merge(*sorted_lists):
+        first = None
+        for shape, orders in self._orders_by_shape.items():
+            width, height = shape
+            if width * height >= area:
+                size = shape_for(width, height)
+                if size is not None:
+                    sizes[shape] = size
+                    if first is None or orders[0] < first:
+                        first = orders[0]
+        if first is None:
+            return
+        # Nearly always the first one is taken, and no others need to be put in order.
+        region = self._by_order[first]
+        yield region, sizes[region.width, region.height]
+        for order in merge(*(self._orders_by_shape[shape] for shape in sizes)):
             if order != first:
-                yield order
-    else:
-        for orders in sorted_lists:
-            yield from orders
+                region = self._by_order[order]
+                yield region, sizes[region.width, region.height]

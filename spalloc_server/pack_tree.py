@@ -130,7 +130,7 @@ class PackTree:
             fits = width <= free_width and height <= free_height
             return (width, height) if fits else None
 
-        found = self._alloc(same_size, candidate_filter)
+        found = self._alloc(width * height, same_size, candidate_filter)
         return None if found is None else found[:2]
 
     def alloc_area(
@@ -153,7 +153,7 @@ class PackTree:
 
         # Complains about senseless requests where no region is left to do so.
         shape_for(1, 1)
-        return self._alloc(shape_for, candidate_filter)
+        return self._alloc(area, shape_for, candidate_filter)
 
     def request(self, x: int, y: int) -> tuple[int, int] | None:
         """Allocate one particular unit square.
@@ -212,15 +212,17 @@ class PackTree:
 
     def _alloc(
         self,
+        area: int,
         shape_for: Callable[[int, int], tuple[int, int] | None],
         candidate_filter: CandidateFilter | None,
     ) -> tuple[int, int, int, int] | None:
         """Allocate in the first free region with an acceptable place.
 
+        :param area: the least that is needed
         :param shape_for: the size to take from a free region of a given size,
             None if it is too small
         """
-        for region, (width, height) in self._free.search(shape_for):
+        for region, (width, height) in self._free.search(area, shape_for):
             for x, y in _corners(region, width, height):
                 if candidate_filter is None or candidate_filter(x, y, width, height):
                     self._carve(region, x, y, width, height)
