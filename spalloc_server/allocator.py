@@ -451,6 +451,7 @@ class Allocator:
         assert boards is not None
         assert periphery is not None
         assert torus is not None
+        accepted.forget()
         allocation_id = self._take_id()
         self._held_triads[allocation_id] = _Rectangle(x, y, width, height)
         return Allocation(allocation_id, boards, periphery, torus)

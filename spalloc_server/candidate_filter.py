@@ -174,6 +174,10 @@ class _CandidateFilter:
         self.torus = torus
         return True
 
+    def forget(self) -> None:
+        """Be as before any candidate was accepted, and keep none of its boards."""
+        self._accepted = self._boards = self._periphery = self.torus = None
+
     def _enumerate_boards(self, x: int, y: int, width: int, height: int) -> set[Board]:
         """The working boards of a rectangle that board ``(x, y, 0)`` can reach.
 

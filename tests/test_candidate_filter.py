@@ -85,6 +85,16 @@ def test_nothing_is_known_before_a_candidate_is_accepted() -> None:
     assert (accepts.boards, accepts.periphery, accepts.torus) == (None, None, None)
 
 
+def test_what_was_accepted_can_be_forgotten() -> None:
+    accepts = _CandidateFilter(4, 4, frozenset(), frozenset(), 0, 0, False)
+    assert accepts(1, 1, 2, 2)
+    assert accepts.boards
+    accepts.forget()
+    assert accepts.boards is accepts.periphery is accepts.torus is None
+    assert accepts(0, 0, 1, 1)
+    assert accepts.boards == {(0, 0, 0), (0, 0, 1), (0, 0, 2)}
+
+
 def test_a_rejected_candidate_does_not_replace_the_accepted_one() -> None:
     accepts = _CandidateFilter(3, 3, frozenset({(2, 2, 1)}), NO_LINKS, 0, None, False)
     assert accepts(0, 0, 1, 1)
