@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 import os
 import signal
 import threading
@@ -14,7 +13,12 @@ from types import FrameType
 from typing import Any, Final
 
 from spalloc_server import __version__
-from spalloc_server.command_server import CommandServer, Request
+from spalloc_server.command_server import (
+    NOTHING_REFUSED,
+    CommandServer,
+    Refusals,
+    Request,
+)
 from spalloc_server.config_file import (
     ConfigFileError,
     ParsedConfig,
@@ -24,7 +28,6 @@ from spalloc_server.config_file import (
 )
 from spalloc_server.config_watcher import ConfigWatcher
 from spalloc_server.configuration import Configuration, Machine
-from spalloc_server.connection import Connection
 from spalloc_server.controller import Controller
 from spalloc_server.journal import JournalError
 from spalloc_server.listener import Listener
@@ -34,7 +37,7 @@ from spalloc_server.observer import Observer
 from spalloc_server.regular_work import RegularWork
 from spalloc_server.state_file import StateFileError, StateLock
 from spalloc_server.state_store import StateStore
-from spalloc_server.stored_commands import is_stored, record_of
+from spalloc_server.stored_commands import STORED_COMMANDS, record_of
 
 logger = logging.getLogger(__name__)
 
@@ -380,13 +383,11 @@ class Server(CommandServer):
         """Wait until there is something to do, and do all of it once."""
         ready = self.ready_channels(self._seconds_to_wait())
         began = time.monotonic()
-        for channel, events in ready:
-            if isinstance(channel, Connection):
-                self._clients.note_events(channel, events)
-            elif channel is self._listener:
+        for channel in self._clients.note_events(ready):
+            if channel is self._listener:
                 self._accept_client()
-            elif channel is self._config_watcher and self._config_watcher.has_changed():
-                self._reload_requested = True
+            elif channel is self._config_watcher:
+                self._reload_requested |= self._config_watcher.has_changed()
         self._resume_accepting()
         self._take_turns(self._clients.take_ready())
         # After the clients: one that has just sent a keepalive has not timed out.
@@ -403,47 +404,58 @@ class Server(CommandServer):
         self.stats.note_turn(began)
         self.observer.turned()
 
-    def _prepared(self, requests: Sequence[Request]) -> AbstractContextManager[object]:
+    def _prepared(
+        self, requests: Sequence[Request]
+    ) -> AbstractContextManager[Refusals]:
         """Store what commands will change, all of a turn at once, before they do it."""
-        stored = [request for request in requests if is_stored(request.command)]
-        return self._stored(stored) if stored else contextlib.nullcontext()
+        for _, command in requests:
+            if command.name in STORED_COMMANDS:
+                return self._stored(requests)
+        return NOTHING_REFUSED
 
     @contextlib.contextmanager
-    def _stored(self, requests: Sequence[Request]) -> Iterator[None]:
+    def _stored(self, requests: Sequence[Request]) -> Iterator[Refusals]:
         """Store what requests will change.
 
         Nothing else happens to the controller meanwhile, so that what is stored is
         in the order in which it is done.
         """
         now = time.time()
-        stored = []
-        for request in requests:
-            record = record_of(request.command, self._name(request.client), now)
-            if record is not None:
-                stored.append((request, record))
-        if not stored:
-            yield
+        records = {}
+        for index, (client, command) in enumerate(requests):
+            if command.name in STORED_COMMANDS:
+                record = record_of(command, self._name(client), now)
+                if record is not None:
+                    records[index] = record
+        refusals: Refusals = {}
+        if not records:
+            yield refusals
             return
         with self._controller.lock:
             try:
-                self._store.commit([record for _, record in stored])
+                self._store.commit(list(records.values()))
             except JournalError as e:
-                for request, _ in stored:
-                    request.refusal = f"nothing was changed, it cannot be stored: {e}"
+                reason = f"nothing was changed, it cannot be stored: {e}"
+                refusals = dict.fromkeys(records, reason)
             self._controller.command_time = now
             try:
-                yield
+                yield refusals
             finally:
                 self._controller.command_time = None
 
     def _seconds_to_wait(self) -> float:
         if self._clients.any_ready:
             return 0.0
-        due = min(self._regular_work.due, self._store.retry_at or math.inf)
-        longest = min(LONGEST_WAIT, self.observer.longest_wait)
-        if self._listener is not None and self._listener.resume_at is not None:
-            due = min(due, self._listener.resume_at)
-        return min(max(0.0, due - time.monotonic()), longest)
+        assert self._listener is not None
+        # Comparing costs a third of what min() does, and this is done in every turn.
+        due = self._regular_work.due
+        for other in (self._store.retry_at, self._listener.resume_at):
+            if other is not None and other < due:
+                due = other
+        wait = due - time.monotonic()
+        if wait <= 0.0:
+            return 0.0
+        return min(wait, LONGEST_WAIT, self.observer.longest_wait)
 
     def _on_background_change(self) -> None:
         """Called by the threads that work on the hardware."""

@@ -4,9 +4,9 @@ import itertools
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from select import POLLERR, POLLHUP, POLLIN, POLLNVAL
-from typing import Final
+from typing import Any, Final
 
 from spalloc_server.connection import Connection
 from spalloc_server.polling_server_core import PollingServerCore
@@ -69,24 +69,31 @@ class Clients:
         logger.debug("Client %r connected", client)
         return client
 
-    def note_events(self, client: Connection, events: int) -> None:
-        """Note what the poll loop has found out about a client."""
-        awaited = self._all.get(client)
-        if awaited is None:
-            return
-        if awaited & POLLIN:
-            self._ready[client] = None
-        elif events & BROKEN and not client.has_line():
-            # Nothing more will be read from it, and nobody is there to write to.
-            self.leave(client, None, "connection lost")
-        else:
-            self.touch(client)
+    def note_events(self, ready: Iterable[tuple[Any, int]]) -> list[Any]:
+        """Note what the poll loop has found out about clients.
+
+        :param ready: channels and their events
+        :return: the channels that are no clients
+        """
+        others = []
+        for channel, events in ready:
+            awaited = self._all.get(channel)
+            if awaited is None:
+                others.append(channel)
+            elif awaited & POLLIN:
+                self._ready[channel] = None
+            elif events & BROKEN and not channel.has_line():
+                # Nothing more will be read from it, and nobody is there to write to.
+                self.leave(channel, None, "connection lost")
+            else:
+                self.touch(channel)
+        return others
 
     def take_ready(self) -> list[Connection]:
         """The clients with something to read or to handle; each gets one turn."""
+        self._touched.update(self._ready)
         ready = [client for client in self._ready if client not in self._leaving]
         self._ready.clear()
-        self._touched.update(dict.fromkeys(ready))
         return ready
 
     def touch(self, client: Connection) -> None:
@@ -116,9 +123,10 @@ class Clients:
         for client in touched:
             if client in self._all:
                 self._finish(client)
-        for client in list(itertools.islice(self._notified, NOTIFIED_PER_TURN)):
-            del self._notified[client]
-            self._finish(client)
+        if self._notified:
+            for client in list(itertools.islice(self._notified, NOTIFIED_PER_TURN)):
+                del self._notified[client]
+                self._finish(client)
         self._leaving.clear()
 
     def _finish(self, client: Connection) -> None:

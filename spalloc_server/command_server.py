@@ -4,7 +4,7 @@ import contextlib
 import logging
 import select
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, TypeAlias
 
@@ -30,6 +30,9 @@ COMMANDS_PER_TURN: Final = 64
 LISTINGS: Final = frozenset({"list_jobs", "list_machines"})
 """Commands with long replies; a client's next commands wait until they are made."""
 
+ENCODED: Final = (bytes, Iterator)
+"""Replies that are encoded already, or will be piece by piece."""
+
 WHOLE_REPLIES: Final = (bytes, dict)
 """Replies that need no more work, but for being encoded."""
 
@@ -37,16 +40,14 @@ Watches: TypeAlias = dict[Connection, set[Any] | None]
 """What each client watches: a set of IDs or names, None for all there are."""
 
 
-class Request:
-    """A command that a client has sent in this turn of the loop."""
+Request: TypeAlias = tuple[Connection, Command]
+"""A command, and the client that has sent it."""
 
-    __slots__ = ("client", "command", "refusal")
+Refusals: TypeAlias = Mapping[int, str]
+"""Of a turn's requests, by their index: why some are not even tried."""
 
-    def __init__(self, client: Connection, command: Command) -> None:
-        self.client = client
-        self.command = command
-        self.refusal: str | None = None
-        """Why the command is not even tried; None where it is."""
+NOTHING_REFUSED: Final[AbstractContextManager[Refusals]] = contextlib.nullcontext({})
+"""For turns in which all requests are tried."""
 
 
 class CommandServer(PollingServerCore):
@@ -128,18 +129,21 @@ class CommandServer(PollingServerCore):
                 self._leave_after_error(client)
         if not requests:
             return
-        with self._prepared(requests):
-            for request in requests:
+        with self._prepared(requests) as refusals:
+            for index, (client, command) in enumerate(requests):
                 try:
-                    reply = self._reply_to(request, encoded=True)
+                    if index in refusals:
+                        client.send(self._refuse(command, refusals[index]))
+                        continue
+                    reply = self._reply_to(client, command, encoded=True)
                     if isinstance(reply, WHOLE_REPLIES):
-                        request.client.send(reply)
+                        client.send(reply)
                     else:
-                        request.client.begin_reply(reply)
+                        client.begin_reply(reply)
                 except OutputFullError as e:
-                    self._clients.leave(request.client, str(e), "output not taken")
+                    self._clients.leave(client, str(e), "output not taken")
                 except Exception:
-                    self._leave_after_error(request.client)
+                    self._leave_after_error(client)
 
     def _leave_after_error(self, client: Connection) -> None:
         logger.exception("Unexpected error in the turn of client %r", client)
@@ -158,23 +162,25 @@ class CommandServer(PollingServerCore):
             if line is None:
                 break
             try:
-                request = Request(client, decode_command(line))
-                if not is_command(request.command.name):
+                command = decode_command(line)
+                if not is_command(command.name):
                     raise UnknownCommandError("unrecognised command name")
             except OSError as e:
                 reason = f"bad command: {e}: {line[:200]!r}"
                 self._clients.leave(client, reason, "bad command")
                 break
-            requests.append(request)
-            if request.command.name in LISTINGS:
+            requests.append((client, command))
+            if command.name in LISTINGS:
                 break
 
-    def _prepared(self, _requests: Sequence[Request]) -> AbstractContextManager[object]:
+    def _prepared(
+        self, _requests: Sequence[Request]
+    ) -> AbstractContextManager[Refusals]:
         """Called with all commands of a turn; they are executed within.
 
         A place to refuse some of them. Does nothing.
         """
-        return contextlib.nullcontext()
+        return NOTHING_REFUSED
 
     def _handle_commands(self, client: Connection) -> None:
         """Read from a client and handle its commands, up to a limit for each turn."""
@@ -186,38 +192,41 @@ class CommandServer(PollingServerCore):
         Returns the reply, whether the command returned or raised. Raises
         :py:exc:`OSError` where the line is not a command at all.
         """
-        request = Request(client, decode_command(line))
-        with self._prepared([request]):
-            reply: dict[str, Any] = self._reply_to(request, encoded=False)
+        command = decode_command(line)
+        with self._prepared([(client, command)]) as refusals:
+            if refusals:
+                return self._refuse(command, refusals[0])
+            reply: dict[str, Any] = self._reply_to(client, command, encoded=False)
             return reply
 
-    def _reply_to(self, request: Request, encoded: bool) -> Any:
+    def _refuse(self, command: Command, reason: str) -> dict[str, Any]:
+        """The reply to a command that is not even tried."""
+        self.stats.undone[command.name, "not stored"] += 1
+        return {"exception": reason}
+
+    def _reply_to(self, client: Connection, command: Command, encoded: bool) -> Any:
         """Execute a command. Raises nothing but :py:exc:`.UnknownCommandError`.
 
         Returns a dictionary; with ``encoded`` it may also be a whole line as bytes,
         or an iterator over the pieces of one.
         """
-        client, command = request.client, request.command
-        if request.refusal is not None:
-            self.stats.commands[command.name, "not stored"] += 1
-            return {"exception": request.refusal}
         try:
             returned = call_command(self, client, command, encoded)
         except UnknownCommandError:
             raise
         except (TypeError, ValueError) as e:
-            self.stats.commands[command.name, "refused"] += 1
+            self.stats.undone[command.name, "refused"] += 1
             logger.debug("Client %r: %s: %s", client, command.name, e)
             return {"exception": str(e)}
         except Exception as e:
-            self.stats.commands[command.name, "failed"] += 1
+            self.stats.undone[command.name, "failed"] += 1
             logger.exception("Client %r: %s failed", client, command.name)
             return {"exception": str(e) or type(e).__name__}
-        self.stats.commands[command.name, "done"] += 1
+        self.stats.done[command.name] += 1
         if encoded:
             if returned is None:
                 return NOTHING_RETURNED
-            if isinstance(returned, bytes | Iterator):
+            if isinstance(returned, ENCODED):
                 return returned
         return {"return": returned}
 

@@ -64,16 +64,16 @@ def call_command(
     Raises :py:exc:`UnknownCommandError` where there is no such command, else
     whatever the command raises; :py:exc:`TypeError` where the arguments do not fit.
     """
-    function = _ENCODED.get(command.name) if encoded else None
-    if function is None:
-        function = _COMMANDS.get(command.name)
+    name, args, kwargs = command
+    function = _COMMANDS.get(name)
     if function is None:
         raise UnknownCommandError("unrecognised command name")
-    kwargs = command.kwargs
+    if encoded:
+        function = _ENCODED.get(name, function)
     if "client" in kwargs:
         kwargs = {name: arg for name, arg in kwargs.items() if name != "client"}
     try:
-        return function(server, client, *command.args, **kwargs)
+        return function(server, client, *args, **kwargs)
     except TypeError:
         # Arguments that do not fit are found out before the function has begun. What
         # Python says of them names the server and the client, too.

@@ -31,7 +31,8 @@ class OutputFullError(Exception):
 class Connection:
     """A non-blocking connection to one client; for the server's thread only.
 
-    Lines come out of :py:meth:`next_line` after :py:meth:`receive`; replies go into
+    Lines come out of :py:meth:`.LineFramer.next_line` after :py:meth:`receive`, and
+    :py:meth:`.LineFramer.has_line` tells if there are any; replies go into
     :py:meth:`send`, change notifications into :py:meth:`notify`, and both leave with
     :py:meth:`flush`. Nothing in here ever blocks. The socket belongs to the
     connection; :py:exc:`OSError` is raised where it is not connected any more.
@@ -46,6 +47,8 @@ class Connection:
         host, port = client_socket.getpeername()[:2]
         self._peer = str(plain_address(host) or host), port
         self._framer = LineFramer()
+        self.has_line: Final = self._framer.has_line
+        self.next_line: Final = self._framer.next_line
         self._output = bytearray()
         self._max_output_bytes = max_output_bytes
         # What is left of the output that the last flush() could not send.
@@ -57,6 +60,8 @@ class Connection:
         # A long reply: what is still to be made of it, and what has been.
         self._unmade: Iterator[bytes] | None = None
         self._made: list[bytes] = []
+        self.is_busy = False
+        """Is a long reply being made?"""
         self.at_end = False
         """True once the client has closed its sending side."""
         # A reply leaves at once instead of waiting for the last one's ACK, and a
@@ -98,14 +103,6 @@ class Connection:
         else:
             self.at_end = True
 
-    def has_line(self) -> bool:
-        """Is there a line, or a line that is too long, to be taken?"""
-        return self._framer.has_line()
-
-    def next_line(self) -> bytes | None:
-        """The next line, or None. Raises :py:exc:`.LineTooLongError`."""
-        return self._framer.next_line()
-
     # Output
 
     def send(self, message: object) -> None:
@@ -126,6 +123,7 @@ class Connection:
         have to wait.
         """
         self._unmade = pieces
+        self.is_busy = True
 
     def go_on_with_reply(self) -> None:
         """Make the next piece of a long reply. Raises as :py:meth:`send` does."""
@@ -136,13 +134,9 @@ class Connection:
             return
         reply = b"".join(self._made)
         self._unmade = None
+        self.is_busy = False
         self._made.clear()
         self.send(reply)
-
-    @property
-    def is_busy(self) -> bool:
-        """Is a long reply being made?"""
-        return self._unmade is not None
 
     def notify(
         self, label: str, ids: Iterable[ChangeId], line: bytes | None = None
@@ -185,8 +179,9 @@ class Connection:
         then those for a slow client merge. Raises :py:exc:`OSError` where the
         connection is broken.
         """
-        self._write()
-        if not self._output and self._pending_bytes:
+        if self._output:
+            self._write()
+        if self._pending_bytes and not self._output:
             for label, ids in self._pending.items():
                 if ids:
                     self._output += encode_message({label: list(ids)})
@@ -196,8 +191,6 @@ class Connection:
         self._stale_bytes = len(self._output)
 
     def _write(self) -> None:
-        if not self._output:
-            return
         try:
             sent = self._socket.send(self._output)
         except (BlockingIOError, InterruptedError):
@@ -232,17 +225,15 @@ class Connection:
             self._output
             or self._pending_bytes
             or self.at_end
-            or self._unmade
-            or self._framer.has_line()
+            or self.is_busy
+            or self.has_line()
         )
 
     @property
     def events(self) -> int:
         """What to wait for: room for output that waits, input unless lines wait."""
         events = POLLOUT if self._output or self._pending_bytes else 0
-        if not (
-            self.at_end or self._framer.has_line() or self.is_blocked or self.is_busy
-        ):
+        if not (self.at_end or self.has_line() or self.is_blocked or self.is_busy):
             events |= POLLIN
         return events
 

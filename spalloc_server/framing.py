@@ -30,7 +30,8 @@ class LineFramer:
         """
         if self._too_long:
             return
-        *lines, rest = data.split(b"\n")
+        lines = data.split(b"\n")
+        rest = lines.pop()
         if lines and self._unfinished:
             lines[0] = bytes(self._unfinished) + lines[0]
             self._unfinished.clear()

@@ -52,8 +52,10 @@ class ServerStats:
     """Counts of one server, for the loop's thread to change."""
 
     def __init__(self) -> None:
-        self.commands: Counter[tuple[str, str]] = Counter()
-        """Commands by name and outcome: ``done``, ``refused`` for wrong arguments,
+        self.done: Counter[str] = Counter()
+        """Commands that were done, by name."""
+        self.undone: Counter[tuple[str, str]] = Counter()
+        """Those that were not, by name and outcome: ``refused`` for wrong arguments,
         ``not stored``, ``failed`` for an error in the server."""
         self.disconnects: Counter[str] = Counter()
         """Clients that are gone, by the reason."""
@@ -61,6 +63,11 @@ class ServerStats:
         """How long turns of the loop took, without waiting."""
         self.turned_at: float | None = None
         """When the loop last finished a turn, by :py:func:`time.monotonic`."""
+
+    def commands(self) -> dict[tuple[str, str], int]:
+        """All commands so far, by name and outcome, which may be ``done``."""
+        done = {(name, "done"): number for name, number in self.done.copy().items()}
+        return {**done, **self.undone.copy()}
 
     def note_turn(self, began: float) -> None:
         """Note that the turn that began at a time has ended just now."""

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from spalloc_server import arguments
 from spalloc_server.messages import Command
 
 Record = list[Any]
-
-
-def is_stored(command: Command) -> bool:
-    """May this command change anything, so that `record_of` is to be asked?"""
-    return command.name in _MAKERS
 
 
 def record_of(command: Command, host: str | None, now: float) -> Record | None:
@@ -62,3 +57,6 @@ _MAKERS: dict[str, Callable[..., Record]] = {
     "report_problem": arguments.check_problem,
     "clear_problem": _clear_problem,
 }
+
+STORED_COMMANDS: Final = frozenset(_MAKERS)
+"""Commands that may change something, for which `record_of` is to be asked."""

@@ -72,7 +72,7 @@ class _ServerCollector(Collector):
             "Commands of clients, by outcome.",
             labels=["command", "outcome"],
         )
-        for (name, outcome), number in sorted(stats.commands.copy().items()):
+        for (name, outcome), number in sorted(stats.commands().items()):
             commands.add_metric([name, outcome], number)
         yield commands
         disconnects = CounterMetricFamily(
