@@ -13,12 +13,12 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from enum import Enum
 from functools import partial
 from typing import Any
 
 from spalloc_server import where_is
 from spalloc_server.async_bmp_controller import AsyncBMPController
+from spalloc_server.board_states import BoardState, states_of_boards
 from spalloc_server.configuration import Machine
 from spalloc_server.coordinates import Board, Physical
 from spalloc_server.job import (
@@ -30,7 +30,6 @@ from spalloc_server.job import (
     MachineTuple,
     _Job,
 )
-from spalloc_server.job_queue import Holding
 from spalloc_server.job_runner import (
     Frame,
     JobRunner,
@@ -40,7 +39,6 @@ from spalloc_server.job_runner import (
 from spalloc_server.machine_changes import compare_machines
 
 __all__ = [
-    "BoardState",
     "Controller",
     "JobMachineInfoTuple",
     "JobState",
@@ -56,30 +54,6 @@ logger = logging.getLogger(__name__)
 
 _UNKNOWN_JOB = JobStateTuple(JobState.unknown, None, None, None, None, None)
 _NO_BOARDS = JobMachineInfoTuple(None, None, None, None, None)
-
-
-class BoardState(Enum):
-    """What a board is up to; every board is in exactly one of these states."""
-
-    free = "free"
-    """It can be given to a job."""
-    allocated = "allocated"
-    """A job has it, or it lies within the rectangle of a job."""
-    powering_off = "powering off"
-    """Its job has ended, and it is not yet off."""
-    cooling = "cooling"
-    """It is off, and rests before it is given out again."""
-    out_of_service = "out of service"
-    """It failed, and is tried again by and by."""
-    dead = "dead"
-    """The configuration says that it does not work."""
-
-
-_STATE_OF_HOLDING = {
-    Holding.allocated: BoardState.allocated,
-    Holding.ending: BoardState.powering_off,
-    Holding.cooling: BoardState.cooling,
-}
 
 
 class Controller(JobRunner):
@@ -246,7 +220,7 @@ class Controller(JobRunner):
         self._job_queue.remove_machine(name)
         machine = self._machines.pop(name)
         for job in self._ending_jobs.values():
-            if self._machine_of(job).name == name:
+            if job.machine.name == name:
                 job.machine_removed = True
         for frame, controller in self._bmp_controllers.pop(name).items():
             controller.stop()
@@ -308,34 +282,13 @@ class Controller(JobRunner):
         """
         with self.lock:
             machine = self._machines[machine_name]
-            states = {
-                (x, y, z): BoardState.free
-                for x in range(machine.width)
-                for y in range(machine.height)
-                for z in range(3)
-            }
-            for board in self._boards_out(machine):
-                states[board] = BoardState.out_of_service
-            for board in machine.dead_boards:
-                states[board] = BoardState.dead
-            ending = self._boards_of_ending_jobs(machine_name)
-            for board, holding in self._job_queue.holdings(machine_name):
-                # Boards of a rectangle that no job could be given are not held.
-                if (
-                    states[board] is BoardState.free
-                    or self._places.job_at(machine_name, board) is not None
-                    or board in ending
-                ):
-                    states[board] = _STATE_OF_HOLDING[holding]
-            return states
-
-    def _boards_of_ending_jobs(self, machine_name: str) -> set[Board]:
-        """The boards of a machine that are being powered off for good."""
-        boards: set[Board] = set()
-        for job in self._ending_jobs.values():
-            if self._machine_of(job).name == machine_name and not job.machine_removed:
-                boards.update(job.boards or ())
-        return boards
+            return states_of_boards(
+                machine,
+                self._boards_out(machine),
+                self._job_queue.holdings(machine_name),
+                self._places,
+                self._ending_jobs.values(),
+            )
 
     def get_board_position(
         self, machine_name: str, x: int, y: int, z: int
@@ -440,13 +393,7 @@ class Controller(JobRunner):
             job = self._touch(clienthost, job_id)
             if job is None or job.allocated_machine is None:
                 return _NO_BOARDS
-            return JobMachineInfoTuple(
-                job.width,
-                job.height,
-                job.connections,
-                job.allocated_machine.name,
-                job.boards,
-            )
+            return job.machine_info_tuple()
 
     def power_on_job_boards(self, clienthost: str | None, job_id: int) -> None:
         """Power the boards of a job on, or reset them if they are on.
@@ -489,13 +436,10 @@ class Controller(JobRunner):
         """What `list_jobs` does not tell, by job ID; for those who only look on."""
         with self.lock:
             return {
-                job.id: JobDetails(
-                    job.heard_at,
-                    job.rank,
+                job.id: job.details(
                     self._job_queue.queues_of(job.id)
                     if job.state is JobState.queued
-                    else (),
-                    job.failure,
+                    else ()
                 )
                 for job in self._jobs.values()
             }

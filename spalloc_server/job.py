@@ -16,6 +16,7 @@ from spalloc_server.coordinates import (
     board_to_chip,
     triad_dimensions_to_chips,
 )
+from spalloc_server.history import HistoryEvent, Kind
 from spalloc_server.links import Links
 
 
@@ -260,6 +261,12 @@ class _Job:
             }
 
     @property
+    def machine(self) -> Machine:
+        """The machine that the boards belong to, of a job that has boards."""
+        assert self.allocated_machine is not None
+        return self.allocated_machine
+
+    @property
     def corner(self) -> tuple[int, int]:
         """The bottom-left triad of the job's boards."""
         boards = self.boards or ()
@@ -275,8 +282,7 @@ class _Job:
 
     def boards_by_frame(self) -> dict[tuple[int, int], FrameBoards]:
         """The job's boards and peripheral links, by (cabinet, frame)."""
-        assert self.allocated_machine is not None
-        locations = self.allocated_machine.board_locations
+        locations = self.machine.board_locations
         frames: dict[tuple[int, int], FrameBoards] = {}
         for board in sorted(self.boards or ()):
             cabinet, frame, number = locations[board]
@@ -299,6 +305,12 @@ class _Job:
             self.lasthost,
         )
 
+    def machine_info_tuple(self) -> JobMachineInfoTuple:
+        """What those who ask about the boards are told, of a job that has boards."""
+        return JobMachineInfoTuple(
+            self.width, self.height, self.connections, self.machine.name, self.boards
+        )
+
     def list_tuple(self) -> JobTuple:
         """What those who ask about all jobs are told."""
         machine = self.allocated_machine
@@ -314,6 +326,36 @@ class _Job:
             None if machine is None else machine.name,
             self.boards,
             self.lasthost or "",
+        )
+
+    def details(self, queues: tuple[str, ...]) -> JobDetails:
+        """What those who only look on are told besides.
+
+        :param queues: the machines in whose queues it stands
+        """
+        return JobDetails(self.heard_at, self.rank, queues, self.failure)
+
+    def history_event(
+        self, kind: Kind, wall_time: float, reason: str | None
+    ) -> HistoryEvent:
+        """What those who keep a history are told of a change of the job.
+
+        :param wall_time: seconds since 1970 (UTC)
+        """
+        machine = self.allocated_machine
+        return HistoryEvent(
+            kind,
+            wall_time,
+            self.id,
+            self.owner,
+            self.lasthost,
+            self.args,
+            self.kwargs,
+            self.start_time,
+            None if machine is None else machine.name,
+            None if self.boards is None else frozenset(self.boards),
+            self.power,
+            reason,
         )
 
 

@@ -266,24 +266,8 @@ class JobRunner:
             )
         elif kind == "destroyed":
             logger.info("Job %d of %s ended: %s", job.id, job.owner, reason)
-        if self.on_history is None:
-            return
-        self.on_history(
-            HistoryEvent(
-                kind,
-                self._wall_time(),
-                job.id,
-                job.owner,
-                job.lasthost,
-                job.args,
-                job.kwargs,
-                job.start_time,
-                None if machine is None else machine.name,
-                None if boards is None else frozenset(boards),
-                job.power,
-                reason,
-            )
-        )
+        if self.on_history is not None:
+            self.on_history(job.history_event(kind, self._wall_time(), reason))
 
     def _do_time_out(self, job_ids: Iterable[int]) -> None:
         # As one change: the boards of one are not for the next of them.
@@ -557,18 +541,13 @@ class JobRunner:
             at_fault = getattr(reason, "boards", None) or numbers
             boards = {
                 location: board
-                for board, location in self._machine_of(job).board_locations.items()
+                for board, location in job.machine.board_locations.items()
             }
             cabinet, row = frame
             reason = FaultyBoards(
                 reason, (boards[cabinet, row, number] for number in at_fault)
             )
         self._bmp_on_request_complete(job, success, reason)
-
-    @staticmethod
-    def _machine_of(job: _Job) -> Machine:
-        assert job.allocated_machine is not None
-        return job.allocated_machine
 
     def _bmp_on_request_complete(
         self, job: _Job, success: bool, reason: str | None = None
@@ -608,7 +587,7 @@ class JobRunner:
             logger.error(
                 "Boards of an ended job failed: %s (%s)",
                 job.failure,
-                describe_boards(self._machine_of(job), faulty),
+                describe_boards(job.machine, faulty),
             )
         self._do("freed", job.id, faulty, job.failure)
 
@@ -616,7 +595,7 @@ class JobRunner:
         """Is a job's board in the same place, although the machine may be another?"""
         if not job.machine_removed:
             return True
-        old = self._machine_of(job)
+        old = job.machine
         new = self._machines.get(old.name)
         place = old.board_locations[board]
         return (

@@ -17,9 +17,9 @@ from spalloc_server import controller as controller_module
 from spalloc_server import job, job_runner
 from spalloc_server.allocator import Allocator
 from spalloc_server.bmp_requests import AtomicRequests, FailureReason
+from spalloc_server.board_states import BoardState
 from spalloc_server.configuration import Machine
 from spalloc_server.controller import (
-    BoardState,
     Controller,
     JobState,
     unpickled_dormant,

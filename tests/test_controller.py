@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from spalloc_server.controller import BoardState, Controller, JobState
+from spalloc_server.board_states import BoardState
+from spalloc_server.controller import Controller, JobState
 from spalloc_server.links import Links
 from tests.recorded_bmps import BMPs, machine
 

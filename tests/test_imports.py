@@ -22,7 +22,7 @@ LAYERS = """
     observer
     simulator command_server regular_work state_store stored_commands
     controller clients config_check
-    job_runner
+    job_runner board_states
     async_bmp_controller where_is keepalives places commands connection
     job_queue job bmp_schedule bmp_transceiver machine_changes config_file
     allocator bmp_requests bmp_directory config_doubts
@@ -45,7 +45,7 @@ CORE = """
     config_doubts
     area_to_rect free_regions pack_tree candidate_filter shared_triads
     allocator job_queue job where_is bmp_requests bmp_schedule
-    board_health history places
+    board_health board_states history places
     framing messages commands arguments replies
 """
 OUTSIDE_WORLD = {

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from spalloc_server.board_states import BoardState
 from spalloc_server.configuration import Machine
-from spalloc_server.controller import BoardState
 from spalloc_server.job_histories import JobHistories
 from spalloc_server.job_times import JobTimes
 from spalloc_server.observer import Observer

@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from spalloc_server import __version__, bmp_counts
-from spalloc_server.controller import BoardState
+from spalloc_server.board_states import BoardState
 from spalloc_server.job import JobState
 from spalloc_server.job_times import JobTimes
 from spalloc_server.observer import Observed

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from spalloc_server.board_states import BoardState
 from spalloc_server.configuration import Machine
-from spalloc_server.controller import BoardState, Controller
+from spalloc_server.controller import Controller
 from spalloc_server.coordinates import Board
 from spalloc_server.job import JobDetails, JobTuple
 

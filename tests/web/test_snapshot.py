@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from spalloc_server.board_states import BoardState
 from spalloc_server.configuration import Machine
-from spalloc_server.controller import BoardState
 from spalloc_server.job import JobDetails, JobState, JobTuple
 from spalloc_server.web import feed as web_feed
 from spalloc_server.web.feed import PING, Feed
