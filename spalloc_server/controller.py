@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -30,12 +30,9 @@ from spalloc_server.job import (
     MachineTuple,
     _Job,
 )
-from spalloc_server.job_runner import (
-    Frame,
-    JobRunner,
-    ReplayError,
-    unpickled_dormant,
-)
+from spalloc_server.job_runner import JobRunner
+from spalloc_server.kept_state import ReplayError, unpickled_dormant
+from spalloc_server.machine_bmps import Frame, Frames
 from spalloc_server.machine_changes import compare_machines
 
 __all__ = [
@@ -90,37 +87,18 @@ class Controller(JobRunner):
         Only `join` may be called afterwards.
         """
         with self.lock:
-            for controller in self._all_bmp_controllers():
+            for controller in self._bmps.all():
                 controller.stop()
 
     def join(self) -> None:
         """Wait for all threads to end. Blocks."""
         with self.lock:
-            controllers = self._all_bmp_controllers()
+            controllers = self._bmps.all()
         # Without the lock: the threads need it to report their last results.
         for controller in controllers:
             controller.join()
 
-    def _all_bmp_controllers(self) -> list[AsyncBMPController]:
-        return [
-            *(controller for _, controller in self._old_bmp_controllers),
-            *(c for frames in self._bmp_controllers.values() for c in frames.values()),
-        ]
-
     # Settings
-
-    @property
-    def on_background_state_change(self) -> Callable[[], object] | None:
-        """Called when something changes other than by a call of a method.
-
-        It is called from any thread and must not call the controller. None for
-        no call. Not pickled.
-        """
-        return self._on_background_state_change
-
-    @on_background_state_change.setter
-    def on_background_state_change(self, callback: Callable[[], object] | None) -> None:
-        self._on_background_state_change = callback
 
     @property
     def max_retired_jobs(self) -> int:
@@ -222,9 +200,7 @@ class Controller(JobRunner):
         for job in self._ending_jobs.values():
             if job.machine.name == name:
                 job.machine_removed = True
-        for frame, controller in self._bmp_controllers.pop(name).items():
-            controller.stop()
-            self._old_bmp_controllers.append((machine.bmp_ips[frame], controller))
+        self._bmps.retire(machine)
 
     def _create_machine_bmp_controllers(
         self, machine: Machine, on_thread_start: Callable[[], object] | None = None
@@ -236,26 +212,7 @@ class Controller(JobRunner):
 
         :param on_thread_start: called first by the thread of each of them
         """
-        controllers: dict[Frame, AsyncBMPController] = {}
-        self._bmp_controllers[machine.name] = controllers
-        self._old_bmp_controllers = [
-            (hostname, old)
-            for hostname, old in self._old_bmp_controllers
-            if not getattr(old, "has_ended", False)
-        ]
-        predecessors: dict[str, list[AsyncBMPController]] = {}
-        for hostname, old in self._old_bmp_controllers:
-            predecessors.setdefault(hostname, []).append(old)
-        for frame, hostname in machine.bmp_ips.items():
-            start = on_thread_start
-            if hostname in predecessors:
-                start = partial(_join_all, predecessors[hostname], on_thread_start)
-            controllers[frame] = AsyncBMPController(hostname, start)
-            # Nothing more is asked of one than to be given requests; one that cannot
-            # say whether its BMP is there is taken to have one.
-            watch = getattr(controllers[frame], "watch", None)
-            if watch is not None:
-                watch(partial(self._bmp_heard, machine.name, frame, controllers))
+        self._bmps.start(machine, AsyncBMPController, self._bmp_heard, on_thread_start)
 
     def list_machines(self) -> list[MachineTuple]:
         """Describe all machines, highest priority first.
@@ -337,7 +294,7 @@ class Controller(JobRunner):
             job = _Job(
                 job_id,
                 str(owner),
-                start_time=self._wall_time(),
+                start_time=self.wall_time(),
                 keepalive=keepalive,
                 lasthost=ownerhost,
                 args=args,
@@ -457,7 +414,7 @@ class Controller(JobRunner):
             now = time.monotonic()
             timed_out = list(self._keepalives.timed_out(now, self._jobs.get))
             if timed_out:
-                self._do("timed out", [job.id for job in timed_out])
+                self.do_event("timed out", [job.id for job in timed_out])
 
     def check_free(self) -> None:
         """Give out boards that have cooled down, and try those out of service again."""
@@ -466,18 +423,18 @@ class Controller(JobRunner):
             with self._job_queue:
                 freed = self._job_queue.check_free()
                 if freed:
-                    self._note_event("cooled", self._wall_time(), freed)
+                    self.note_event("cooled", self.wall_time(), freed)
             self.test_boards()
 
-    def _replayed(self) -> dict[str, Callable[..., object]]:
+    def _make_changers(self) -> dict[str, Callable[..., object]]:
         return {
-            **super()._replayed(),
+            **super()._make_changers(),
             "create_job": self._replay_create_job,
             "destroy_job": self.destroy_job,
             "power_on_job_boards": self.power_on_job_boards,
             "power_off_job_boards": self.power_off_job_boards,
-            "report_problem": self._replay_report_problem,
-            "clear_problem": self._replay_clear_problem,
+            "report_problem": partial(self._replay_problem, self.report_problem),
+            "clear_problem": partial(self._replay_problem, self.clear_problem),
         }
 
     def _replay_create_job(
@@ -487,13 +444,12 @@ class Controller(JobRunner):
         with contextlib.suppress(TypeError, ValueError):
             self.create_job(ownerhost, *args, **kwargs)
 
-    def _replay_report_problem(self, _host: str | None, *arguments: Any) -> None:
+    @staticmethod
+    def _replay_problem(
+        command: Callable[..., object], _host: str | None, *arguments: Any
+    ) -> None:
         with contextlib.suppress(ValueError):
-            self.report_problem(*arguments)
-
-    def _replay_clear_problem(self, _host: str | None, *arguments: Any) -> None:
-        with contextlib.suppress(ValueError):
-            self.clear_problem(*arguments)
+            command(*arguments)
 
     # Problems of boards
 
@@ -508,21 +464,17 @@ class Controller(JobRunner):
             self._health.longest_interval = longest
 
     def _bmp_heard(
-        self,
-        machine_name: str,
-        frame: Frame,
-        controllers: dict[Frame, AsyncBMPController],
-        problem: str | None,
+        self, machine_name: str, frame: Frame, frames: Frames, problem: str | None
     ) -> None:
         """Take or keep the boards of a frame out of service until its BMP answers.
 
         Called by the frame's thread.
 
-        :param controllers: those that the machine had at that time
+        :param frames: those that the machine had at that time
         :param problem: what is wrong; None if it answers
         """
         with self.lock:
-            if self._bmp_controllers.get(machine_name) is not controllers:
+            if self._bmps.of_machine(machine_name) is not frames:
                 return
             if problem is not None:
                 logger.error(
@@ -532,7 +484,7 @@ class Controller(JobRunner):
                     *frame,
                     problem,
                 )
-                self._do("bmp out", machine_name, frame, problem)
+                self.do_event("bmp out", machine_name, frame, problem)
             else:
                 waiting = set(self._health.waiting_for_bmp(machine_name))
                 if waiting.isdisjoint(self._boards_of_frame(machine_name, frame)):
@@ -542,8 +494,8 @@ class Controller(JobRunner):
                     machine_name,
                     *frame,
                 )
-                self._do("bmp in", machine_name, frame)
-        self._wake()
+                self.do_event("bmp in", machine_name, frame)
+        self.wake()
 
     def list_problems(self, machine_name: str | None = None) -> list[dict[str, Any]]:
         """Describe the boards out of service, and those that were reported.
@@ -661,13 +613,3 @@ class Controller(JobRunner):
                     return find(*(kwargs[name] for name in names))
         given = ", ".join(sorted(kwargs)) or "none"
         raise TypeError(f"where_is cannot find anything by these arguments: {given}")
-
-
-def _join_all(
-    controllers: Iterable[AsyncBMPController], then: Callable[[], object] | None
-) -> None:
-    """Wait until controllers have ended. Blocks."""
-    for controller in controllers:
-        controller.join()
-    if then is not None:
-        then()

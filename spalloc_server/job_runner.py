@@ -1,22 +1,17 @@
 """What happens to jobs and boards once it has been decided: the controller's inside.
 
 Everything that changes jobs goes through the methods here, by a command or by an
-event: a result from the hardware, a deadline, a test of a board. Commands are
-repeatable by themselves; events are told to `JobRunner.on_event`, so that
-`JobRunner.replay` can do to an old state what was done to it.
+event: a result from the hardware, a deadline, a test of a board.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spalloc_server.bmp_requests import AtomicRequests
 from spalloc_server.board_health import BoardHealth, BoardKey, Report
@@ -24,60 +19,25 @@ from spalloc_server.configuration import Machine
 from spalloc_server.coordinates import Board, BoardLink, WrapAround
 from spalloc_server.history import HistoryEvent, Kind
 from spalloc_server.job import JobState, _Job
+from spalloc_server.job_power import JobPower, boards_still_there
 from spalloc_server.job_queue import JobQueue
 from spalloc_server.keepalives import Keepalives
+from spalloc_server.kept_state import KeptState
+from spalloc_server.machine_bmps import MachineBMPs
 from spalloc_server.places import Places, describe_boards
 
-if TYPE_CHECKING:
-    from spalloc_server.async_bmp_controller import AsyncBMPController
-
 logger = logging.getLogger(__name__)
-
-#: (cabinet, frame)
-Frame = tuple[int, int]
 
 MAX_FAILED_PLACES = 3
 """In how many places a job is tried before it is given up."""
 
-#: Is a controller that is unpickled now to leave the hardware alone?
-_unpickled_dormant = ContextVar("_unpickled_dormant", default=False)
 
-
-class ReplayError(Exception):
-    """Recorded changes do not fit the state that they are said to have followed."""
-
-
-@contextlib.contextmanager
-def unpickled_dormant() -> Iterator[None]:
-    """Have controllers that are unpickled within wait for `JobRunner.start`."""
-    token = _unpickled_dormant.set(True)
-    try:
-        yield
-    finally:
-        _unpickled_dormant.reset(token)
-
-
-class FaultyBoards(str):
-    """Why boards failed, with the boards in question."""
-
-    boards: frozenset[Board]
-
-    def __new__(cls, reason: object, boards: Iterable[Board]) -> FaultyBoards:
-        """Make one from any reason."""
-        faulty = super().__new__(cls, reason)
-        faulty.boards = frozenset(boards)
-        return faulty
-
-
-class JobRunner:
+class JobRunner(KeptState):
     """The state of jobs and boards, and its changes.
 
     A job's boards stay its own until they have been powered off after its end.
     Methods that do not say otherwise are called with the `lock` held.
     """
-
-    generation = 0
-    """Which snapshot of the state this is, for the one who keeps snapshots."""
 
     _KEPT = (
         "_next_id",
@@ -121,39 +81,21 @@ class JobRunner:
         self._changed_jobs: set[int] = set()
         self._changed_machines: set[str] = set()
         self._health = BoardHealth()
-        self._on_background_state_change: Callable[[], object] | None = None
         self._init_dynamic_state()
-        self._on_background_state_change = on_background_state_change
+        self.on_background_state_change = on_background_state_change
 
-    def _init_dynamic_state(self) -> None:
-        """Make what is not pickled, and take up the work on the hardware."""
-        self._init_indices()
-        self.start()
-
-    def _init_indices(self) -> None:
-        # Re-entrant: a BMP controller may report from within `add_requests`.
-        self.lock = threading.RLock()
-        """Held by whoever changes anything; hold it over several calls to have
-        nothing happen between them."""
-        self.on_event: Callable[[list[Any]], object] | None = None
-        """Told, with the lock held, of changes that no command explains. Not pickled.
-        """
+    def _init_dormant(self) -> None:
+        super()._init_dormant()
         self.on_history: Callable[[HistoryEvent], object] | None = None
         """Told, with the lock held and by any thread, what happens to jobs; must not
         block. Not told during `replay`. Not pickled."""
-        self.command_time: float | None = None
-        """When the commands given now are said to be given, in seconds since 1970
-        (UTC); None for now. Not pickled."""
-        self._on_background_state_change = None
-        self._dormant = True
-        self._bmp_controllers: dict[str, dict[Frame, AsyncBMPController]] = {}
-        # Those of removed machines, that may still have something to finish, with
-        # the hostnames of their BMPs.
-        self._old_bmp_controllers: list[tuple[str, AsyncBMPController]] = []
         self._keepalives = Keepalives()
         # Boards that have passed their test, and when they have rested from it.
         self._recovering: dict[BoardKey, float] = {}
         self._places = Places(self._machines.values(), self._jobs.values())
+        self._bmps = MachineBMPs()
+        self._job_power = JobPower(self._bmps, self._bmp_on_request_complete)
+        self._changers = self._make_changers()
 
     def start(self) -> None:
         """Take up the work on the hardware. Called only on a dormant controller.
@@ -161,7 +103,7 @@ class JobRunner:
         Every job counts as heard from just now, so that its client has time to
         come back, and power changes that were interrupted are done again.
         """
-        self._dormant = False
+        super().start()
         self._health.schedule_tests(time.monotonic())
         for machine in self._machines.values():
             self._create_machine_bmp_controllers(machine)
@@ -188,51 +130,18 @@ class JobRunner:
         """Start a controller for the BMP of each frame of a machine."""
         raise NotImplementedError
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What is kept over a restart; to be called after `stop` and `join`."""
-        with self.lock:
-            return {name: getattr(self, name) for name in self._KEPT}
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Go on from where the pickled controller was stopped."""
-        self.__dict__.update(state)
-        self._job_queue.on_allocate = self._job_queue_on_allocate
-        self._job_queue.on_free = self._job_queue_on_free
-        self._job_queue.on_cancel = self._job_queue_on_cancel
-        if _unpickled_dormant.get():
-            self._init_indices()
-        else:
-            self._init_dynamic_state()
-
-    def _wall_time(self) -> float:
-        return time.time() if self.command_time is None else self.command_time
+        job_queue: JobQueue = state["_job_queue"]
+        job_queue.on_allocate = self._job_queue_on_allocate
+        job_queue.on_free = self._job_queue_on_free
+        job_queue.on_cancel = self._job_queue_on_cancel
+        super().__setstate__(state)
 
     # Events
 
-    def _note_event(self, *event: Any) -> None:
-        if self.on_event is not None:
-            self.on_event(list(event))
-
-    def replay(self, records: Iterable[Sequence[Any]]) -> None:
-        """Do again, on a dormant controller, what was done to this state before.
-
-        A record is a list: the name of a command or event, when it was, and its
-        arguments. Commands to hardware are not given; those that turn out not to
-        have been finished are given by `start`.
-
-        :raises ReplayError: if a record cannot follow those before it
-        """
-        for record in records:
-            try:
-                name, self.command_time, *arguments = record
-                self._replayed()[name](*arguments)
-            except Exception as e:
-                raise ReplayError(f"{record}: {type(e).__name__}: {e}") from e
-            finally:
-                self.command_time = None
-
-    def _replayed(self) -> dict[str, Callable[..., object]]:
-        """What does again what each kind of event did."""
+    def _make_changers(self) -> dict[str, Callable[..., object]]:
+        """What does each kind of event, see `KeptState.do_event`."""
         return {
             "timed out": self._do_time_out,
             "ready": self._do_ready,
@@ -243,11 +152,6 @@ class JobRunner:
             "bmp out": self._do_bmp_out,
             "bmp in": self._do_bmp_in,
         }
-
-    def _do(self, name: str, *arguments: Any) -> None:
-        """Have an event happen now, and tell of it."""
-        self._note_event(name, self._wall_time(), *arguments)
-        self._replayed()[name](*arguments)
 
     def _tell(self, kind: Kind, job: _Job, reason: str | None = None) -> None:
         """Tell `on_history` and the log of a change of a job."""
@@ -267,7 +171,7 @@ class JobRunner:
         elif kind == "destroyed":
             logger.info("Job %d of %s ended: %s", job.id, job.owner, reason)
         if self.on_history is not None:
-            self.on_history(job.history_event(kind, self._wall_time(), reason))
+            self.on_history(job.history_event(kind, self.wall_time(), reason))
 
     def _do_time_out(self, job_ids: Iterable[int]) -> None:
         # As one change: the boards of one are not for the next of them.
@@ -342,7 +246,7 @@ class JobRunner:
                 board,
                 reason,
                 time.monotonic(),
-                self._wall_time(),
+                self.wall_time(),
                 waits_for_bmp,
             )
         self._update_dead_boards(machine_name)
@@ -426,7 +330,7 @@ class JobRunner:
                 Report(
                     None if job is None else job.id,
                     None if job is None else job.owner,
-                    self._wall_time(),
+                    self.wall_time(),
                     x,
                     y,
                     p,
@@ -447,11 +351,11 @@ class JobRunner:
         now = time.monotonic()
         rested = [key for key, at in self._recovering.items() if at <= now]
         for machine_name, board in rested:
-            self._do("board in", machine_name, board)
+            self.do_event("board in", machine_name, board)
         due = self._health.due_tests(now)
         held: dict[str, set[Board]] = {}
         for machine_name, board in due:
-            if machine_name not in self._bmp_controllers:
+            if self._bmps.of_machine(machine_name) is None:
                 continue
             if machine_name not in held:
                 holdings = self._job_queue.holdings(machine_name)
@@ -467,10 +371,7 @@ class JobRunner:
             requests.power(number, True)
             requests.power(number, False)
             self._health.test_started(machine_name, board)
-            with contextlib.suppress(RuntimeError):  # the server is being stopped
-                self._bmp_controllers[machine_name][cabinet, frame].add_requests(
-                    requests
-                )
+            self._bmps.add_requests(machine_name, (cabinet, frame), requests)
 
     def _board_tested(
         self, machine_name: str, board: Board, success: bool, reason: str | None = None
@@ -485,7 +386,7 @@ class JobRunner:
                 # It has just been powered off, like a job's.
                 rested = now + self._job_queue.seconds_before_free
                 self._recovering[machine_name, board] = rested
-        self._wake()
+        self.wake()
 
     # Hardware
 
@@ -497,7 +398,6 @@ class JobRunner:
         :param link_enable: open the links (True), close them (False), or leave
             them as they are (None)
         """
-        assert job.allocated_machine is not None
         job.power = power
         if job.id in self._jobs:
             job.state = JobState.power
@@ -507,47 +407,7 @@ class JobRunner:
             # Known to be unfinished; `start` does it.
             job.bmp_requests_until_ready = 1
             return
-        controllers = self._bmp_controllers.get(job.allocated_machine.name, {})
-        frames = job.boards_by_frame()
-        # All are counted before one can report.
-        job.bmp_requests_until_ready += len(frames)
-        for frame, part in frames.items():
-            done = partial(self._frame_done, job, frame, part.boards)
-            requests = AtomicRequests(done)
-            for board in part.boards:
-                requests.power(board, power)
-            if link_enable is not None:
-                for board, link in part.periphery:
-                    requests.link(board, link, link_enable)
-            # Where its thread has ended, the server is being stopped. The request
-            # still counts as not answered, so that it is made after the restart.
-            with contextlib.suppress(RuntimeError):
-                controllers[frame].add_requests(requests)
-
-    def _frame_done(
-        self,
-        job: _Job,
-        frame: Frame,
-        numbers: Iterable[int],
-        success: bool,
-        reason: str | None = None,
-    ) -> None:
-        """Take the result of a request to one frame. Called by that frame's thread.
-
-        :param numbers: the boards that the request was about
-        :param reason: why it failed; may say which boards are at fault, else all are
-        """
-        if not success:
-            at_fault = getattr(reason, "boards", None) or numbers
-            boards = {
-                location: board
-                for board, location in job.machine.board_locations.items()
-            }
-            cabinet, row = frame
-            reason = FaultyBoards(
-                reason, (boards[cabinet, row, number] for number in at_fault)
-            )
-        self._bmp_on_request_complete(job, success, reason)
+        self._job_power.request(job, power, link_enable)
 
     def _bmp_on_request_complete(
         self, job: _Job, success: bool, reason: str | None = None
@@ -566,10 +426,10 @@ class JobRunner:
             if job.id in self._jobs:
                 if not success:
                     changed = True
-                    self._do("failed", job.id, sorted(at_fault), str(reason))
+                    self.do_event("failed", job.id, sorted(at_fault), str(reason))
                 elif all_done:
                     changed = True
-                    self._do("ready", job.id)
+                    self.do_event("ready", job.id)
             elif job.id in self._ending_jobs:
                 if not success:
                     job.failure = str(reason)
@@ -578,37 +438,18 @@ class JobRunner:
                     changed = True
                     self._power_off_done(job)
         if changed:
-            self._wake()
+            self.wake()
 
     def _power_off_done(self, job: _Job) -> None:
         """Free the boards of an ended job, as far as they could be powered off."""
-        faulty = sorted(filter(partial(self._is_still_there, job), job.faulty_boards))
+        faulty = boards_still_there(job, self._machines)
         if faulty:
             logger.error(
                 "Boards of an ended job failed: %s (%s)",
                 job.failure,
                 describe_boards(job.machine, faulty),
             )
-        self._do("freed", job.id, faulty, job.failure)
-
-    def _is_still_there(self, job: _Job, board: Board) -> bool:
-        """Is a job's board in the same place, although the machine may be another?"""
-        if not job.machine_removed:
-            return True
-        old = job.machine
-        new = self._machines.get(old.name)
-        place = old.board_locations[board]
-        return (
-            new is not None
-            and new.board_locations.get(board) == place
-            and new.bmp_ips.get(place[:2]) == old.bmp_ips[place[:2]]
-        )
-
-    def _wake(self) -> None:
-        """Say that something has changed in the background."""
-        callback = self._on_background_state_change
-        if callback is not None:
-            callback()
+        self.do_event("freed", job.id, faulty, job.failure)
 
     # Callbacks of the job queue
 

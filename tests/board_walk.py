@@ -14,17 +14,15 @@ from typing import Any
 from unittest import mock
 
 from spalloc_server import controller as controller_module
-from spalloc_server import job, job_runner
+from spalloc_server import job, job_runner, kept_state
 from spalloc_server.allocator import Allocator
 from spalloc_server.bmp_requests import AtomicRequests, FailureReason
 from spalloc_server.board_states import BoardState
 from spalloc_server.configuration import Machine
-from spalloc_server.controller import (
-    Controller,
-    JobState,
-    unpickled_dormant,
-)
+from spalloc_server.controller import Controller, JobState
 from spalloc_server.coordinates import Board
+from spalloc_server.kept_state import unpickled_dormant
+from spalloc_server.machine_bmps import Frames
 from spalloc_server.state_store import StateStore
 from tests.recorded_bmps import BMPs, RecordedBMP, machine
 
@@ -68,7 +66,7 @@ class BoardWalk:
         self._undo = ExitStack()
         self.clock = HandClock()
         self.bmps = BMPs()
-        for module in (controller_module, job, job_runner):
+        for module in (controller_module, job, job_runner, kept_state):
             self._undo.enter_context(mock.patch.object(module, "time", self.clock))
         monotonic = staticmethod(self.clock.monotonic)
         self._undo.enter_context(mock.patch.object(Allocator, "clock", monotonic))
@@ -164,12 +162,17 @@ class BoardWalk:
         """The boards of these numbers; none where the BMP is no longer in use."""
         return {
             (name, board)
-            for name, controllers in self.controller._bmp_controllers.items()
-            for (cabinet, row), controller in controllers.items()
+            for name, described in self.controller.machines.items()
+            for (cabinet, row), controller in self._frames(name).items()
             if controller is bmp
-            for board, place in self.controller.machines[name].board_locations.items()
+            for board, place in described.board_locations.items()
             if place[:2] == (cabinet, row) and place[2] in numbers
         }
+
+    def _frames(self, name: str) -> Frames:
+        frames = self.controller._bmps.of_machine(name)
+        assert frames is not None
+        return frames
 
     def answer_all(self) -> None:
         """Have all BMPs do all that they were asked for."""

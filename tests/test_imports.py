@@ -22,7 +22,9 @@ LAYERS = """
     observer
     simulator command_server regular_work state_store stored_commands
     controller clients config_check
-    job_runner board_states
+    job_runner
+    job_power
+    board_states machine_bmps
     async_bmp_controller where_is keepalives places commands connection
     job_queue job bmp_schedule bmp_transceiver machine_changes config_file
     allocator bmp_requests bmp_directory config_doubts
@@ -35,7 +37,7 @@ LAYERS = """
     coordinates region standard_ips
     links framing messages listener polling_server_core journal
     arguments config_watcher state_file networks options log_formats query
-    server_stats bmp_counts wal_file
+    server_stats bmp_counts wal_file kept_state
 """
 
 # What may know nothing of the world: no sockets, no threads, no waiting.

@@ -365,9 +365,12 @@ def test_boards_of_a_machine_that_was_wired_anew_may_still_be_on(
     }
 
 
-def test_reports_outlive_the_silence_of_a_bmp(controller: Controller) -> None:
+def test_reports_outlive_the_silence_of_a_bmp(
+    controller: Controller, bmps: BMPs
+) -> None:
     controller.report_problem("board-m-3-0-2", description="hot")
-    on_answer = controller._bmp_controllers["m"][0, 3].on_answer  # type: ignore[attr-defined]
+    on_answer = bmps["bmp-m-3"].on_answer
+    assert on_answer is not None
     on_answer("silent")
     on_answer(None)
     assert dead(controller) == frozenset()
