@@ -1,15 +1,15 @@
-"""Run jobs: schedule them, power their boards, and end them.
+"""Run jobs on machines: the server without its network.
 
-The controller is what the server's commands act on. It puts jobs into a
-`JobQueue`, and when that gives a job boards, has the `AsyncBMPController` of
-each frame power them on and cut them off from their surroundings. What happens
-then is in `spalloc_server.job_runner`.
+The controller is what the server's commands act on. It puts jobs into a `JobQueue`, and
+when that gives a job boards, has the `AsyncBMPController` of each frame power them on
+and cut them off from their surroundings. What jobs go through then is in
+`spalloc_server.job_runner`, and what becomes of boards that fail in
+`spalloc_server.board_service`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from typing import Any
 
 from spalloc_server import where_is
 from spalloc_server.async_bmp_controller import AsyncBMPController
-from spalloc_server.board_states import BoardState, states_of_boards
+from spalloc_server.board_states import BoardState
 from spalloc_server.configuration import Machine
 from spalloc_server.coordinates import Board, Physical
 from spalloc_server.job import (
@@ -32,8 +32,6 @@ from spalloc_server.job import (
 )
 from spalloc_server.job_runner import JobRunner
 from spalloc_server.kept_state import ReplayError, unpickled_dormant
-from spalloc_server.machine_bmps import Frame, Frames
-from spalloc_server.machine_changes import compare_machines
 
 __all__ = [
     "Controller",
@@ -47,8 +45,6 @@ __all__ = [
     "unpickled_dormant",
 ]
 
-logger = logging.getLogger(__name__)
-
 _UNKNOWN_JOB = JobStateTuple(JobState.unknown, None, None, None, None, None)
 _NO_BOARDS = JobMachineInfoTuple(None, None, None, None, None)
 
@@ -60,24 +56,6 @@ class Controller(JobRunner):
     `stop` and `join` an instance can be pickled; the unpickled one runs at once,
     unless it was unpickled within `unpickled_dormant`.
     """
-
-    def __init__(
-        self,
-        next_id: int = 1,
-        max_retired_jobs: int = 1200,
-        on_background_state_change: Callable[[], object] | None = None,
-        seconds_before_free: float = 30,
-    ) -> None:
-        """Start with no machine and no job.
-
-        :param next_id: the ID of the next job
-        :param max_retired_jobs: of how many ended jobs to remember the reason
-        :param on_background_state_change: see the property
-        :param seconds_before_free: how long boards stay unused after power-off
-        """
-        super().__init__(
-            next_id, max_retired_jobs, on_background_state_change, seconds_before_free
-        )
 
     # Life cycle
 
@@ -101,17 +79,6 @@ class Controller(JobRunner):
     # Settings
 
     @property
-    def max_retired_jobs(self) -> int:
-        """Of how many ended jobs the reason is remembered."""
-        return self._max_retired_jobs
-
-    @max_retired_jobs.setter
-    def max_retired_jobs(self, number: int) -> None:
-        with self.lock:
-            self._max_retired_jobs = number
-            self._forget_old_jobs()
-
-    @property
     def seconds_before_free(self) -> float:
         """How long boards powered off from now on stay unused."""
         return self._job_queue.seconds_before_free
@@ -120,24 +87,6 @@ class Controller(JobRunner):
     def seconds_before_free(self, seconds: float) -> None:
         with self.lock:
             self._job_queue.seconds_before_free = seconds
-
-    @property
-    def changed_jobs(self) -> set[int]:
-        """IDs of the jobs that have changed since this was last read."""
-        with self.lock:
-            changed, self._changed_jobs = self._changed_jobs, set()
-            return changed
-
-    @property
-    def changed_machines(self) -> set[str]:
-        """Names of the machines that have changed since this was last read.
-
-        A machine changes when it is added, removed or modified, and when a job is
-        allocated on it or frees its boards.
-        """
-        with self.lock:
-            changed, self._changed_machines = self._changed_machines, set()
-            return changed
 
     # Machines
 
@@ -155,52 +104,8 @@ class Controller(JobRunner):
     @machines.setter
     def machines(self, machines: Mapping[str, Machine]) -> None:
         with self.lock:
-            changes = compare_machines(self._machines, machines)
-            with self._job_queue:
-                for name in changes.removed:
-                    self._remove_machine(name)
-                    if name not in machines:
-                        self._health.forget_machine(name)
-                for name in changes.added:
-                    self._add_machine(machines[name])
-                for name in changes.modified:
-                    machine = machines[name]
-                    self._job_queue.modify_machine(
-                        name,
-                        machine.tags,
-                        self.dead_boards(machine),
-                        machine.dead_links,
-                    )
-                for name in machines:
-                    self._job_queue.move_machine_to_end(name)
-                self._machines = OrderedDict(machines)
-                self._places.set_machines(machines.values())
-            self._changed_machines.update(
-                changes.removed, changes.added, changes.modified
-            )
-
-    def _add_machine(self, machine: Machine) -> None:
-        self._create_machine_bmp_controllers(machine)
-        self._job_queue.add_machine(
-            machine.name,
-            machine.width,
-            machine.height,
-            machine.tags,
-            self.dead_boards(machine),
-            machine.dead_links,
-        )
-
-    def _remove_machine(self, name: str) -> None:
-        """Remove a machine, destroying its jobs.
-
-        The controllers of its BMPs first finish what they have to do.
-        """
-        self._job_queue.remove_machine(name)
-        machine = self._machines.pop(name)
-        for job in self._ending_jobs.values():
-            if job.machine.name == name:
-                job.machine_removed = True
-        self._bmps.retire(machine)
+            changes = self._machine_set.change(machines)
+            self._changed_machines.update(*changes)
 
     def _create_machine_bmp_controllers(
         self, machine: Machine, on_thread_start: Callable[[], object] | None = None
@@ -212,7 +117,9 @@ class Controller(JobRunner):
 
         :param on_thread_start: called first by the thread of each of them
         """
-        self._bmps.start(machine, AsyncBMPController, self._bmp_heard, on_thread_start)
+        self._bmps.start(
+            machine, AsyncBMPController, self._board_service.bmp_heard, on_thread_start
+        )
 
     def list_machines(self) -> list[MachineTuple]:
         """Describe all machines, highest priority first.
@@ -220,17 +127,7 @@ class Controller(JobRunner):
         Boards out of service are among the dead ones.
         """
         with self.lock:
-            return [
-                MachineTuple(
-                    machine.name,
-                    machine.tags,
-                    machine.width,
-                    machine.height,
-                    self.dead_boards(machine),
-                    machine.dead_links,
-                )
-                for machine in self._machines.values()
-            ]
+            return self._machine_set.tuples()
 
     def board_states(self, machine_name: str) -> dict[Board, BoardState]:
         """The state of every board of a machine.
@@ -238,14 +135,7 @@ class Controller(JobRunner):
         :raises KeyError: if there is no such machine
         """
         with self.lock:
-            machine = self._machines[machine_name]
-            return states_of_boards(
-                machine,
-                self._boards_out(machine),
-                self._job_queue.holdings(machine_name),
-                self._places,
-                self._ending_jobs.values(),
-            )
+            return self._machine_set.board_states(machine_name)
 
     def get_board_position(
         self, machine_name: str, x: int, y: int, z: int
@@ -424,7 +314,7 @@ class Controller(JobRunner):
                 freed = self._job_queue.check_free()
                 if freed:
                     self.note_event("cooled", self.wall_time(), freed)
-            self.test_boards()
+            self._board_service.test_boards()
 
     def _make_changers(self) -> dict[str, Callable[..., object]]:
         return {
@@ -460,42 +350,28 @@ class Controller(JobRunner):
         :param longest: but never longer than this
         """
         with self.lock:
-            self._health.first_interval = first
-            self._health.longest_interval = longest
+            self._board_service.set_retries(first, longest)
 
-    def _bmp_heard(
-        self, machine_name: str, frame: Frame, frames: Frames, problem: str | None
+    def report_problem(
+        self,
+        ip_address: str,
+        x: int | None = None,
+        y: int | None = None,
+        p: int | None = None,
+        description: str | None = None,
     ) -> None:
-        """Take or keep the boards of a frame out of service until its BMP answers.
+        """Store that something is wrong with a board.
 
-        Called by the frame's thread.
+        Enough reports by different jobs take it out of service.
 
-        :param frames: those that the machine had at that time
-        :param problem: what is wrong; None if it answers
+        :param ip_address: of the board's Ethernet chip, as told to the job
+        :param x: chip on the board
+        :param y: chip on the board
+        :param p: core of the chip
+        :raises ValueError: if no board has this address
         """
         with self.lock:
-            if self._bmps.of_machine(machine_name) is not frames:
-                return
-            if problem is not None:
-                logger.error(
-                    "Boards of machine %s, cabinet %d, frame %d are out of service "
-                    "until their BMP answers: %s",
-                    machine_name,
-                    *frame,
-                    problem,
-                )
-                self.do_event("bmp out", machine_name, frame, problem)
-            else:
-                waiting = set(self._health.waiting_for_bmp(machine_name))
-                if waiting.isdisjoint(self._boards_of_frame(machine_name, frame)):
-                    return
-                logger.warning(
-                    "The BMP of machine %s, cabinet %d, frame %d answers now",
-                    machine_name,
-                    *frame,
-                )
-                self.do_event("bmp in", machine_name, frame)
-        self.wake()
+            self._board_service.report(ip_address, x, y, p, description)
 
     def list_problems(self, machine_name: str | None = None) -> list[dict[str, Any]]:
         """Describe the boards out of service, and those that were reported.
@@ -508,28 +384,8 @@ class Controller(JobRunner):
             scheduled), and the ``reports``, a list of dictionaries with the fields
             of `spalloc_server.board_health.Report`
         """
-        now = time.monotonic()
-        found = []
         with self.lock:
-            for (name, board), out, reports in self._health.problems(machine_name):
-                machine = self._machines.get(name)
-                if machine is None or board not in machine.board_locations:
-                    continue
-                test_at = None if out is None else out.test_at
-                found.append(
-                    {
-                        "machine": name,
-                        "board": board,
-                        "physical": machine.board_locations[board],
-                        "ip_address": machine.spinnaker_ips.get(board),
-                        "out_of_service": out is not None,
-                        "reason": None if out is None else out.reason,
-                        "since": None if out is None else out.since,
-                        "next_test": None if test_at is None else max(0, test_at - now),
-                        "reports": [report._asdict() for report in reports],
-                    }
-                )
-        return found
+            return list(self._board_service.problems(machine_name))
 
     def clear_problem(self, machine_name: str, x: int, y: int, z: int) -> None:
         """Forget all problems of a board, and put it back into service.
@@ -537,10 +393,7 @@ class Controller(JobRunner):
         :raises ValueError: if there is no such board
         """
         with self.lock:
-            machine = self._machines.get(machine_name)
-            if machine is None or (x, y, z) not in machine.board_locations:
-                raise ValueError(f"machine {machine_name!r} has no board {(x, y, z)}")
-            self._do_put_back(machine_name, (x, y, z))
+            self._board_service.clear(machine_name, (x, y, z))
 
     # Places
 

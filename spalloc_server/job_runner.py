@@ -1,20 +1,19 @@
-"""What happens to jobs and boards once it has been decided: the controller's inside.
+"""What jobs go through: they get boards, become ready, fail, and end.
 
-Everything that changes jobs goes through the methods here, by a command or by an
-event: a result from the hardware, a deadline, a test of a board.
+A job's life is driven by commands, by the `JobQueue`, which decides on who gets which
+boards, and by events: results from the hardware, and deadlines. All of them change it
+by the methods here.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from spalloc_server.bmp_requests import AtomicRequests
-from spalloc_server.board_health import BoardHealth, BoardKey, Report
+from spalloc_server.board_health import BoardHealth
+from spalloc_server.board_service import BoardService
 from spalloc_server.configuration import Machine
 from spalloc_server.coordinates import Board, BoardLink, WrapAround
 from spalloc_server.history import HistoryEvent, Kind
@@ -24,6 +23,7 @@ from spalloc_server.job_queue import JobQueue
 from spalloc_server.keepalives import Keepalives
 from spalloc_server.kept_state import KeptState
 from spalloc_server.machine_bmps import MachineBMPs
+from spalloc_server.machine_set import MachineSet
 from spalloc_server.places import Places, describe_boards
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ MAX_FAILED_PLACES = 3
 
 
 class JobRunner(KeptState):
-    """The state of jobs and boards, and its changes.
+    """The state of jobs, and its changes.
 
     A job's boards stay its own until they have been powered off after its end.
     Methods that do not say otherwise are called with the `lock` held.
@@ -56,11 +56,18 @@ class JobRunner(KeptState):
 
     def __init__(
         self,
-        next_id: int,
-        max_retired_jobs: int,
-        on_background_state_change: Callable[[], object] | None,
-        seconds_before_free: float,
+        next_id: int = 1,
+        max_retired_jobs: int = 1200,
+        on_background_state_change: Callable[[], object] | None = None,
+        seconds_before_free: float = 30,
     ) -> None:
+        """Start with no machine and no job.
+
+        :param next_id: the ID of the next job
+        :param max_retired_jobs: of how many ended jobs to remember the reason
+        :param on_background_state_change: see the attribute
+        :param seconds_before_free: how long boards stay unused after power-off
+        """
         self._next_id = next_id
         # Boards that a living job had to give up are held by jobs of these IDs.
         self._next_holder_id = -1
@@ -90,11 +97,28 @@ class JobRunner(KeptState):
         """Told, with the lock held and by any thread, what happens to jobs; must not
         block. Not told during `replay`. Not pickled."""
         self._keepalives = Keepalives()
-        # Boards that have passed their test, and when they have rested from it.
-        self._recovering: dict[BoardKey, float] = {}
         self._places = Places(self._machines.values(), self._jobs.values())
         self._bmps = MachineBMPs()
         self._job_power = JobPower(self._bmps, self._bmp_on_request_complete)
+        # What these are given is changed from now on, but never replaced.
+        self._board_service = BoardService(
+            self._health,
+            self._machines,
+            self._places,
+            self._job_queue,
+            self._bmps,
+            self._changed_machines,
+            self,
+        )
+        self._machine_set = MachineSet(
+            self._machines,
+            self._ending_jobs,
+            self._places,
+            self._job_queue,
+            self._board_service,
+            self._bmps,
+            self._create_machine_bmp_controllers,
+        )
         self._changers = self._make_changers()
 
     def start(self) -> None:
@@ -104,7 +128,7 @@ class JobRunner(KeptState):
         come back, and power changes that were interrupted are done again.
         """
         super().start()
-        self._health.schedule_tests(time.monotonic())
+        self._board_service.schedule_tests()
         for machine in self._machines.values():
             self._create_machine_bmp_controllers(machine)
         # Jobs that were created in a replay are in the old one.
@@ -138,6 +162,38 @@ class JobRunner(KeptState):
         job_queue.on_cancel = self._job_queue_on_cancel
         super().__setstate__(state)
 
+    # What is told and kept of jobs
+
+    @property
+    def max_retired_jobs(self) -> int:
+        """Of how many ended jobs the reason is remembered."""
+        return self._max_retired_jobs
+
+    @max_retired_jobs.setter
+    def max_retired_jobs(self, number: int) -> None:
+        with self.lock:
+            self._max_retired_jobs = number
+            self._forget_old_jobs()
+
+    @property
+    def changed_jobs(self) -> set[int]:
+        """IDs of the jobs that have changed since this was last read."""
+        with self.lock:
+            changed, self._changed_jobs = self._changed_jobs, set()
+            return changed
+
+    @property
+    def changed_machines(self) -> set[str]:
+        """Names of the machines that have changed since this was last read.
+
+        A machine changes when it is added, removed or modified, and when a job is
+        allocated on it or frees its boards.
+        """
+        with self.lock:
+            changed = self._changed_machines.copy()
+            self._changed_machines.clear()
+            return changed
+
     # Events
 
     def _make_changers(self) -> dict[str, Callable[..., object]]:
@@ -148,9 +204,9 @@ class JobRunner(KeptState):
             "failed": self._do_fail,
             "freed": self._do_free,
             "cooled": self._job_queue.free_cooling,
-            "board in": self._do_put_back,
-            "bmp out": self._do_bmp_out,
-            "bmp in": self._do_bmp_in,
+            "board in": self._board_service.put_back,
+            "bmp out": self._board_service.take_frame_out,
+            "bmp in": self._board_service.put_frame_back,
         }
 
     def _tell(self, kind: Kind, job: _Job, reason: str | None = None) -> None:
@@ -190,14 +246,13 @@ class JobRunner(KeptState):
     def _do_fail(self, job_id: int, boards: Iterable[Board], reason: str) -> None:
         """Take a job's faulty boards out of service, and find it others, or end it."""
         job = self._jobs[job_id]
-        machine = job.allocated_machine
-        assert machine is not None
+        machine = job.machine
         boards = [(x, y, z) for x, y, z in boards]
         job.failure = f"{reason} ({describe_boards(machine, boards)})"
         job.failed_places += 1
         logger.warning("Job %d of %s: %s", job_id, job.owner, job.failure)
         with self._job_queue:
-            self._take_out(machine.name, boards, reason)
+            self._board_service.take_out(machine.name, boards, reason)
             if job.was_ready or job.failed_places >= MAX_FAILED_PLACES:
                 self._job_queue.destroy_job(job_id, _failure_reason(job))
             else:
@@ -205,13 +260,12 @@ class JobRunner(KeptState):
 
     def _requeue(self, job: _Job) -> None:
         """Have a job wait for other boards; the old ones are powered off."""
-        assert job.allocated_machine is not None
         job_id, holder_id = job.id, self._next_holder_id
         self._next_holder_id -= 1
         self._places.leave(job)
         self._jobs[job_id] = job.queued_again(holder_id)
         self._changed_jobs.add(job_id)
-        self._changed_machines.add(job.allocated_machine.name)
+        self._changed_machines.add(job.machine.name)
         self._tell("requeued", job, job.failure)
         job.id = holder_id
         job.state = JobState.destroyed
@@ -225,168 +279,9 @@ class JobRunner(KeptState):
         """Free the boards of an ended job, but not those that are faulty."""
         job = self._ending_jobs.pop(job_id)
         with self._job_queue:
-            if faulty and job.allocated_machine is not None:
-                boards = [(x, y, z) for x, y, z in faulty]
-                self._take_out(job.allocated_machine.name, boards, str(reason))
+            if faulty:
+                self._board_service.take_out(job.machine.name, faulty, str(reason))
             self._job_queue.free(job_id)
-
-    # Boards out of service
-
-    def _take_out(
-        self,
-        machine_name: str,
-        boards: Iterable[Board],
-        reason: str,
-        waits_for_bmp: bool = False,
-    ) -> None:
-        for board in boards:
-            self._recovering.pop((machine_name, board), None)
-            self._health.take_out(
-                machine_name,
-                board,
-                reason,
-                time.monotonic(),
-                self.wall_time(),
-                waits_for_bmp,
-            )
-        self._update_dead_boards(machine_name)
-
-    def _do_put_back(self, machine_name: str, board: Sequence[int]) -> None:
-        x, y, z = board
-        self._recovering.pop((machine_name, (x, y, z)), None)
-        if self._health.put_back(machine_name, (x, y, z)):
-            logger.info("Board %s of %s is back in service", (x, y, z), machine_name)
-            self._update_dead_boards(machine_name)
-
-    def _do_bmp_out(self, machine_name: str, frame: Sequence[int], reason: str) -> None:
-        self._take_out(
-            machine_name,
-            self._boards_of_frame(machine_name, frame),
-            reason,
-            waits_for_bmp=True,
-        )
-
-    def _do_bmp_in(self, machine_name: str, frame: Sequence[int]) -> None:
-        boards = set(self._boards_of_frame(machine_name, frame))
-        waiting = boards.intersection(self._health.waiting_for_bmp(machine_name))
-        for board in waiting:
-            self._health.bmp_answers(machine_name, board)
-        if waiting:
-            self._update_dead_boards(machine_name)
-
-    def _boards_of_frame(
-        self, machine_name: str, frame: Sequence[int]
-    ) -> Iterator[Board]:
-        machine = self._machines.get(machine_name)
-        if machine is not None:
-            for board, (cabinet, number, _) in machine.board_locations.items():
-                if [cabinet, number] == list(frame):
-                    yield board
-
-    def dead_boards(self, machine: Machine) -> frozenset[Board]:
-        """The boards of a machine that are not given out, for whatever reason."""
-        return machine.dead_boards | self._boards_out(machine)
-
-    def _boards_out(self, machine: Machine) -> frozenset[Board]:
-        """The boards of a machine that are out of service."""
-        # Not those that it had before it was wired anew.
-        return self._health.boards_out(machine.name) & machine.board_locations.keys()
-
-    def _update_dead_boards(self, machine_name: str) -> None:
-        machine = self._machines.get(machine_name)
-        if machine is not None:
-            self._changed_machines.add(machine_name)
-            self._job_queue.modify_machine(
-                machine_name, dead_boards=self.dead_boards(machine)
-            )
-
-    def report_problem(
-        self,
-        ip_address: str,
-        x: int | None = None,
-        y: int | None = None,
-        p: int | None = None,
-        description: str | None = None,
-    ) -> None:
-        """Store that something is wrong with a board; from any thread.
-
-        Enough reports by different jobs take it out of service.
-
-        :param ip_address: of the board's Ethernet chip, as told to the job
-        :param x: chip on the board
-        :param y: chip on the board
-        :param p: core of the chip
-        :raises ValueError: if no board has this address
-        """
-        with self.lock:
-            found = self._places.board_of_ip(ip_address)
-            if found is None:
-                raise ValueError(f"ip_address {ip_address!r} belongs to no board")
-            machine_name, board = found
-            job = self._places.job_at(machine_name, board)
-            reason = self._health.report(
-                machine_name,
-                board,
-                Report(
-                    None if job is None else job.id,
-                    None if job is None else job.owner,
-                    self.wall_time(),
-                    x,
-                    y,
-                    p,
-                    description,
-                ),
-            )
-            logger.warning(
-                "Problem reported of %s by %s: %s",
-                describe_boards(self._machines[machine_name], [board]),
-                "nobody" if job is None else f"job {job.id} of {job.owner}",
-                description,
-            )
-            if reason is not None:
-                self._take_out(machine_name, [board], reason)
-
-    def test_boards(self) -> None:
-        """Try boards again that are out of service, where it is time for that."""
-        now = time.monotonic()
-        rested = [key for key, at in self._recovering.items() if at <= now]
-        for machine_name, board in rested:
-            self.do_event("board in", machine_name, board)
-        due = self._health.due_tests(now)
-        held: dict[str, set[Board]] = {}
-        for machine_name, board in due:
-            if self._bmps.of_machine(machine_name) is None:
-                continue
-            if machine_name not in held:
-                holdings = self._job_queue.holdings(machine_name)
-                held[machine_name] = {board for board, _ in holdings}
-            machine = self._machines[machine_name]
-            location = machine.board_locations.get(board)
-            if location is None or board in machine.dead_boards:
-                continue
-            if board in held[machine_name]:
-                continue
-            cabinet, frame, number = location
-            requests = AtomicRequests(partial(self._board_tested, machine_name, board))
-            requests.power(number, True)
-            requests.power(number, False)
-            self._health.test_started(machine_name, board)
-            self._bmps.add_requests(machine_name, (cabinet, frame), requests)
-
-    def _board_tested(
-        self, machine_name: str, board: Board, success: bool, reason: str | None = None
-    ) -> None:
-        """Take the result of a board's test. Called by its frame's thread."""
-        with self.lock:
-            now = time.monotonic()
-            if not success:
-                logger.info("Board %s of %s: %s", board, machine_name, reason)
-                self._health.test_failed(machine_name, board, now)
-            elif self._health.is_out(machine_name, board):
-                # It has just been powered off, like a job's.
-                rested = now + self._job_queue.seconds_before_free
-                self._recovering[machine_name, board] = rested
-        self.wake()
 
     # Hardware
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from spalloc_server import board_service, job, kept_state
 from spalloc_server import controller as controller_module
-from spalloc_server import job, job_runner, kept_state
 from spalloc_server.allocator import Allocator
 from spalloc_server.bmp_requests import AtomicRequests, FailureReason
 from spalloc_server.board_states import BoardState
@@ -66,7 +66,7 @@ class BoardWalk:
         self._undo = ExitStack()
         self.clock = HandClock()
         self.bmps = BMPs()
-        for module in (controller_module, job, job_runner, kept_state):
+        for module in (board_service, controller_module, job, kept_state):
             self._undo.enter_context(mock.patch.object(module, "time", self.clock))
         monotonic = staticmethod(self.clock.monotonic)
         self._undo.enter_context(mock.patch.object(Allocator, "clock", monotonic))

@@ -23,7 +23,8 @@ LAYERS = """
     simulator command_server regular_work state_store stored_commands
     controller clients config_check
     job_runner
-    job_power
+    machine_set job_power
+    board_service
     board_states machine_bmps
     async_bmp_controller where_is keepalives places commands connection
     job_queue job bmp_schedule bmp_transceiver machine_changes config_file
