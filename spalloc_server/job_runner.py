@@ -39,6 +39,10 @@ class JobRunner(KeptState):
     Methods that do not say otherwise are called with the `lock` held.
     """
 
+    on_history: Callable[[HistoryEvent], object] | None
+    """Told, with the lock held and by any thread, what happens to jobs; must not block.
+    Not told during `replay`. Not pickled."""
+
     _KEPT = (
         "_next_id",
         "_next_holder_id",
@@ -93,9 +97,7 @@ class JobRunner(KeptState):
 
     def _init_dormant(self) -> None:
         super()._init_dormant()
-        self.on_history: Callable[[HistoryEvent], object] | None = None
-        """Told, with the lock held and by any thread, what happens to jobs; must not
-        block. Not told during `replay`. Not pickled."""
+        self.on_history = None
         self._keepalives = Keepalives()
         self._places = Places(self._machines.values(), self._jobs.values())
         self._bmps = MachineBMPs()

@@ -42,6 +42,23 @@ class KeptState:
     generation = 0
     """Which snapshot of the state this is, for the one who keeps snapshots."""
 
+    lock: threading.RLock
+    """Held by whoever changes anything; hold it over several calls to have nothing
+    happen between them."""
+
+    on_event: Callable[[list[Any]], object] | None
+    """Told, with the lock held, of changes that no command explains. Not pickled."""
+
+    on_background_state_change: Callable[[], object] | None
+    """Called when something changes other than by a call of a method.
+
+    It is called from any thread and must not call the controller. None for no call.
+    Not pickled."""
+
+    command_time: float | None
+    """When the commands given now are said to be given, in seconds since 1970 (UTC);
+    None for now. Not pickled."""
+
     _KEPT: ClassVar[tuple[str, ...]]
     """The names of the attributes that are pickled."""
 
@@ -58,19 +75,9 @@ class KeptState:
         """Make what is not pickled, and leave the hardware alone."""
         # Re-entrant: a BMP controller may report from within `add_requests`.
         self.lock = threading.RLock()
-        """Held by whoever changes anything; hold it over several calls to have
-        nothing happen between them."""
-        self.on_event: Callable[[list[Any]], object] | None = None
-        """Told, with the lock held, of changes that no command explains. Not pickled.
-        """
-        self.on_background_state_change: Callable[[], object] | None = None
-        """Called when something changes other than by a call of a method.
-
-        It is called from any thread and must not call the controller. None for no
-        call. Not pickled."""
-        self.command_time: float | None = None
-        """When the commands given now are said to be given, in seconds since 1970
-        (UTC); None for now. Not pickled."""
+        self.on_event = None
+        self.on_background_state_change = None
+        self.command_time = None
         self._dormant = True
 
     def start(self) -> None:
