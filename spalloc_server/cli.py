@@ -1,6 +1,7 @@
 """The process around a server that was started from the command line."""
 
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -72,8 +73,18 @@ def run(start_server: StartServer, args: Sequence[str] | None = None) -> int:
         prepare = stack.enter_context(_simulation()) if options.simulate else _nothing
         server = start_server(options, prepare)
         stop.calls(server.request_stop)
+        _spare_collector()
         server.join()
         return 1 if server.failed else 0
+
+
+def _spare_collector() -> None:
+    """Have the garbage collector pass over what is there by now, and stays.
+
+    The loop stands still while it collects, for as long as there are objects.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def make_observer(options: Options) -> Observer:

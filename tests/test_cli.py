@@ -1,5 +1,6 @@
 """The real command line, in processes of its own."""
 
+import gc
 import os
 import re
 import resource
@@ -330,17 +331,27 @@ class FakeServer:
     def __init__(self, failed: bool) -> None:
         self.failed = failed
         self.stop_requests = 0
+        self.frozen = 0
 
     def request_stop(self) -> None:
         self.stop_requests += 1
 
     def join(self) -> None:
-        pass
+        self.frozen = gc.get_freeze_count()
 
 
 @pytest.mark.parametrize("failed", [False, True])
 def test_the_exit_status_tells_a_failure(failed: bool) -> None:
     assert cli.run(lambda _options, _prepare: FakeServer(failed), ["x"]) == int(failed)
+
+
+def test_what_is_there_from_the_start_is_not_looked_through_for_garbage() -> None:
+    server = FakeServer(False)
+    try:
+        cli.run(lambda _options, _prepare: server, ["x"])
+        assert server.frozen > 10_000
+    finally:
+        gc.unfreeze()
 
 
 def test_a_signal_while_the_server_starts_is_not_lost() -> None:
