@@ -9,6 +9,7 @@ from typing import Final
 
 from benchmarks.environments import FOLDER, Release
 from benchmarks.load import Callers, Load
+from benchmarks.many_jobs import wait_for_power
 from benchmarks.results import Row, row
 from benchmarks.servers import Server, encode, site
 
@@ -140,6 +141,7 @@ def _create_behind_full_machine(
             server.client() as client,
         ):
             client.call_many([create])
+            wait_for_power(client)
             for how, at_once in (("one", 1), ("many", 20)):
                 seconds = client.time_calls([create] * count, at_once)
                 figures[how][release.name] = count / seconds

@@ -1,15 +1,15 @@
 """Measurements with many jobs and subscribers, of starts, memory and simulation."""
 
-import select
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Final, NamedTuple
 
+from benchmarks import many_jobs
 from benchmarks.environments import Release
-from benchmarks.load import Callers
+from benchmarks.many_jobs import Jobs
 from benchmarks.results import Row, row
-from benchmarks.servers import Client, Server, encode, site
+from benchmarks.servers import Server, site
 from benchmarks.subscribers import Subscribers
 
 GROUP: Final = "Scale"
@@ -23,14 +23,13 @@ class Sizes(NamedTuple):
     """How much of everything."""
 
     side: int
-    running: int
-    queued: int
+    jobs: Jobs
     subscribers: int
     seconds: float
 
 
-FULL: Final = Sizes(20, 1000, 10_000, 1000, 3.0)
-SHORT: Final = Sizes(6, 20, 100, 20, 0.3)
+FULL: Final = Sizes(20, Jobs(1000, 10_000), 1000, 3.0)
+SHORT: Final = Sizes(6, Jobs(20, 100), 20, 0.3)
 
 ROWS: Final = (
     ("cold start until the first reply", "{boards} boards", "s", False),
@@ -44,6 +43,8 @@ ROWS: Final = (
     ("list_jobs again: longest wait of another client", "{jobs} jobs", "ms", False),
     ("cancel one of few queued jobs", "10 jobs", "us", False),
     ("cancel one of many queued jobs", "{jobs} jobs", "us", False),
+    ("expire one of few queued jobs", "10 jobs", "us", False),
+    ("expire one of many queued jobs", "{jobs} jobs", "us", False),
     ("end one of few running jobs", "10 jobs", "us", False),
     ("end one of many running jobs", "{jobs} jobs", "us", False),
     ("warm start until the first reply", "{jobs} jobs", "s", False),
@@ -68,7 +69,7 @@ def measure(releases: Sequence[Release], short: bool) -> Iterator[Row]:
             figures.setdefault(what, {})[release.name] = value
     texts = {
         "boards": f"{3 * sizes.side**2:,}",
-        "jobs": f"{sizes.queued + sizes.running:,}",
+        "jobs": f"{sum(sizes.jobs):,}",
         "many": f"{sizes.subscribers:,}",
     }
     for what, size, unit, more_is_better in ROWS:
@@ -82,7 +83,9 @@ def _measure_release(release: Release, sizes: Sizes) -> Iterator[tuple[str, floa
         with place.running() as server:
             yield "cold start until the first reply", time.perf_counter() - start
             yield "memory when idle", server.rss_bytes / 2**20
-            yield from _with_many_jobs(server, sizes)
+            yield from many_jobs.measure(
+                release, server, sizes.side, sizes.jobs, sizes.seconds
+            )
             # The reference first works off all that is to be powered, for minutes.
             stopped = server.stop(STOP_SECONDS)
         if stopped:
@@ -98,90 +101,6 @@ def _measure_release(release: Release, sizes: Sizes) -> Iterator[tuple[str, floa
         ):
             share = _simulated_jobs(server, sizes)
             yield "20 jobs a second with --simulate: processor share", share
-
-
-def _with_many_jobs(server: Server, sizes: Sizes) -> Iterator[tuple[str, float]]:
-    single = encode("create_job", owner="me", keepalive=None)
-    whole = encode("create_job", sizes.side, sizes.side, owner="me", keepalive=None)
-    with server.client() as client:
-        empty = _keepalives_a_second(server, 1, sizes.seconds)
-        running = client.call_many([single] * 10)
-        few = sizes.running // 10
-        running += client.call_many([single] * few)
-        # In the way of all that come after it.
-        client.call_many([whole])
-        queued = client.call_many([single] * (few + 10))
-        yield (
-            "end one of few running jobs",
-            _destroy_each(server, client, running[:few]),
-        )
-        yield (
-            "cancel one of few queued jobs",
-            _destroy_each(server, client, queued[:few]),
-        )
-        client.call_many([encode("destroy_job", queued[0] - 1)])
-
-        running = client.call_many([single] * sizes.running)
-        client.call_many([whole])
-        before = server.rss_bytes
-        start = time.perf_counter()
-        queued = client.call_many([single] * sizes.queued)
-        rate = sizes.queued / (time.perf_counter() - start)
-        yield "create_job behind others", rate
-        grown = server.rss_bytes - before
-        yield "memory for each queued job", grown / 1024 / sizes.queued
-        loaded = _keepalives_a_second(server, running[0], sizes.seconds)
-        yield (
-            "job_keepalive, 16 clients: share of an empty server",
-            100 * loaded / empty,
-        )
-        for what in ("list_jobs", "list_jobs again"):
-            whole_reply, longest = _list_jobs_beside_another(server)
-            yield f"{what}: time to the whole reply", 1e3 * whole_reply
-            yield f"{what}: longest wait of another client", 1e3 * longest
-        middle = queued[len(queued) // 2 :][:few]
-        yield "cancel one of many queued jobs", _destroy_each(server, client, middle)
-        some = running[len(running) // 2 :][:few]
-        yield "end one of many running jobs", _destroy_each(server, client, some)
-
-
-def _keepalives_a_second(server: Server, job_id: int, seconds: float) -> float:
-    with Callers(server.port, [[encode("job_keepalive", job_id)]] * 16) as callers:
-        return callers.run(seconds).calls_a_second
-
-
-def _destroy_each(server: Server, client: Client, job_ids: list[int]) -> float:
-    """Destroy jobs in one go; us of processor time for each."""
-    before = server.cpu_seconds
-    client.call_many([encode("destroy_job", job_id) for job_id in job_ids], 10)
-    return 1e6 * (server.cpu_seconds - before) / len(job_ids)
-
-
-def _list_jobs_beside_another(server: Server) -> tuple[float, float]:
-    """Seconds that listing takes, and the longest another client waits meanwhile."""
-    with server.client() as lister, server.client() as other:
-        other.call("version")
-        start = time.perf_counter()
-        lister.send(encode("list_jobs"))
-        longest = 0.0
-        size = 0
-        ended = False
-        while not ended:
-            sent = time.perf_counter()
-            other.send(encode("version"))
-            answered = False
-            while not answered:
-                ready, _, _ = select.select([lister.socket, other.socket], [], [], 120)
-                if lister.socket in ready:
-                    data = lister.socket.recv(1 << 20)
-                    size += len(data)
-                    ended = data.endswith(b"\n")
-                    listed = time.perf_counter() - start
-                if other.socket in ready:
-                    other.reply()
-                    answered = True
-            longest = max(longest, time.perf_counter() - sent)
-        return listed, longest
 
 
 def _paced(seconds: float, times_a_second: float, do: Callable[[int], None]) -> None:
@@ -200,6 +119,7 @@ def _with_subscribers(server: Server, sizes: Sizes) -> Iterator[tuple[str, float
         # The first one is in the way of the others; they only come and go.
         side = sizes.side
         client.call("create_job", side, side, owner="me", keepalive=None)
+        many_jobs.wait_for_power(client)
         subscribers = stack.enter_context(Subscribers(server.port, sizes.subscribers))
         waits: list[float] = []
         jobs: list[int] = []

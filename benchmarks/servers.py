@@ -87,10 +87,14 @@ class Client:
 
     def reply(self) -> Any:
         """The next reply; notifications are not expected."""
-        reply = json.loads(self._lines.readline())
+        reply = json.loads(self.line())
         if "return" not in reply:
             raise RuntimeError(f"the server answered {reply}")
         return reply["return"]
+
+    def line(self) -> bytes:
+        """The next line, a reply or a notification."""
+        return self._lines.readline()
 
     def time_calls(self, commands: list[bytes], at_once: int = 50) -> float:
         """Like `call_many`, but tell the seconds that it took."""

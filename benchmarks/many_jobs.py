@@ -1,0 +1,152 @@
+"""What a server costs that has many jobs, beside one that has none."""
+
+import json
+import select
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from benchmarks.environments import Release
+from benchmarks.load import Callers
+from benchmarks.servers import Client, Server, encode, site
+
+ROUNDS: Final = 5
+"""How often the servers are loaded in turn; the best of each counts."""
+
+POWERED_SECONDS: Final = 20.0
+"""How long to wait for boards to be powered; the reference would need minutes."""
+
+EXPIRY_SECONDS: Final = 1.0
+"""The silence after which jobs expire, as soon as they are looked at."""
+
+LOOKED_AT_SECONDS: Final = 60.0
+"""How long that may take at most."""
+
+
+class Jobs(NamedTuple):
+    """How many of them."""
+
+    running: int
+    queued: int
+
+
+def measure(
+    release: Release, server: Server, side: int, jobs: Jobs, seconds: float
+) -> Iterator[tuple[str, float]]:
+    """Give a server without jobs many, and leave it with them."""
+    single = encode("create_job", owner="me", keepalive=None)
+    whole = encode("create_job", side, side, owner="me", keepalive=None)
+    few = jobs.running // 10
+    with server.client() as client:
+        running = client.call_many([single] * (10 + few))
+        # In the way of all that come after it.
+        (in_the_way,) = client.call_many([whole])
+        queued = client.call_many([single] * (few + 10))
+        wait_for_power(client)
+        yield "end one of few running jobs", _destroy(server, client, running[:few])
+        yield "cancel one of few queued jobs", _destroy(server, client, queued[:few])
+        yield "expire one of few queued jobs", _expire(server, client, few)
+        client.call_many([encode("destroy_job", in_the_way)])
+
+        running = client.call_many([single] * jobs.running)
+        client.call_many([whole])
+        before = server.rss_bytes
+        start = time.perf_counter()
+        queued = client.call_many([single] * jobs.queued)
+        rate = jobs.queued / (time.perf_counter() - start)
+        yield "create_job behind others", rate
+        grown = server.rss_bytes - before
+        yield "memory for each queued job", grown / 1024 / jobs.queued
+        wait_for_power(client)
+        share = _share_of_empty(release, server, side, running[0], seconds)
+        yield "job_keepalive, 16 clients: share of an empty server", share
+        for what in ("list_jobs", "list_jobs again"):
+            whole_reply, longest = _list_jobs_beside_another(server)
+            yield f"{what}: time to the whole reply", 1e3 * whole_reply
+            yield f"{what}: longest wait of another client", 1e3 * longest
+        middle = queued[len(queued) // 2 :][:few]
+        yield "cancel one of many queued jobs", _destroy(server, client, middle)
+        yield "expire one of many queued jobs", _expire(server, client, few)
+        some = running[len(running) // 2 :][:few]
+        yield "end one of many running jobs", _destroy(server, client, some)
+
+
+def wait_for_power(client: Client) -> None:
+    """Wait until no board is being powered, since that takes processor time, too."""
+    deadline = time.perf_counter() + POWERED_SECONDS
+    while time.perf_counter() < deadline:
+        if all(job["state"] != 2 for job in client.call("list_jobs")):
+            break
+        time.sleep(0.2)
+
+
+def _share_of_empty(
+    release: Release, server: Server, side: int, job_id: int, seconds: float
+) -> float:
+    """Calls a second in percent of those on a server that has one job only."""
+    with site(release, side) as place, place.running() as empty:
+        with empty.client() as client:
+            only = client.call("create_job", owner="me", keepalive=None)
+            wait_for_power(client)
+        with (
+            Callers(server.port, [[encode("job_keepalive", job_id)]] * 16) as loaded,
+            Callers(empty.port, [[encode("job_keepalive", only)]] * 16) as unloaded,
+        ):
+            rates = [
+                [callers.run(seconds / ROUNDS).calls_a_second for _ in range(ROUNDS)]
+                for callers in (loaded, unloaded)
+            ]
+    return 100 * max(rates[0]) / max(rates[1])
+
+
+def _destroy(server: Server, client: Client, job_ids: Sequence[int]) -> float:
+    """Destroy jobs, some in each packet; us of processor time for each."""
+    before = server.cpu_seconds
+    client.call_many([encode("destroy_job", job_id) for job_id in job_ids], 10)
+    return 1e6 * (server.cpu_seconds - before) / len(job_ids)
+
+
+def _expire(server: Server, client: Client, count: int) -> float:
+    """Have queued jobs expire; us of processor time for each, waiting not counted."""
+    create = encode("create_job", owner="me", keepalive=EXPIRY_SECONDS)
+    with server.client() as watcher:
+        idle_since, idle_before = time.perf_counter(), server.cpu_seconds
+        time.sleep(1.0)
+        idle_cpu = server.cpu_seconds - idle_before
+        idle_share = idle_cpu / (time.perf_counter() - idle_since)
+        job_ids = set(client.call_many([create] * count))
+        watcher.call("notify_job")
+        start, before = time.perf_counter(), server.cpu_seconds
+        watcher.socket.settimeout(LOOKED_AT_SECONDS)
+        while job_ids:
+            job_ids.difference_update(json.loads(watcher.line())["jobs_changed"])
+        waited = time.perf_counter() - start
+        used = server.cpu_seconds - before - idle_share * waited
+    return 1e6 * max(0.0, used) / count
+
+
+def _list_jobs_beside_another(server: Server) -> tuple[float, float]:
+    """Seconds that listing takes, and the longest another client waits meanwhile."""
+    with server.client() as lister, server.client() as other:
+        other.call("version")
+        start = time.perf_counter()
+        lister.send(encode("list_jobs"))
+        longest = 0.0
+        size = 0
+        ended = False
+        while not ended:
+            sent = time.perf_counter()
+            other.send(encode("version"))
+            answered = False
+            while not answered:
+                ready, _, _ = select.select([lister.socket, other.socket], [], [], 120)
+                if lister.socket in ready:
+                    data = lister.socket.recv(1 << 20)
+                    size += len(data)
+                    ended = data.endswith(b"\n")
+                    listed = time.perf_counter() - start
+                if other.socket in ready:
+                    other.reply()
+                    answered = True
+            longest = max(longest, time.perf_counter() - sent)
+        return listed, longest
