@@ -234,7 +234,7 @@ class CommandServer(PollingServerCore):
         self, label: str, changes: Collection[ChangeId], watches: Watches
     ) -> None:
         """Notify each client, under a label, of those changes that it watches."""
-        if not changes or not watches:
+        if not watches:
             return
         ordered = sorted(changes)
         # Most clients watch everything, and are told the same.

@@ -31,7 +31,6 @@ from spalloc_server.job import (
     _Job,
 )
 from spalloc_server.job_runner import JobRunner
-from spalloc_server.kept_state import ReplayError, unpickled_dormant
 
 __all__ = [
     "Controller",
@@ -40,9 +39,7 @@ __all__ = [
     "JobStateTuple",
     "JobTuple",
     "MachineTuple",
-    "ReplayError",
     "_Job",
-    "unpickled_dormant",
 ]
 
 _UNKNOWN_JOB = JobStateTuple(JobState.unknown, None, None, None, None, None)
@@ -54,7 +51,7 @@ class Controller(JobRunner):
 
     All methods may be called from any thread unless they say otherwise. After
     `stop` and `join` an instance can be pickled; the unpickled one runs at once,
-    unless it was unpickled within `unpickled_dormant`.
+    unless it was unpickled within `spalloc_server.kept_state.unpickled_dormant`.
     """
 
     # Life cycle
@@ -205,7 +202,9 @@ class Controller(JobRunner):
         :param clienthost: IP address of the host that asks
         """
         with self.lock:
-            self._touch(clienthost, job_id)
+            job = self._jobs.get(job_id)
+            if job is not None:
+                job.update_keepalive(clienthost)
 
     def _touch(self, clienthost: str | None, job_id: int) -> _Job | None:
         """Find a job that has not ended, and keep it alive."""

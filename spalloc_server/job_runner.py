@@ -180,6 +180,8 @@ class JobRunner(KeptState):
     @property
     def changed_jobs(self) -> set[int]:
         """IDs of the jobs that have changed since this was last read."""
+        if not self._changed_jobs:
+            return set()
         with self.lock:
             changed, self._changed_jobs = self._changed_jobs, set()
             return changed
@@ -191,6 +193,8 @@ class JobRunner(KeptState):
         A machine changes when it is added, removed or modified, and when a job is
         allocated on it or frees its boards.
         """
+        if not self._changed_machines:
+            return set()
         with self.lock:
             changed = self._changed_machines.copy()
             self._changed_machines.clear()

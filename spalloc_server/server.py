@@ -241,11 +241,12 @@ class SpallocServer(Server):
     def _send_change_notifications(self) -> None:
         """Notify those clients that watch them of changed jobs and machines."""
         jobs = self._controller.changed_jobs
-        self._send_notifications(JOBS_CHANGED, jobs, self._client_job_watches)
+        if jobs:
+            self._send_notifications(JOBS_CHANGED, jobs, self._client_job_watches)
         machines = self._controller.changed_machines
-        self._send_notifications(
-            MACHINES_CHANGED, machines, self._client_machine_watches
-        )
+        if machines:
+            watches = self._client_machine_watches
+            self._send_notifications(MACHINES_CHANGED, machines, watches)
 
     def _clear_watches(self, client: Connection) -> None:
         self._client_job_watches.pop(client, None)

@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from spalloc_server import state_file
-from spalloc_server.controller import Controller, ReplayError, unpickled_dormant
+from spalloc_server.controller import Controller
 from spalloc_server.journal import (
     Journal,
     JournalDamagedError,
     JournalError,
     JournalLostError,
 )
+from spalloc_server.kept_state import ReplayError, unpickled_dormant
 from spalloc_server.state_file import StateFileError
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from spalloc_server import controller as controller_module
-from spalloc_server import state_store
+from spalloc_server import kept_state, state_store
 from spalloc_server.controller import Controller, JobState
 from spalloc_server.journal import Journal, JournalError
 from spalloc_server.state_file import StateFileError
@@ -443,7 +442,7 @@ def test_dormancy_ends_with_its_block(bmps: BMPs) -> None:
     controller = Controller()
     controller.machines = {"m": machine()}
     pickled = pickle.dumps(controller)
-    with controller_module.unpickled_dormant():
+    with kept_state.unpickled_dormant():
         pickle.loads(pickled)
     assert len(bmps.made) == 1
     pickle.loads(pickled)
@@ -451,5 +450,5 @@ def test_dormancy_ends_with_its_block(bmps: BMPs) -> None:
 
 
 def test_unknown_records_are_refused() -> None:
-    with pytest.raises(controller_module.ReplayError, match="no_such_event"):
+    with pytest.raises(kept_state.ReplayError, match="no_such_event"):
         Controller().replay([["no_such_event", 1.5, 1]])
