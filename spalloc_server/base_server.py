@@ -444,7 +444,7 @@ class Server(CommandServer):
                 self._controller.command_time = None
 
     def _seconds_to_wait(self) -> float:
-        if self._clients.any_ready:
+        if self._clients.any_ready():
             return 0.0
         assert self._listener is not None
         # Comparing costs a third of what min() does, and this is done in every turn.

@@ -52,7 +52,6 @@ class Clients:
     def __contains__(self, client: object) -> bool:
         return client in self._all
 
-    @property
     def any_ready(self) -> bool:
         """Is there work for the next turn already, whatever happens?"""
         return bool(self._ready or self._notified)
@@ -142,7 +141,7 @@ class Clients:
                 logger.warning("Client %r disconnected: %s", client, reason)
             self.remove(client, kind)
             return
-        if client.is_quiet and self._all[client] == POLLIN:
+        if client.is_quiet() and self._all[client] == POLLIN:
             return
         if client.at_end and not (
             client.has_line() or client.has_output or client.is_busy

@@ -33,9 +33,6 @@ LISTINGS: Final = frozenset({"list_jobs", "list_machines"})
 ENCODED: Final = (bytes, Iterator)
 """Replies that are encoded already, or will be piece by piece."""
 
-WHOLE_REPLIES: Final = (bytes, dict)
-"""Replies that need no more work, but for being encoded."""
-
 Watches: TypeAlias = dict[Connection, set[Any] | None]
 """What each client watches: a set of IDs or names, None for all there are."""
 
@@ -100,7 +97,8 @@ class CommandServer(PollingServerCore):
     def _name(client: Any) -> str | None:
         """The client's IP address, None where it has none (any more)."""
         try:
-            return str(client.getpeername()[0]) or None
+            name: str = client.getpeername()[0]
+            return name or None
         except (OSError, IndexError):
             return None
 
@@ -136,10 +134,12 @@ class CommandServer(PollingServerCore):
                         client.send(self._refuse(command, refusals[index]))
                         continue
                     reply = self._reply_to(client, command, encoded=True)
-                    if isinstance(reply, WHOLE_REPLIES):
-                        client.send(reply)
-                    else:
+                    if isinstance(reply, bytes):
+                        client.send_line(reply)
+                    elif isinstance(reply, Iterator):
                         client.begin_reply(reply)
+                    else:
+                        client.send(reply)
                 except OutputFullError as e:
                     self._clients.leave(client, str(e), "output not taken")
                 except Exception:

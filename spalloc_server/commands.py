@@ -64,16 +64,16 @@ def call_command(
     Raises :py:exc:`UnknownCommandError` where there is no such command, else
     whatever the command raises; :py:exc:`TypeError` where the arguments do not fit.
     """
-    name, args, kwargs = command
-    function = _COMMANDS.get(name)
+    function = _COMMANDS.get(command.name)
     if function is None:
         raise UnknownCommandError("unrecognised command name")
     if encoded:
-        function = _ENCODED.get(name, function)
+        function = _ENCODED.get(command.name, function)
+    kwargs = command.kwargs
     if "client" in kwargs:
         kwargs = {name: arg for name, arg in kwargs.items() if name != "client"}
     try:
-        return function(server, client, *args, **kwargs)
+        return function(server, client, *command.args, **kwargs)
     except TypeError:
         # Arguments that do not fit are found out before the function has begun. What
         # Python says of them names the server and the client, too.

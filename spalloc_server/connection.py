@@ -111,10 +111,13 @@ class Connection:
         Raises :py:exc:`OutputFullError` where the client has left output lying
         and this message would make it more than may wait.
         """
-        data = encode_message(message)
+        self.send_line(encode_message(message))
+
+    def send_line(self, line: bytes) -> None:
+        """The same for a message that is encoded already."""
         if self._stale_bytes:
-            self._check_room(len(data))
-        self._output += data
+            self._check_room(len(line))
+        self._output += line
 
     def begin_reply(self, pieces: Iterator[bytes]) -> None:
         """Begin a reply that takes long to make, of which each turn makes a piece.
@@ -136,7 +139,7 @@ class Connection:
         self._unmade = None
         self.is_busy = False
         self._made.clear()
-        self.send(reply)
+        self.send_line(reply)
 
     def notify(
         self, label: str, ids: Iterable[ChangeId], line: bytes | None = None
@@ -218,7 +221,6 @@ class Connection:
 
     # Both
 
-    @property
     def is_quiet(self) -> bool:
         """Is there nothing to do but to wait for input?"""
         return not (

@@ -198,7 +198,6 @@ class Journal:
         """Make a record; it lasts from the next `commit` on."""
         self._pending.append(_encoded(record))
 
-    @property
     def has_pending(self) -> bool:
         """Are there records that do not last yet?"""
         return bool(self._pending)

@@ -1,8 +1,9 @@
 """JSON messages of the wire: the one place where bytes become text and back."""
 
 import json
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import six
 
@@ -10,7 +11,8 @@ REPEATED_LINE_BYTES: Final = 128
 """Lines up to this length are remembered: clients ask the same again and again."""
 
 
-class Command(NamedTuple):
+@dataclass(slots=True)
+class Command:
     """A command as a client sent it. Its name and arguments are not checked yet.
 
     Not to be changed: it may be handed out again for the next such line.
@@ -64,12 +66,7 @@ _to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def encode_message(message: object) -> bytes:
-    """Write one message as a line, its newline included.
-
-    Bytes stand for themselves: they are such a line already.
-    """
-    if isinstance(message, bytes):
-        return message
+    """Write one message as a line, its newline included."""
     return _to_json(message).encode() + b"\n"
 
 

@@ -54,7 +54,9 @@ class StateStore:
         """
         self._filename = filename
         self._journal: Journal | None = None
-        self._retry_at: float | None = None
+        self.retry_at: float | None = None
+        """When to call `commit_events` although nothing has happened; None for never.
+        By the monotonic clock."""
         self._problem = ""
         self.errors = 0
         """How often something could not be written."""
@@ -178,7 +180,7 @@ class StateStore:
             the others are kept for the next try
         """
         assert self._journal is not None
-        waiting = self._retry_at is not None and time.monotonic() < self._retry_at
+        waiting = self.retry_at is not None and time.monotonic() < self.retry_at
         if waiting or self._snapshot_owed:
             raise JournalError(self._problem)
         try:
@@ -207,13 +209,13 @@ class StateStore:
         if not self._problem:
             logger.error("Changes cannot be stored: %s", problem)
         self._problem = problem
-        self._retry_at = time.monotonic() + RETRY_SECONDS
+        self.retry_at = time.monotonic() + RETRY_SECONDS
 
     def _note_success(self) -> None:
         if self._problem:
             logger.warning("Changes are being stored again")
         self._problem = ""
-        self._retry_at = None
+        self.retry_at = None
 
     def commit_events(self, controller: Controller) -> None:
         """Make the events noted since the last time last, or try again later.
@@ -222,26 +224,18 @@ class StateStore:
         """
         assert self._journal is not None
         if self._snapshot_owed:
-            if self._retry_at is None or time.monotonic() >= self._retry_at:
+            if self.retry_at is None or time.monotonic() >= self.retry_at:
                 self.require_snapshot(controller)
-        elif self._journal.has_pending or self._problem:
+        elif self._journal.has_pending() or self._problem:
             with controller.lock, contextlib.suppress(JournalError):
                 self.commit()
         self._snapshot_if_long(controller)
-
-    @property
-    def retry_at(self) -> float | None:
-        """When to call `commit_events` although nothing has happened; None for never.
-
-        By the monotonic clock.
-        """
-        return self._retry_at
 
     def _snapshot_if_long(self, controller: Controller) -> None:
         """Replace a journal that has grown long by a snapshot."""
         assert self._journal is not None
         length = len(self._journal)
-        if length < RECORDS_BEFORE_SNAPSHOT or self._retry_at is not None:
+        if length < RECORDS_BEFORE_SNAPSHOT or self.retry_at is not None:
             return
         if length < RECORDS_PER_JOB * controller.job_count:
             return

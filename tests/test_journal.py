@@ -50,9 +50,9 @@ def stored(filename: str) -> list[list[object]]:
 def test_committed_records_are_found_again_in_order(filename: str) -> None:
     with closing(Journal(filename)) as journal:
         journal.append(["ready", 1])
-        assert journal.has_pending
+        assert journal.has_pending()
         journal.commit([["create_job", 2.5, None, [1, 2], {"owner": "\u00fc"}]])
-        assert not journal.has_pending
+        assert not journal.has_pending()
         journal.append(["lost", 3])
         assert len(journal) == 3
     assert stored(filename) == [
@@ -213,10 +213,10 @@ def test_trying_it_out(filename: str) -> None:
         journal.append(["event"])
         with largest_file(1000), pytest.raises(JournalError):
             journal.try_out()
-        assert journal.has_pending
+        assert journal.has_pending()
         journal.try_out()
         journal.try_out()
-        assert not journal.has_pending
+        assert not journal.has_pending()
         assert len(journal) == 1
     assert stored(filename) == [["event"]]
 
@@ -252,7 +252,7 @@ def test_want_of_room_is_told_and_passes(filename: str) -> None:
             for _ in range(2):
                 with pytest.raises(JournalError):
                     journal.commit([big])
-        assert journal.has_pending
+        assert journal.has_pending()
         journal.commit([["after"]])
     assert stored(filename) == [["first"], ["event"], ["after"]]
 

@@ -361,4 +361,4 @@ def test_more_subscribers_than_are_notified_in_one_turn(
             told.update(notification["jobs_changed"])
         assert told == set(jobs)
     # Nobody is left to be notified, and the loop waits again.
-    wait_until(lambda: not running._clients.any_ready)
+    wait_until(lambda: not running._clients.any_ready())
