@@ -8,7 +8,7 @@ import resource
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from spalloc_server import bmp_directory
 from spalloc_server.bmp_directory import BMPAddress
@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+OBJECTS_BEFORE_COLLECTION: Final = 20_000
+"""How many new objects the garbage collector waits for before it looks at them."""
 
 
 Prepare: TypeAlias = Callable[[Configuration], None]
@@ -79,12 +82,14 @@ def run(start_server: StartServer, args: Sequence[str] | None = None) -> int:
 
 
 def _spare_collector() -> None:
-    """Have the garbage collector pass over what is there by now, and stays.
+    """Have the garbage collector run rarely, and pass over what is there by now.
 
-    The loop stands still while it collects, for as long as there are objects.
+    The loop stands still while it collects, for as long as there are objects, and
+    hardly anything here ends as a cycle, which is all that is left to it.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(OBJECTS_BEFORE_COLLECTION, *gc.get_threshold()[1:])
 
 
 def make_observer(options: Options) -> Observer:

@@ -323,8 +323,7 @@ def _generation(database: sqlite3.Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def _encoded(record: Record) -> str:
-    return json.dumps(record, separators=(",", ":"))
+_encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _encoded_commit(texts: Sequence[str]) -> tuple[int, int, str]:
