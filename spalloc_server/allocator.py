@@ -46,6 +46,14 @@ class _AllocationType(Enum):
     """At least a number of boards; what is allocated is `triads`."""
 
 
+# Looking a member of an enumeration up costs as much as a call.
+_BOARD, _BOARDS, _TRIADS = (
+    _AllocationType.board,
+    _AllocationType.boards,
+    _AllocationType.triads,
+)
+
+
 class Allocation(NamedTuple):
     """What `Allocator.alloc` gives."""
 
@@ -174,9 +182,9 @@ class Allocator:
         possible = self._possible.get(request)
         if possible is None:
             kind = self._alloc_type(*args, **kwargs)
-            if kind is _AllocationType.board:
+            if kind is _BOARD:
                 possible = self._alloc_board_possible(*_board_args(args), **kwargs)
-            elif kind is _AllocationType.boards:
+            elif kind is _BOARDS:
                 possible = self._alloc_boards_possible(*args, **kwargs)
             else:
                 possible = self._alloc_triads_possible(*args, **kwargs)
@@ -212,9 +220,9 @@ class Allocator:
             # By far the most frequent request, and the cheapest one to meet.
             return self._alloc_any_board()
         kind = self._alloc_type(*args, **kwargs)
-        if kind is _AllocationType.board:
+        if kind is _BOARD:
             return self._alloc_board(*_board_args(args), **kwargs)
-        if kind is _AllocationType.boards:
+        if kind is _BOARDS:
             return self._alloc_boards(*args, **kwargs)
         return self._alloc_triads(*args, **kwargs)
 
@@ -291,10 +299,10 @@ class Allocator:
         if z is not None or (y_or_height is None and x_or_num_or_width in (None, 1)):
             if require_torus:
                 raise ValueError("require_torus must be False for single boards")
-            return _AllocationType.board
+            return _BOARD
         if y_or_height is None:
-            return _AllocationType.boards
-        return _AllocationType.triads
+            return _BOARDS
+        return _TRIADS
 
     def _alloc_triads_possible(
         self,

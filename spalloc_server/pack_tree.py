@@ -151,8 +151,9 @@ class PackTree:
         def shape_for(free_width: int, free_height: int) -> tuple[int, int] | None:
             return area_to_rect(area, free_width, free_height, min_ratio)
 
-        # Complains about senseless requests where no region is left to do so.
-        shape_for(1, 1)
+        if area < 1 or not min_ratio >= 0.0:
+            # Complains, where no region may be left to do so.
+            shape_for(1, 1)
         return self._alloc(area, shape_for, candidate_filter)
 
     def request(self, x: int, y: int) -> tuple[int, int] | None:
@@ -203,7 +204,7 @@ class PackTree:
         parent = region.parent
         while parent is not None:
             sibling = parent.sibling_of(region)
-            if not sibling.is_free:
+            if sibling.allocated or sibling.children is not None:
                 break
             self._free.remove(sibling)
             parent.children = None
