@@ -386,8 +386,8 @@ class Server(CommandServer):
         for channel in self._clients.note_events(ready):
             if channel is self._listener:
                 self._accept_client()
-            elif channel is self._config_watcher:
-                self._reload_requested |= self._config_watcher.has_changed()
+            elif channel is self._config_watcher and self._config_watcher.has_changed():
+                self._reload_requested = True
         self._resume_accepting()
         self._take_turns(self._clients.take_ready())
         # After the clients: one that has just sent a keepalive has not timed out.

@@ -1,3 +1,4 @@
+import contextlib
 import select
 import socket
 import threading
@@ -6,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spalloc_server.polling_server_core import PollingServerCore
+from spalloc_server.polling_server_core import READY_AT_ONCE, PollingServerCore
 
 
 @pytest.fixture
@@ -66,3 +67,20 @@ def test_channels_are_reported_while_registered(core: PollingServerCore) -> None
         core.unregister_channel(ours)
         assert not core.is_registered(ours)
         assert core.ready_channels(0) == []
+
+
+def test_all_that_are_ready_have_their_turn(core: PollingServerCore) -> None:
+    with contextlib.ExitStack() as stack:
+        pairs = [socket.socketpair() for _ in range(3 * READY_AT_ONCE)]
+        for ours, theirs in pairs:
+            stack.enter_context(ours)
+            stack.enter_context(theirs)
+            core.register_channel(ours)
+            theirs.send(b"x")
+        # Nobody takes what was sent, so that all stay ready.
+        for _ in range(2):
+            told = [channel for _ in range(3) for channel, _ in core.ready_channels(60)]
+            assert len(told) == len(pairs)
+            assert set(told) == {ours for ours, _ in pairs}
+        for ours, _ in pairs:
+            core.unregister_channel(ours)
