@@ -43,6 +43,7 @@ def measure(releases: Sequence[Release], short: bool) -> Iterator[Row]:
                 yield from _loaded(servers, packets, command, clients, 1, many, seconds)
             what = f"{command}, {BATCH} in a packet"
             yield from _loaded(servers, packets, what, 16, BATCH, "16 clients", seconds)
+    yield from _beside_silent_clients(releases, short)
     yield from _connecting_at_once(releases, short)
     yield from _create_behind_full_machine(releases, short)
 
@@ -107,6 +108,32 @@ def _echo_server() -> Iterator[Server]:
     finally:
         process.kill()
         process.communicate()
+
+
+def _beside_silent_clients(releases: Sequence[Release], short: bool) -> Iterator[Row]:
+    """One client calls while many others are connected and do nothing."""
+    silent = 20 if short else 1000
+    rate: dict[str, float] = {}
+    cpu: dict[str, float] = {}
+    for release in releases:
+        with (
+            site(release, 4) as place,
+            place.running() as server,
+            server.client() as client,
+            Callers(server.port, [[encode("version")]] * silent),
+        ):
+            job_id = client.call("create_job", owner="me", keepalive=None)
+            wait_for_power(client)
+            keepalive = encode("job_keepalive", job_id)
+            with Callers(server.port, [[keepalive]]) as caller:
+                before = server.cpu_seconds
+                load = caller.run(0.2 if short else 2.0)
+                cpu[release.name] = 1e6 * (server.cpu_seconds - before) / load.calls
+                rate[release.name] = load.calls_a_second
+    size = f"{silent:,} silent clients"
+    what = "job_keepalive of one client"
+    yield row(GROUP, f"{what}: calls a second", size, "1/s", rate, True)
+    yield row(GROUP, f"{what}: processor time a call", size, "us", cpu)
 
 
 def _connecting_at_once(releases: Sequence[Release], short: bool) -> Iterator[Row]:

@@ -33,7 +33,7 @@ def draw(rows: Sequence[Row], folder: Path) -> None:
         and row.what.split(": ")[-1]
         in ("calls a second", "processor time a call", "99 %")
         and "packet" not in row.what
-        and "create" not in row.what
+        and row.size.split()[1] in ("client", "clients")
     ]
     if by_client:
         _draw(by_client, folder / "commands.svg", 3, "clients")
