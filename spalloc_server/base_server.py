@@ -453,9 +453,9 @@ class Server(CommandServer):
             if other is not None and other < due:
                 due = other
         wait = due - time.monotonic()
-        if wait <= 0.0:
-            return 0.0
-        return min(wait, LONGEST_WAIT, self.observer.longest_wait)
+        if wait > self.observer.longest_wait:
+            wait = self.observer.longest_wait
+        return min(wait, LONGEST_WAIT) if wait > 0.0 else 0.0
 
     def _on_background_change(self) -> None:
         """Called by the threads that work on the hardware."""

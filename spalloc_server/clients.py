@@ -74,13 +74,14 @@ class Clients:
         :param ready: channels and their events
         :return: the channels that are no clients
         """
+        clients, with_input = self._all, self._ready
         others = []
         for channel, events in ready:
-            awaited = self._all.get(channel)
+            awaited = clients.get(channel)
             if awaited is None:
                 others.append(channel)
             elif awaited & POLLIN:
-                self._ready[channel] = None
+                with_input[channel] = None
             elif events & BROKEN and not channel.has_line():
                 # Nothing more will be read from it, and nobody is there to write to.
                 self.leave(channel, None, "connection lost")
@@ -91,7 +92,9 @@ class Clients:
     def take_ready(self) -> list[Connection]:
         """The clients with something to read or to handle; each gets one turn."""
         self._touched.update(self._ready)
-        ready = [client for client in self._ready if client not in self._leaving]
+        for client in self._leaving:
+            self._ready.pop(client, None)
+        ready = list(self._ready)
         self._ready.clear()
         return ready
 

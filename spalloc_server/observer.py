@@ -53,7 +53,7 @@ class Observer:
     """What happens to jobs; by any thread, with the controller's lock held."""
 
     longest_wait: float = math.inf
-    """The loop has to turn at least that often, in seconds."""
+    """The loop has to turn at least that often, in seconds. Does not change."""
 
     def open(self) -> None:
         """Called in the main thread, once this is the only server of its state.
@@ -88,11 +88,8 @@ class Observers(Observer):
         listeners = [o.on_history for o in self._observers if o.on_history is not None]
         if listeners:
             self.on_history = lambda event: [listen(event) for listen in listeners]
-
-    @property
-    def longest_wait(self) -> float:  # type: ignore[override]
-        """The shortest that one of them needs."""
-        return min((o.longest_wait for o in self._observers), default=math.inf)
+        waits = [observer.longest_wait for observer in self._observers]
+        self.longest_wait = min(waits, default=math.inf)
 
     def open(self) -> None:
         """Open all, or none."""

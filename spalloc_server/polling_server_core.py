@@ -76,11 +76,12 @@ class PollingServerCore:
         """
         # Rounded up to milliseconds, so that none is spent spinning.
         events = self._poll.poll(max(0.0, timeout), READY_AT_ONCE)
+        channels, wake_up = self._channels, self._notify_recv
         ready = []
         for fd, event in events:
-            channel = self._channels[fd][0]
+            channel = channels[fd][0]
             ready.append((channel, event))
-            if channel is self._notify_recv:
+            if channel is wake_up:
                 with contextlib.suppress(BlockingIOError):
                     while self._notify_recv.recv(4096):
                         pass
