@@ -158,7 +158,7 @@ def _create_behind_full_machine(
 ) -> Iterator[Row]:
     """Ask for a whole machine that is in use."""
     side = 4 if short else SIDE
-    figures: dict[str, dict[str, float]] = {"one": {}, "many": {}}
+    figures: dict[str, dict[str, float]] = {"one": {}, "many": {}, "all": {}}
     for release in releases:
         count = 20 if short else (200 if release.is_reference else 2000)
         create = encode("create_job", side, side, owner="me", keepalive=None)
@@ -170,9 +170,13 @@ def _create_behind_full_machine(
             client.call_many([create])
             wait_for_power(client)
             for how, at_once in (("one", 1), ("many", 20)):
-                seconds = client.time_calls([create] * count, at_once)
-                figures[how][release.name] = count / seconds
+                taken = client.time_calls([create] * count, at_once)
+                figures[how][release.name] = count / taken
+            with Callers(server.port, [[create]] * 16) as callers:
+                load = callers.run(0.2 if short else 2.0)
+                figures["all"][release.name] = load.calls_a_second
     what = f"create_job({side}, {side}) when full"
     size = f"{3 * side * side:,} boards"
     yield row(GROUP, f"{what}: one by one", size, "1/s", figures["one"], True)
+    yield row(GROUP, f"{what}: 16 clients", size, "1/s", figures["all"], True)
     yield row(GROUP, f"{what}: 20 in a packet", size, "1/s", figures["many"], True)

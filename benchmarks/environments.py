@@ -36,6 +36,13 @@ class Release:
         return done.stdout
 
     @property
+    def command(self) -> list[str]:
+        """What starts its server, but for the options."""
+        if self.is_reference:
+            return [str(Path(self.python).parent / "spalloc-server")]
+        return [self.python, "-m", "spalloc_server"]
+
+    @property
     def environment(self) -> dict[str, str]:
         """The environment of processes of the release."""
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}

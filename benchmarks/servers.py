@@ -177,13 +177,12 @@ class Site:
     def start(self, *options: str) -> Server:
         """Start a server and wait until it answers."""
         port = _free_port()
-        if self._release.is_reference:
-            command = [str(Path(self._release.python).parent / "spalloc-server")]
-        else:
-            command = [self._release.python, "-m", "spalloc_server"]
         with (self._folder / "stderr").open("ab") as stderr:
             process = subprocess.Popen(
-                [*command, "config.py", "--port", str(port), "--quiet", *options],
+                [
+                    *self._release.command,
+                    *("config.py", "--port", str(port), "--quiet", *options),
+                ],
                 cwd=self._folder,  # where it may leave files
                 env=self._release.environment,
                 stdin=subprocess.DEVNULL,

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import results
 from benchmarks.__main__ import GROUPS
+from benchmarks.profiling import profile
 from benchmarks.results import Row
 from tests.support import TIMEOUT
 
@@ -51,6 +52,15 @@ def test_the_short_form_measures_everything(tmp_path: Path) -> None:
             assert row.reference is None
     limits = {row.what.split(":")[0] for row in rows if row.limit is not None}
     assert {"job_keepalive", "get_job_state"} <= limits
+
+
+@pytest.mark.slow
+def test_a_profile_names_the_functions_of_the_loop() -> None:
+    table = profile("get_job_state", clients=2, seconds=0.2, lines=60)
+    assert table.split(maxsplit=5)[1:5] == ["calls", "of", "get_job_state", "by"]
+    assert "spalloc_server/server.py" in table
+    assert "(_take_turns)" in table
+    assert "{method 'send' of '_socket.socket' objects}" in table
 
 
 def test_ratios_say_how_many_times_better_ours_is() -> None:
