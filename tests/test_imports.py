@@ -186,3 +186,13 @@ def test_importing_the_package_imports_nothing_else() -> None:
     )
 
     assert loaded.stdout.split() == [PACKAGE]
+
+
+def test_the_server_does_without_what_would_take_much_memory() -> None:
+    """NumPy alone, which SpiNNMan's processes bring, takes a third of the server's."""
+    source = "import sys, spalloc_server.server; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", source], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.split()
+    assert "spinnman.connections" in loaded
+    assert {"numpy", "aiohttp", "matplotlib"}.isdisjoint(loaded)
