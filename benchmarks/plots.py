@@ -6,7 +6,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-from benchmarks import commands, core
+from benchmarks import commands, core, results
 from benchmarks.results import Row
 
 mpl.use("Agg")
@@ -41,6 +41,7 @@ def draw(rows: Sequence[Row], folder: Path) -> None:
 
 def _draw(rows: Sequence[Row], path: Path, columns: int, axis: str) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     subjects = list(dict.fromkeys(row.what for row in rows))
     lines = -(-len(subjects) // columns)
@@ -55,6 +56,8 @@ def _draw(rows: Sequence[Row], path: Path, columns: int, axis: str) -> None:
                 panel.plot(sizes, figures, label=name, **style)
         panel.set(xscale="log", yscale="log", title=subject, xlabel=axis)
         panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter(lambda value, _position: results.figure(value))
         panel.minorticks_off()
         panel.set_ylabel(chosen[0].unit)
         panel.title.set_fontsize(9)
