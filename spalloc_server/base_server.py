@@ -124,6 +124,7 @@ class Server(CommandServer):
         self.observer.open()
         undo.callback(self.observer.close)
         self._listener = Listener(configuration.ip, self._choose_port(configuration))
+        self._listener.refused = self.stats.refused
         self._address = self._listener.address
         self.register_channel(self._listener)
         undo.callback(self._close)
@@ -133,7 +134,6 @@ class Server(CommandServer):
             self.register_channel(self._config_watcher)
         self._prepare_hardware(configuration)
         self._controller = self._restore_controller(cold_start)
-        self._controller.on_history = self.observer.on_history
         undo.callback(self._controller.join)
         undo.callback(self._controller.stop)
         self._controller.on_background_state_change = self._on_background_change
@@ -147,9 +147,13 @@ class Server(CommandServer):
         controller = self._store.restore()
         if controller is None:
             logger.info("Cold start")
-            return Controller()
-        logger.info("Warm start with %d jobs", controller.job_count)
-        controller.start()
+            controller = Controller()
+            controller.on_history = self.observer.on_history
+        else:
+            logger.info("Warm start with %d jobs", controller.job_count)
+            # Before anything can happen.
+            controller.on_history = self.observer.on_history
+            controller.start()
         return controller
 
     def _prepare_hardware(self, configuration: Configuration) -> None:

@@ -8,6 +8,7 @@ import os
 import resource
 import socket
 import time
+from collections import Counter
 from collections.abc import Container
 from typing import Final
 
@@ -54,6 +55,8 @@ class Listener:
             logging.WARNING,
             "%d connections closed that come from no allowed network; last: %s",
         )
+        self.refused: Counter[str] = Counter()
+        """How many connections were not taken in, by the kind of reason."""
         self.allowed: Container[str] = AllowedNetworks()
         """The IP addresses from which connections are taken in."""
         self.resume_at: float | None = None
@@ -117,10 +120,11 @@ class Listener:
                 continue
             if address[0] not in self.allowed:
                 client.close()
+                self.refused["network not allowed"] += 1
                 self._not_allowed.note(address[0])
             elif client.fileno() > highest:
                 client.close()
-                self._turned_away.note()
+                self._note_turned_away()
             else:
                 accepted.append(client)
         return accepted
@@ -133,6 +137,10 @@ class Listener:
             self._socket.accept()[0].close()
         finally:
             self._spare_fd = _open_spare()
+        self._note_turned_away()
+
+    def _note_turned_away(self) -> None:
+        self.refused["out of descriptors"] += 1
         self._turned_away.note()
 
     def close(self) -> None:

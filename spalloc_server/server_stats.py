@@ -59,6 +59,8 @@ class ServerStats:
         ``not stored``, ``failed`` for an error in the server."""
         self.disconnects: Counter[str] = Counter()
         """Clients that are gone, by the reason."""
+        self.refused: Counter[str] = Counter()
+        """Connections that were not taken in, by the reason."""
         self.turns = Tally(TURN_SECONDS)
         """How long turns of the loop took, without waiting."""
         self.turned_at: float | None = None

@@ -161,6 +161,7 @@ EXHAUSTION = """
                 pass
             except ConnectionResetError:
                 closed += 1
+    assert listener.refused == {"out of descriptors": closed}, listener.refused
     print(len(accepted), closed, max([0, *(a.fileno() for a in accepted)]))
 """
 

@@ -67,6 +67,7 @@ def test_only_allowed_networks_get_in_and_reloading_changes_them(
     assert is_let_in(running, "127.9.8.7")
     for _ in range(3):
         assert not is_let_in(running, "127.0.0.4")
+    assert running.stats.refused == {"network not allowed": 3}
     # Not a line for each of them.
     assert caplog.text.count("no allowed network") == 1
     assert (

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from spalloc_server import __version__, server
+from spalloc_server.controller import Controller
+from spalloc_server.history import HistoryEvent
+from spalloc_server.observer import Observer
 from spalloc_server.server import (
     SpallocServer,
     _CriticalStop,
@@ -61,6 +64,26 @@ def test_boards_are_given_out_soon_after_they_cooled_down(site: Site) -> None:
 
 
 # Life cycle
+
+
+def test_history_is_told_from_the_first_moment_of_a_warm_start(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.write(ONE_TRIAD)
+    site.start().stop_and_join()
+    observer = Observer()
+    observer.on_history = list[HistoryEvent]().append
+    monkeypatch.setattr(SpallocServer, "observer", observer)
+    told_at_start = []
+    start = Controller.start
+
+    def observed_start(controller: Controller) -> None:
+        told_at_start.append(controller.on_history)
+        start(controller)
+
+    monkeypatch.setattr(Controller, "start", observed_start)
+    site.start()
+    assert told_at_start == [observer.on_history]
 
 
 def test_a_warm_start_goes_on_with_the_jobs(site: Site) -> None:

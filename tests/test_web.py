@@ -153,6 +153,23 @@ def test_metrics(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
+def test_connections_that_are_refused_are_counted(tmp_path: Path) -> None:
+    config = ONE_TRIAD.replace("seconds_", "allowed_networks=['127.0.0.1'], seconds_")
+    with running_server(config, *OPTIONS, folder=tmp_path) as server:
+        for _ in range(2):
+            address, source = ("127.0.0.1", server.port), ("127.0.0.4", 0)
+            with (
+                socket.create_connection(address, TIMEOUT, source) as stranger,
+                contextlib.suppress(ConnectionResetError),
+            ):
+                assert stranger.recv(1) == b""
+        with Client(server.port) as client:
+            assert client.call("version")
+        text = get(port_of(server), "/metrics")[1]
+        refused = "spalloc_refused_connections_total"
+        assert sample(text, refused, reason="network not allowed") == 2
+
+
 def test_state_is_pushed(tmp_path: Path) -> None:
     with running_server(ONE_TRIAD, *OPTIONS, folder=tmp_path) as server:
         events = Events(port_of(server))

@@ -81,6 +81,14 @@ class _ServerCollector(Collector):
         for reason, number in sorted(stats.disconnects.copy().items()):
             disconnects.add_metric([reason], number)
         yield disconnects
+        refused = CounterMetricFamily(
+            "spalloc_refused_connections",
+            "Connections that were not taken in.",
+            labels=["reason"],
+        )
+        for reason, number in sorted(stats.refused.copy().items()):
+            refused.add_metric([reason], number)
+        yield refused
         yield GaugeMetricFamily(
             "spalloc_clients", "Connected clients.", value=self._server.client_count
         )
