@@ -97,11 +97,7 @@ class JobLog:
             try:
                 self._file.emit(record)
             except OSError as e:
-                if not self._lost:
-                    logger.error(
-                        "Cannot write job log %s: %s", self._filename, e.strerror
-                    )
-                self._lost += 1
+                self._note_loss(e)
             else:
                 if self._lost:
                     logger.warning(
@@ -110,11 +106,19 @@ class JobLog:
                     )
                     self._lost = 0
 
+    def _note_loss(self, error: OSError) -> None:
+        if not self._lost:
+            logger.error("Cannot write job log %s: %s", self._filename, error.strerror)
+        self._lost += 1
+
     def close(self) -> None:
-        """Close the file."""
+        """Close the file. What cannot be written even now is lost."""
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            try:
+                file.close()
+            except OSError as e:
+                self._note_loss(e)
 
 
 class _RaisingHandler(RotatingFileHandler):

@@ -90,6 +90,7 @@ def test_a_full_disk_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     log.open()
     log.take([event(), event()])
     log.take([event()])
+    log.close()
     assert [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR] == [
         "Cannot write job log /dev/full: No space left on device"
     ]
