@@ -3,6 +3,7 @@
 import contextlib
 import json
 import socket
+import sys
 from collections.abc import Iterable, Iterator
 from select import POLLIN, POLLOUT
 from typing import Final, TypeAlias
@@ -28,11 +29,10 @@ class OutputFullError(Exception):
     """The client does not take its output, and more of it may not wait."""
 
 
-class Connection:
+class Connection(LineFramer):
     """A non-blocking connection to one client; for the server's thread only.
 
-    Lines come out of :py:meth:`.LineFramer.next_line` after :py:meth:`receive`, and
-    :py:meth:`.LineFramer.has_line` tells if there are any; replies go into
+    Lines come out of :py:meth:`next_line` after :py:meth:`receive`; replies go into
     :py:meth:`send`, change notifications into :py:meth:`notify`, and both leave with
     :py:meth:`flush`. Nothing in here ever blocks. The socket belongs to the
     connection; :py:exc:`OSError` is raised where it is not connected any more.
@@ -41,15 +41,13 @@ class Connection:
     def __init__(
         self, client_socket: socket.socket, max_output_bytes: int = MAX_OUTPUT_BYTES
     ) -> None:
+        super().__init__()
         self._socket = client_socket
         self._socket.setblocking(False)
         self._fd = client_socket.fileno()
         host, port = client_socket.getpeername()[:2]
-        self._peer = str(plain_address(host) or host), port
-        self._framer = LineFramer()
-        self.has_line: Final = self._framer.has_line
-        self.next_line: Final = self._framer.next_line
-        self._output = bytearray()
+        self._peer = sys.intern(str(plain_address(host) or host)), port
+        self._output: bytes | bytearray = b""
         self._max_output_bytes = max_output_bytes
         # What is left of the output that the last flush() could not send.
         self._stale_bytes = 0
@@ -99,7 +97,7 @@ class Connection:
         except (BlockingIOError, InterruptedError):
             return
         if data:
-            self._framer.feed(data)
+            self.feed(data)
         else:
             self.at_end = True
 
@@ -117,6 +115,15 @@ class Connection:
         """The same for a message that is encoded already."""
         if self._stale_bytes:
             self._check_room(len(line))
+        self._put(line)
+
+    def _put(self, line: bytes) -> None:
+        # A single line, which may be shared, is not copied.
+        if not self._output:
+            self._output = line
+            return
+        if isinstance(self._output, bytes):
+            self._output = bytearray(self._output)
         self._output += line
 
     def begin_reply(self, pieces: Iterator[bytes]) -> None:
@@ -150,7 +157,7 @@ class Connection:
         :raises OutputFullError: where too many changes wait
         """
         if line is not None and not self._stale_bytes and not self._pending_bytes:
-            self._output += line
+            self._put(line)
             return
         pending = self._pending.setdefault(label, {})
         for change in ids:
@@ -187,7 +194,7 @@ class Connection:
         if self._pending_bytes and not self._output:
             for label, ids in self._pending.items():
                 if ids:
-                    self._output += encode_message({label: list(ids)})
+                    self._put(encode_message({label: list(ids)}))
             self._pending.clear()
             self._pending_bytes = 0
             self._write()
@@ -198,7 +205,10 @@ class Connection:
             sent = self._socket.send(self._output)
         except (BlockingIOError, InterruptedError):
             return
-        del self._output[:sent]
+        if sent == len(self._output):
+            self._output = b""
+        else:
+            self._output = self._output[sent:]
 
     @property
     def output_bytes(self) -> int:

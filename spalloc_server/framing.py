@@ -1,7 +1,5 @@
 """Splits a stream of bytes into lines. Knows no socket and no meaning of a line."""
 
-from collections import deque
-
 MAX_LINE_BYTES = 64 * 1024
 """The longest line that a client may send, in bytes, its newline not counted."""
 
@@ -19,8 +17,10 @@ class LineFramer:
 
     def __init__(self, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self._max_line_bytes = max_line_bytes
-        self._lines: deque[bytes] = deque()
-        self._unfinished = bytearray()
+        # The next one is the last. There is a list, or a buffer, only while there is
+        # something in it: what a thousand connections have each is not in the cache.
+        self._lines: list[bytes] | None = None
+        self._unfinished: bytearray | None = None
         self._too_long = False
 
     def feed(self, data: bytes) -> None:
@@ -30,27 +30,35 @@ class LineFramer:
         """
         if self._too_long:
             return
-        lines = data.split(b"\n")
-        rest = lines.pop()
-        if lines and self._unfinished:
-            lines[0] = bytes(self._unfinished) + lines[0]
-            self._unfinished.clear()
-        for line in lines:
+        pieces = data.split(b"\n")
+        rest = pieces.pop()
+        if pieces and self._unfinished is not None:
+            pieces[0] = bytes(self._unfinished) + pieces[0]
+            self._unfinished = None
+        lines = []
+        for line in pieces:
             if len(line) > self._max_line_bytes:
                 self._too_long = True
-                return
+                break
             if line:
-                self._lines.append(line)
-        if not rest:
-            return
+                lines.append(line)
+        if lines:
+            lines.reverse()
+            self._lines = lines if self._lines is None else lines + self._lines
+        if rest and not self._too_long:
+            self._feed_unfinished(rest)
+
+    def _feed_unfinished(self, rest: bytes) -> None:
+        if self._unfinished is None:
+            self._unfinished = bytearray()
         self._unfinished += rest
         if len(self._unfinished) > self._max_line_bytes:
-            self._unfinished.clear()
+            self._unfinished = None
             self._too_long = True
 
     def has_line(self) -> bool:
         """Is there anything for :py:meth:`next_line` to do but return None?"""
-        return bool(self._lines) or self._too_long
+        return self._lines is not None or self._too_long
 
     def next_line(self) -> bytes | None:
         """Take the next complete line, without its newline, or None if there is none.
@@ -58,8 +66,12 @@ class LineFramer:
         Raises :py:exc:`LineTooLongError` where, after all lines before it were
         taken, a line follows that is longer than allowed, whether or not it ended.
         """
-        if self._lines:
-            return self._lines.popleft()
+        lines = self._lines
+        if lines is not None:
+            line = lines.pop()
+            if not lines:
+                self._lines = None
+            return line
         if self._too_long:
             raise LineTooLongError(
                 f"a line is longer than {self._max_line_bytes} bytes"

@@ -94,7 +94,7 @@ def test_nothing_is_kept_after_a_line_that_is_too_long() -> None:
     for _ in range(3):
         framer.feed(b"x" * 1000)
     framer.feed(b"\nhello\n")
-    assert len(framer._unfinished) == 0
+    assert framer._unfinished is None
     with pytest.raises(LineTooLongError):
         framer.next_line()
 
