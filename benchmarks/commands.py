@@ -9,7 +9,6 @@ from typing import Final
 
 from benchmarks.environments import FOLDER, Release
 from benchmarks.load import Callers, Load
-from benchmarks.many_jobs import wait_for_power
 from benchmarks.results import Row, row
 from benchmarks.servers import Server, encode, site
 
@@ -123,7 +122,7 @@ def _beside_silent_clients(releases: Sequence[Release], short: bool) -> Iterator
             Callers(server.port, [[encode("version")]] * silent),
         ):
             job_id = client.call("create_job", owner="me", keepalive=None)
-            wait_for_power(client)
+            client.wait_for_power()
             keepalive = encode("job_keepalive", job_id)
             with Callers(server.port, [[keepalive]]) as caller:
                 before = server.cpu_seconds
@@ -168,7 +167,7 @@ def _create_behind_full_machine(
             server.client() as client,
         ):
             client.call_many([create])
-            wait_for_power(client)
+            client.wait_for_power()
             for how, at_once in (("one", 1), ("many", 20)):
                 taken = client.time_calls([create] * count, at_once)
                 figures[how][release.name] = count / taken

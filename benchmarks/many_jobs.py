@@ -13,9 +13,6 @@ from benchmarks.servers import Client, Server, encode, site
 ROUNDS: Final = 5
 """How often the servers are loaded in turn; the best of each counts."""
 
-POWERED_SECONDS: Final = 20.0
-"""How long to wait for boards to be powered; the reference would need minutes."""
-
 EXPIRY_SECONDS: Final = 1.0
 """The silence after which jobs expire, as soon as they are looked at."""
 
@@ -42,7 +39,7 @@ def measure(
         # In the way of all that come after it.
         (in_the_way,) = client.call_many([whole])
         queued = client.call_many([single] * (few + 10))
-        wait_for_power(client)
+        client.wait_for_power()
         yield "end one of few running jobs", _destroy(server, client, running[:few])
         yield "cancel one of few queued jobs", _destroy(server, client, queued[:few])
         yield "expire one of few queued jobs", _expire(server, client, few)
@@ -57,7 +54,7 @@ def measure(
         yield "create_job behind others", rate
         grown = server.rss_bytes - before
         yield "memory for each queued job", grown / 1024 / jobs.queued
-        wait_for_power(client)
+        client.wait_for_power()
         share = _share_of_empty(release, server, side, running[0], seconds)
         yield "job_keepalive, 16 clients: share of an empty server", share
         for what in ("list_jobs", "list_jobs again"):
@@ -71,15 +68,6 @@ def measure(
         yield "end one of many running jobs", _destroy(server, client, some)
 
 
-def wait_for_power(client: Client) -> None:
-    """Wait until no board is being powered, since that takes processor time, too."""
-    deadline = time.perf_counter() + POWERED_SECONDS
-    while time.perf_counter() < deadline:
-        if all(job["state"] != 2 for job in client.call("list_jobs")):
-            break
-        time.sleep(0.2)
-
-
 def _share_of_empty(
     release: Release, server: Server, side: int, job_id: int, seconds: float
 ) -> float:
@@ -87,16 +75,18 @@ def _share_of_empty(
     with site(release, side) as place, place.running() as empty:
         with empty.client() as client:
             only = client.call("create_job", owner="me", keepalive=None)
-            wait_for_power(client)
+            client.wait_for_power()
         with (
             Callers(server.port, [[encode("job_keepalive", job_id)]] * 16) as loaded,
             Callers(empty.port, [[encode("job_keepalive", only)]] * 16) as unloaded,
         ):
             rates = [
-                [callers.run(seconds / ROUNDS).calls_a_second for _ in range(ROUNDS)]
-                for callers in (loaded, unloaded)
+                tuple(
+                    c.run(seconds / ROUNDS).calls_a_second for c in (loaded, unloaded)
+                )
+                for _ in range(ROUNDS)
             ]
-    return 100 * max(rates[0]) / max(rates[1])
+    return 100 * max(rate for rate, _ in rates) / max(rate for _, rate in rates)
 
 
 def _destroy(server: Server, client: Client, job_ids: Sequence[int]) -> float:

@@ -119,7 +119,7 @@ def _with_subscribers(server: Server, sizes: Sizes) -> Iterator[tuple[str, float
         # The first one is in the way of the others; they only come and go.
         side = sizes.side
         client.call("create_job", side, side, owner="me", keepalive=None)
-        many_jobs.wait_for_power(client)
+        client.wait_for_power()
         subscribers = stack.enter_context(Subscribers(server.port, sizes.subscribers))
         waits: list[float] = []
         jobs: list[int] = []

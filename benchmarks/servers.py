@@ -21,6 +21,8 @@ from benchmarks.environments import FOLDER, Release
 
 HOST: Final = "127.0.0.1"
 BOARDS_PER_FRAME: Final = 24
+POWERED_SECONDS: Final = 20.0
+"""How long to wait for boards to be powered; the reference would need minutes."""
 
 _CONFIG: Final = """\
 from spalloc_server.configuration import Configuration, Machine
@@ -95,6 +97,14 @@ class Client:
     def line(self) -> bytes:
         """The next line, a reply or a notification."""
         return self._lines.readline()
+
+    def wait_for_power(self) -> None:
+        """Wait until no board is being powered, since that takes time of the server."""
+        deadline = time.perf_counter() + POWERED_SECONDS
+        while time.perf_counter() < deadline:
+            if all(job["state"] != 2 for job in self.call("list_jobs")):
+                break
+            time.sleep(0.2)
 
     def time_calls(self, commands: list[bytes], at_once: int = 50) -> float:
         """Like `call_many`, but tell the seconds that it took."""
