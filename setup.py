@@ -68,7 +68,7 @@ setup(
         "console_scripts": [
             "spalloc_server = spalloc_server.server:main",
             "spalloc-server = spalloc_server.server:main",
-            "spalloc_server_usage = spalloc_server.usage_report:main",
+            "spalloc_server_usage = spalloc_server.command_line.usage_report:main",
         ],
     },
     zip_safe=False,

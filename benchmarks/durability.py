@@ -29,7 +29,7 @@ from typing import Any
 from unittest import mock
 
 from spalloc_server.server import main as server_main
-from spalloc_server.state_store import StateStore
+from spalloc_server.storage.store import StateStore
 
 WIDTH, HEIGHT = 8, 8
 READY = 3
@@ -67,7 +67,7 @@ class _Forgetful(StateStore):
 def serve(durable: bool, config: str) -> int:
     """Be one of the servers."""
     store = StateStore if durable else _Forgetful
-    with mock.patch("spalloc_server.base_server.StateStore", store):
+    with mock.patch("spalloc_server.service.base_server.StateStore", store):
         return server_main([config, "--simulate", "--port", "0"])
 
 

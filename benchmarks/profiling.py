@@ -21,8 +21,8 @@ from benchmarks import environments
 from benchmarks.environments import FOLDER, Release
 from benchmarks.load import Callers
 from benchmarks.servers import encode, site
-from spalloc_server.base_server import Server
 from spalloc_server.server import main as spalloc_server
+from spalloc_server.service.base_server import Server
 
 SERVE: Final = "--serve-to"
 STOP_SECONDS: Final = 30.0

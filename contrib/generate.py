@@ -13,7 +13,8 @@ from pathlib import Path
 import shtab
 from argparse_manpage.manpage import Manpage
 
-from spalloc_server import __version__, options, usage_report
+from spalloc_server import __version__
+from spalloc_server.command_line import options, usage_report
 
 FOLDER = Path(__file__).resolve().parent
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import Any, NamedTuple
 
-from spalloc_server.candidate_filter import _CandidateFilter, boards_of_triads
 from spalloc_server.coordinates import Board, BoardLink, WrapAround
-from spalloc_server.faults import FaultMap
 from spalloc_server.links import Links
 from spalloc_server.pack_tree import PackTree
-from spalloc_server.shared_triads import SharedTriads
+from spalloc_server.placement.candidate_filter import _CandidateFilter, boards_of_triads
+from spalloc_server.placement.fault_map import FaultMap
+from spalloc_server.placement.shared_triads import SharedTriads
 
 __all__ = ["Allocation", "Allocator", "_AllocationType", "_CandidateFilter"]
 

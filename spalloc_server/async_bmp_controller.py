@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
-from spalloc_server import bmp_counts, bmp_directory
-from spalloc_server.bmp_requests import AtomicRequests, FailureReason, LinkRequest
-from spalloc_server.bmp_schedule import TASK_TRIES, Schedule, Stage, Step, Task
-from spalloc_server.bmp_transceiver import BMPError, BMPTransceiver, boards_text
+from spalloc_server.hardware import counts, directory
+from spalloc_server.hardware.requests import AtomicRequests, FailureReason, LinkRequest
+from spalloc_server.hardware.schedule import TASK_TRIES, Schedule, Stage, Step, Task
+from spalloc_server.hardware.transceiver import BMPError, BMPTransceiver, boards_text
 from spalloc_server.links import Links
 
 __all__ = ["AsyncBMPController", "AtomicRequests", "FailureReason", "LinkRequest"]
@@ -38,7 +38,7 @@ class AsyncBMPController:
 
     The thread starts at once and runs until `stop`. It sends one command at a time, but
     waiting for boards to settle, and for a failed request to be tried again, takes
-    nothing from other requests: see `spalloc_server.bmp_schedule` for how requests are
+    nothing from other requests: see `spalloc_server.hardware.schedule` for how they are
     ordered and merged. A request fails after two tries, with a `FailureReason` that
     names the boards at fault where they can be told from others; those are all boards
     of the request if the BMP does not do or answer a power command.
@@ -306,7 +306,7 @@ class AsyncBMPController:
             "on" if on else "off",
             boards_text(boards),
         )
-        settled = time.monotonic() + bmp_directory.lookup(self.hostname).settle_seconds
+        settled = time.monotonic() + directory.lookup(self.hostname).settle_seconds
         for task in tasks:
             if on:
                 task.powered_on(settled)
@@ -381,7 +381,7 @@ class AsyncBMPController:
         for task in self._schedule.take_ended():
             assert task.result is not None
             success, reason = task.result
-            bmp_counts.note_request(self.hostname, success)
+            counts.note_request(self.hostname, success)
             try:
                 if success:
                     task.on_done(True)

@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from spalloc_server import machine_checks, networks
-from spalloc_server.coordinates import Board, BoardLink, Physical
-from spalloc_server.links import Links as Links  # for config files
-from spalloc_server.spinner_csv import (
+from spalloc_server.config import checks, networks
+from spalloc_server.config.spinner_csv import (
     board_locations_from_spinner as board_locations_from_spinner,
 )
-from spalloc_server.standard_ips import StandardIPs
+from spalloc_server.config.standard_ips import StandardIPs
+from spalloc_server.coordinates import Board, BoardLink, Physical
+from spalloc_server.links import Links as Links  # for config files
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -90,15 +90,13 @@ class Machine(_MachineFields):
         spinnaker_ips: Mapping[Board, str] | None = None,
     ) -> Self:
         """Check the description and make it immutable."""
-        machine_checks.check_name(name)
-        with machine_checks.errors_about(f"machine {name!r}"):
-            checked_tags = machine_checks.checked_tags(tags)
-            dead = machine_checks.checked_dead_boards(dead_boards)
-            locations = machine_checks.checked_locations(board_locations)
-            width, height = machine_checks.checked_size(
-                width, height, dead | locations.keys()
-            )
-            machine_checks.check_locations(width, height, dead, locations)
+        checks.check_name(name)
+        with checks.errors_about(f"machine {name!r}"):
+            checked_tags = checks.checked_tags(tags)
+            dead = checks.checked_dead_boards(dead_boards)
+            locations = checks.checked_locations(board_locations)
+            width, height = checks.checked_size(width, height, dead | locations.keys())
+            checks.check_locations(width, height, dead, locations)
             return super().__new__(
                 cls,
                 name,
@@ -106,9 +104,9 @@ class Machine(_MachineFields):
                 width,
                 height,
                 dead,
-                machine_checks.checked_dead_links(dead_links, width, height),
+                checks.checked_dead_links(dead_links, width, height),
                 locations,
-                *machine_checks.checked_ips(
+                *checks.checked_ips(
                     bmp_ips, spinnaker_ips, width, height, dead, locations
                 ),
             )
@@ -137,7 +135,7 @@ class Machine(_MachineFields):
         spinnaker_ip
             Hostname of the board's Ethernet chip. Must be given.
         """
-        machine_checks.check_name(name)
+        checks.check_name(name)
         if bmp_ip is None:
             raise TypeError(f"machine {name!r}: bmp_ip must be given")
         if spinnaker_ip is None:
@@ -199,8 +197,8 @@ class Machine(_MachineFields):
             As for `Machine`, and if something is not an IPv4 address or a sum is
             beyond 255.255.255.255.
         """
-        machine_checks.check_name(name)
-        with machine_checks.errors_about(f"machine {name!r}"):
+        checks.check_name(name)
+        with checks.errors_about(f"machine {name!r}"):
             if isinstance(tags, str):
                 raise TypeError(f"tags should be a set of strings, not {tags!r}")
             ips = StandardIPs(
@@ -211,10 +209,10 @@ class Machine(_MachineFields):
                 bmp_offset=bmp_offset,
                 spinnaker_offset=spinnaker_offset,
             )
-            locations = machine_checks.checked_locations(board_locations)
-            frozen_tags = machine_checks.frozen("tags", tags)
-            frozen_boards = machine_checks.frozen("dead_boards", dead_boards)
-            frozen_links = machine_checks.frozen("dead_links", dead_links)
+            locations = checks.checked_locations(board_locations)
+            frozen_tags = checks.frozen("tags", tags)
+            frozen_boards = checks.frozen("dead_boards", dead_boards)
+            frozen_links = checks.frozen("dead_links", dead_links)
             bmp_ips = {(c, f): ips.bmp(c, f) for c, f, _ in locations.values()}
             spinnaker_ips = {
                 board: ips.spinnaker(*location) for board, location in locations.items()
@@ -297,16 +295,16 @@ class Configuration(_ConfigurationFields):
     ) -> Self:
         """Check the options and that the machines can exist beside each other."""
         machine_list = _checked_machines(machines)
-        machine_checks.check_int("port", port, 0, 65535)
+        checks.check_int("port", port, 0, 65535)
         if not isinstance(ip, str):
             raise TypeError(f"ip should be a str, not {ip!r}")
-        machine_checks.check_seconds("timeout_check_interval", timeout_check_interval)
+        checks.check_seconds("timeout_check_interval", timeout_check_interval)
         if timeout_check_interval == 0:
             raise ValueError("timeout_check_interval should be more than 0 s")
-        machine_checks.check_int("max_retired_jobs", max_retired_jobs, 0)
-        machine_checks.check_seconds("seconds_before_free", seconds_before_free)
-        machine_checks.check_seconds("first_board_retry", first_board_retry)
-        machine_checks.check_seconds("longest_board_retry", longest_board_retry)
+        checks.check_int("max_retired_jobs", max_retired_jobs, 0)
+        checks.check_seconds("seconds_before_free", seconds_before_free)
+        checks.check_seconds("first_board_retry", first_board_retry)
+        checks.check_seconds("longest_board_retry", longest_board_retry)
         return super().__new__(
             cls,
             machine_list,
@@ -342,19 +340,17 @@ def _checked_machines(machines: Iterable[Machine] | None) -> list[Machine]:
         names.add(machine.name)
     # Each frame is controlled for one machine, so even two machines made of different
     # boards of one frame may not share its BMP.
-    machine_checks.check_ips_distinct(
+    checks.check_ips_distinct(
         claim for machine in machine_list for claim in _ip_claims(machine)
     )
     return machine_list
 
 
-def _ip_claims(machine: Machine) -> Iterator[machine_checks.IPClaim]:
+def _ip_claims(machine: Machine) -> Iterator[checks.IPClaim]:
     """Enumerate the IP addresses that a machine's working boards need."""
-    working = machine_checks.working_boards(
-        machine.width, machine.height, machine.dead_boards
-    )
+    working = checks.working_boards(machine.width, machine.height, machine.dead_boards)
     frames = {machine.board_locations[board][:2] for board in working}
-    return machine_checks.ip_claims(
+    return checks.ip_claims(
         {frame: machine.bmp_ips[frame] for frame in frames},
         {board: machine.spinnaker_ips[board] for board in working},
         f" of machine {machine.name!r}",

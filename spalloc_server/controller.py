@@ -3,8 +3,8 @@
 The controller is what the server's commands act on. It puts jobs into a `JobQueue`, and
 when that gives a job boards, has the `AsyncBMPController` of each frame power them on
 and cut them off from their surroundings. What jobs go through then is in
-`spalloc_server.job_runner`, and what becomes of boards that fail in
-`spalloc_server.board_service`.
+`spalloc_server.control.job_lifecycle`, and what becomes of boards that fail in
+`spalloc_server.control.sick_boards`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from spalloc_server import where_is
 from spalloc_server.async_bmp_controller import AsyncBMPController
-from spalloc_server.board_states import BoardState
 from spalloc_server.configuration import Machine
+from spalloc_server.control.job_lifecycle import JobRunner
 from spalloc_server.coordinates import Board, Physical
-from spalloc_server.job import (
+from spalloc_server.model import where_is
+from spalloc_server.model.board_states import BoardState
+from spalloc_server.model.job import (
     JobDetails,
     JobMachineInfoTuple,
     JobState,
@@ -30,7 +31,6 @@ from spalloc_server.job import (
     MachineTuple,
     _Job,
 )
-from spalloc_server.job_runner import JobRunner
 
 __all__ = [
     "Controller",
@@ -51,7 +51,8 @@ class Controller(JobRunner):
 
     All methods may be called from any thread unless they say otherwise. After
     `stop` and `join` an instance can be pickled; the unpickled one runs at once,
-    unless it was unpickled within `spalloc_server.kept_state.unpickled_dormant`.
+    unless it was unpickled within
+    `spalloc_server.control.replayable.unpickled_dormant`.
     """
 
     # Life cycle
@@ -115,7 +116,7 @@ class Controller(JobRunner):
         :param on_thread_start: called first by the thread of each of them
         """
         self._bmps.start(
-            machine, AsyncBMPController, self._board_service.bmp_heard, on_thread_start
+            machine, AsyncBMPController, self._sick_boards.bmp_heard, on_thread_start
         )
 
     def list_machines(self) -> list[MachineTuple]:
@@ -313,7 +314,7 @@ class Controller(JobRunner):
                 freed = self._job_queue.check_free()
                 if freed:
                     self.note_event("cooled", self.wall_time(), freed)
-            self._board_service.test_boards()
+            self._sick_boards.test_boards()
 
     def _make_changers(self) -> dict[str, Callable[..., object]]:
         return {
@@ -349,7 +350,7 @@ class Controller(JobRunner):
         :param longest: but never longer than this
         """
         with self.lock:
-            self._board_service.set_retries(first, longest)
+            self._sick_boards.set_retries(first, longest)
 
     def report_problem(
         self,
@@ -370,7 +371,7 @@ class Controller(JobRunner):
         :raises ValueError: if no board has this address
         """
         with self.lock:
-            self._board_service.report(ip_address, x, y, p, description)
+            self._sick_boards.report(ip_address, x, y, p, description)
 
     def list_problems(self, machine_name: str | None = None) -> list[dict[str, Any]]:
         """Describe the boards out of service, and those that were reported.
@@ -381,10 +382,10 @@ class Controller(JobRunner):
             ``out_of_service``, the ``reason`` and since when (``since``, seconds
             since 1970), ``next_test`` in seconds from now (None if it is not
             scheduled), and the ``reports``, a list of dictionaries with the fields
-            of `spalloc_server.board_health.Report`
+            of `spalloc_server.model.board_health.Report`
         """
         with self.lock:
-            return list(self._board_service.problems(machine_name))
+            return list(self._sick_boards.problems(machine_name))
 
     def clear_problem(self, machine_name: str, x: int, y: int, z: int) -> None:
         """Forget all problems of a board, and put it back into service.
@@ -392,7 +393,7 @@ class Controller(JobRunner):
         :raises ValueError: if there is no such board
         """
         with self.lock:
-            self._board_service.clear(machine_name, (x, y, z))
+            self._sick_boards.clear(machine_name, (x, y, z))
 
     # Places
 
@@ -448,7 +449,7 @@ class Controller(JobRunner):
             where_is(machine=..., chip_x=..., chip_y=...)
             where_is(job_id=..., chip_x=..., chip_y=...)
 
-        :return: see `spalloc_server.where_is.describe_chip`; None if there is no
+        :return: see `spalloc_server.model.where_is.describe_chip`; None if there is no
             such board or chip
         :raises TypeError: if the arguments are not one of these sets
         """

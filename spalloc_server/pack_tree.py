@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from spalloc_server.area_to_rect import area_to_rect
-from spalloc_server.free_regions import FreeRegions
-from spalloc_server.region import Region
+from spalloc_server.placement.free_regions import FreeRegions
+from spalloc_server.placement.region import Region
 
 #: Decides on a candidate: ``f(x, y, width, height) -> bool``.
 CandidateFilter = Callable[[int, int, int, int], bool]

@@ -11,13 +11,15 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final
 
-from spalloc_server import __version__, arguments, cli, replies
-from spalloc_server.base_server import DEFAULT_PORT, Server, _CriticalStop
-from spalloc_server.command_server import Watches
-from spalloc_server.commands import _COMMANDS, encodes, spalloc_command
+from spalloc_server import __version__
+from spalloc_server.command_line import run as cli
 from spalloc_server.configuration import Configuration
-from spalloc_server.connection import Connection
 from spalloc_server.controller import JobStateTuple
+from spalloc_server.service import arguments, replies
+from spalloc_server.service.base_server import DEFAULT_PORT, Server, _CriticalStop
+from spalloc_server.service.command_server import Watches
+from spalloc_server.service.registry import _COMMANDS, encodes, spalloc_command
+from spalloc_server.wire.connection import Connection
 
 __all__ = [
     "DEFAULT_PORT",

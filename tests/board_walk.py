@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from spalloc_server import board_service, job, kept_state
 from spalloc_server import controller as controller_module
 from spalloc_server.allocator import Allocator
-from spalloc_server.bmp_requests import AtomicRequests, FailureReason
-from spalloc_server.board_states import BoardState
 from spalloc_server.configuration import Machine
+from spalloc_server.control import replayable, sick_boards
+from spalloc_server.control.frames import Frames
+from spalloc_server.control.replayable import unpickled_dormant
 from spalloc_server.controller import Controller, JobState
 from spalloc_server.coordinates import Board
-from spalloc_server.kept_state import unpickled_dormant
-from spalloc_server.machine_bmps import Frames
-from spalloc_server.state_store import StateStore
+from spalloc_server.hardware.requests import AtomicRequests, FailureReason
+from spalloc_server.model import job
+from spalloc_server.model.board_states import BoardState
+from spalloc_server.storage.store import StateStore
 from tests.recorded_bmps import BMPs, RecordedBMP, machine
 
 CONFIGURATIONS: list[dict[str, Machine]] = [
@@ -66,7 +67,7 @@ class BoardWalk:
         self._undo = ExitStack()
         self.clock = HandClock()
         self.bmps = BMPs()
-        for module in (board_service, controller_module, job, kept_state):
+        for module in (sick_boards, controller_module, job, replayable):
             self._undo.enter_context(mock.patch.object(module, "time", self.clock))
         monotonic = staticmethod(self.clock.monotonic)
         self._undo.enter_context(mock.patch.object(Allocator, "clock", monotonic))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from spalloc_server.bmp_requests import AtomicRequests
 from spalloc_server.configuration import Machine
+from spalloc_server.hardware.requests import AtomicRequests
 
 
 class RecordedBMP:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from spalloc_server.async_bmp_controller import AsyncBMPController, FailureReason
-from spalloc_server.bmp_transceiver import BMPError, BMPTransceiver
+from spalloc_server.hardware.transceiver import BMPError, BMPTransceiver
 from spalloc_server.links import Links
 from spalloc_server.simulator import BMPSimulator, Command, SimulatedFrame
 from tests.bmp_helpers import SECONDS, Outcome, wait_for

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from spalloc_server.async_bmp_controller import AsyncBMPController
-from spalloc_server.bmp_transceiver import BMPTransceiver
+from spalloc_server.hardware.transceiver import BMPTransceiver
 from spalloc_server.simulator import BMPSimulator, SimulatedFrame
 from tests.bmp_helpers import Outcome, wait_for
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from spalloc_server.board_states import BoardState
+from spalloc_server.model.board_states import BoardState
 from tests.board_walk import BoardWalk, walk_at_random
 
 NUMBERS = st.integers(0, 29)

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from spalloc_server.board_states import BoardState
 from spalloc_server.controller import Controller, JobState
 from spalloc_server.links import Links
+from spalloc_server.model.board_states import BoardState
 from tests.recorded_bmps import BMPs, machine
 
 
@@ -204,7 +204,7 @@ def test_a_refused_job_leaves_no_trace(
     message: str,
 ) -> None:
     told: list[object] = []
-    controller.on_history = told.append
+    controller.on_job_event = told.append
     with pytest.raises(error, match=message):
         controller.create_job(None, **kwargs)
     assert told == []

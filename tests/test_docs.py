@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from spalloc_server import __version__
-from spalloc_server.config_file import load_config_file
+from spalloc_server.config.script import load_config_file
 from spalloc_server.configuration import Configuration
 from spalloc_server.server import _COMMANDS, SpallocServer
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from spalloc_server import __version__, server
-from spalloc_server.commands import _ENCODED
 from spalloc_server.server import (
     _COMMANDS,
     Server,
     SpallocServer,
     spalloc_command,
 )
+from spalloc_server.service.registry import _ENCODED
 from tests.support import ONE_TRIAD, Client, CommandError, Site, ready, wait_until
 
 VERSION = b'{"command": "version", "args": [], "kwargs": {}}\n'
@@ -53,7 +53,7 @@ def test_a_subclass_can_add_commands(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("spalloc_server.commands._COMMANDS", dict(_COMMANDS))
+        patch.setattr("spalloc_server.service.registry._COMMANDS", dict(_COMMANDS))
 
         class Extended(SpallocServer):
             @spalloc_command
@@ -381,8 +381,8 @@ def test_a_subclass_may_replace_a_command_with_encoded_replies(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("spalloc_server.commands._COMMANDS", dict(_COMMANDS))
-        patch.setattr("spalloc_server.commands._ENCODED", dict(_ENCODED))
+        patch.setattr("spalloc_server.service.registry._COMMANDS", dict(_COMMANDS))
+        patch.setattr("spalloc_server.service.registry._ENCODED", dict(_ENCODED))
 
         class Secretive(SpallocServer):
             @spalloc_command

@@ -14,8 +14,8 @@ import pytest
 
 from spalloc_server import __version__, server
 from spalloc_server.controller import Controller
-from spalloc_server.history import HistoryEvent
-from spalloc_server.observer import Observer
+from spalloc_server.model.job_events import JobEvent
+from spalloc_server.observe.observer import Observer
 from spalloc_server.server import (
     SpallocServer,
     _CriticalStop,
@@ -72,18 +72,18 @@ def test_history_is_told_from_the_first_moment_of_a_warm_start(
     site.write(ONE_TRIAD)
     site.start().stop_and_join()
     observer = Observer()
-    observer.on_history = list[HistoryEvent]().append
+    observer.on_job_event = list[JobEvent]().append
     monkeypatch.setattr(SpallocServer, "observer", observer)
     told_at_start = []
     start = Controller.start
 
     def observed_start(controller: Controller) -> None:
-        told_at_start.append(controller.on_history)
+        told_at_start.append(controller.on_job_event)
         start(controller)
 
     monkeypatch.setattr(Controller, "start", observed_start)
     site.start()
-    assert told_at_start == [observer.on_history]
+    assert told_at_start == [observer.on_job_event]
 
 
 def test_a_warm_start_goes_on_with_the_jobs(site: Site) -> None:

@@ -6,9 +6,9 @@ import pickle
 
 import pytest
 
-from spalloc_server.bmp_requests import AtomicRequests, FailureReason
-from spalloc_server.board_states import BoardState
 from spalloc_server.controller import Controller, JobState
+from spalloc_server.hardware.requests import AtomicRequests, FailureReason
+from spalloc_server.model.board_states import BoardState
 from tests.recorded_bmps import BMPs, RecordedBMP, machine
 from tests.support import wait_until
 

@@ -27,7 +27,7 @@ from spinnman.messages.scp.impl import (
 from spinnman.model import BMPConnectionData
 from spinnman.processes import FixedConnectionSelector, SendSingleCommandProcess
 
-from spalloc_server import bmp_directory
+from spalloc_server.hardware import directory
 from spalloc_server.simulator import BMPSimulator, Command, Result, SimulatedFrame
 from tests.bmp_helpers import loopback_host, wait_for
 
@@ -367,7 +367,7 @@ def test_hosts_are_served_on_this_computer_only(
     names = ["bmp.example.com", "10.11.12.13", "::1", own]
     simulator.serve(configuration(*names))
     for name in names:
-        address = bmp_directory.lookup(name)
+        address = directory.lookup(name)
         assert address.settle_seconds == 0
         assert (address.host, address.port) == simulator.address(name)
     assert simulator.address(own) == (own, 17893)
@@ -394,8 +394,8 @@ def test_addresses_are_forgotten_and_freed_at_the_end() -> None:
     for _ in range(2):
         with BMPSimulator() as simulator:
             simulator.serve(configuration(host, "away.test"))
-            assert bmp_directory.lookup("away.test").host == "127.0.0.1"
-        assert bmp_directory.lookup("away.test").host == "away.test"
+            assert directory.lookup("away.test").host == "127.0.0.1"
+        assert directory.lookup("away.test").host == "away.test"
     simulator.stop()
 
 
@@ -414,7 +414,7 @@ def test_a_simulator_that_never_started_can_be_stopped() -> None:
     simulator = BMPSimulator()
     simulator.add_frame("never.test")
     simulator.stop()
-    assert bmp_directory.lookup("never.test").host == "never.test"
+    assert directory.lookup("never.test").host == "never.test"
 
 
 def test_many_frames_share_one_thread() -> None:

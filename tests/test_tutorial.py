@@ -50,8 +50,8 @@ def test_the_tutorial(tmp_path: Path) -> None:
         # The scripts are there only where the package is installed.
         command = command.replace(
             ".venv/bin/spalloc_server_usage",
-            ".venv/bin/python -c 'from spalloc_server.usage_report import main; "
-            "main()'",
+            ".venv/bin/python -c 'from spalloc_server.command_line.usage_report "
+            "import main; main()'",
         ).replace(".venv/bin/spalloc_server", ".venv/bin/python -m spalloc_server")
         done = subprocess.run(
             ["bash", "-c", command],
@@ -169,7 +169,8 @@ def test_reports_of_the_guide(line: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *("bash", "-c"),
-            f'"$0" -c "from spalloc_server.usage_report import main; main()" {command}',
+            '"$0" -c "from spalloc_server.command_line.usage_report import main; '
+            f'main()" {command}',
             sys.executable,
         ],
         cwd=tmp_path,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from spalloc_server.simulator.faults import Faults
+from spalloc_server.simulator.injected_faults import Faults
 from spalloc_server.simulator.scp import (
     Command,
     LEDAction,

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Protocol
 
-from spalloc_server import bmp_directory
-from spalloc_server.bmp_directory import BMPAddress
+from spalloc_server.hardware import directory
+from spalloc_server.hardware.directory import BMPAddress
 from spalloc_server.simulator.frame import SimulatedFrame
 from spalloc_server.simulator.scp import SCP_PORT, MalformedPacket, Request
 
@@ -101,7 +101,7 @@ class BMPSimulator:
             self._wake()
             self._thread.join()
         for hostname in self._frames:
-            bmp_directory.forget(hostname)
+            directory.forget(hostname)
         self._selector.close()
         for sock in (*self._sockets, self._waker, self._wakened):
             sock.close()
@@ -166,7 +166,7 @@ class BMPSimulator:
                 address = self._open(hostname, address, simulated)
             self._frames[hostname] = simulated
             self._addresses[hostname] = address
-        bmp_directory.register(hostname, BMPAddress(*address, settle_seconds))
+        directory.register(hostname, BMPAddress(*address, settle_seconds))
         logger.info("Simulating BMP %s at %s port %d", hostname, *address)
         return simulated
 

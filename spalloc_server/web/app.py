@@ -12,9 +12,9 @@ from typing import Any, Final
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from spalloc_server.job_histories import JobHistories
-from spalloc_server.job_times import JobTimes
-from spalloc_server.observer import Observed
+from spalloc_server.history.database import EventDatabase
+from spalloc_server.history.waiting_times import WaitingTimes
+from spalloc_server.observe.observer import Observed
 from spalloc_server.web.feed import Feed
 from spalloc_server.web.geometry import geometry_document
 from spalloc_server.web.metrics import metrics_text
@@ -41,12 +41,12 @@ HEADERS: Final[Mapping[str, str]] = {
 
 SERVER: Final = web.AppKey("server", Observed)
 FEED: Final = web.AppKey("feed", Feed)
-TIMES: Final = web.AppKey("times", JobTimes)
-HISTORIES: Final = web.AppKey("histories", JobHistories)
+TIMES: Final = web.AppKey("times", WaitingTimes)
+HISTORIES: Final = web.AppKey("histories", EventDatabase)
 
 
 def make_app(
-    server: Observed, feed: Feed, times: JobTimes, histories: JobHistories
+    server: Observed, feed: Feed, times: WaitingTimes, histories: EventDatabase
 ) -> web.Application:
     """The application, for the event loop of the web thread."""
     app = web.Application(middlewares=[_add_headers])

@@ -15,18 +15,21 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from spalloc_server import __version__, bmp_counts
-from spalloc_server.board_states import BoardState
-from spalloc_server.job import JobState
-from spalloc_server.job_times import JobTimes
-from spalloc_server.observer import Observed
-from spalloc_server.server_stats import Tally
+from spalloc_server import __version__
+from spalloc_server.hardware import counts
+from spalloc_server.history.waiting_times import WaitingTimes
+from spalloc_server.model.board_states import BoardState
+from spalloc_server.model.job import JobState
+from spalloc_server.observe.observer import Observed
+from spalloc_server.observe.stats import Tally
 from spalloc_server.web.snapshot import Snapshot
 
 STATES_OF_JOBS = (JobState.queued, JobState.power, JobState.ready)
 
 
-def metrics_text(server: Observed, times: JobTimes, snapshot: Snapshot | None) -> bytes:
+def metrics_text(
+    server: Observed, times: WaitingTimes, snapshot: Snapshot | None
+) -> bytes:
     """All metrics, as text.
 
     :param snapshot: None where the server does not give one; what it would tell is
@@ -40,7 +43,7 @@ def metrics_text(server: Observed, times: JobTimes, snapshot: Snapshot | None) -
 
 class _ServerCollector(Collector):
     def __init__(
-        self, server: Observed, times: JobTimes, snapshot: Snapshot | None
+        self, server: Observed, times: WaitingTimes, snapshot: Snapshot | None
     ) -> None:
         self._server = server
         self._times = times
@@ -124,7 +127,7 @@ def _state_metrics(snapshot: Snapshot) -> Iterator[Metric]:
             boards.add_metric([machine.name, state.value], states[state])
         for (cabinet, frame), bmp in sorted(machine.bmp_ips.items()):
             place = [machine.name, str(cabinet), str(frame)]
-            ended, failed = bmp_counts.requests_and_failures(bmp)
+            ended, failed = counts.requests_and_failures(bmp)
             requests.add_metric(place, ended)
             failures.add_metric(place, failed)
     yield from (boards, requests, failures)

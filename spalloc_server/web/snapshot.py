@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from spalloc_server.board_states import BoardState
 from spalloc_server.configuration import Machine
 from spalloc_server.controller import Controller
 from spalloc_server.coordinates import Board
-from spalloc_server.job import JobDetails, JobTuple
+from spalloc_server.model.board_states import BoardState
+from spalloc_server.model.job import JobDetails, JobTuple
 
 Document: TypeAlias = dict[str, Any]
 """Something fit for JSON."""

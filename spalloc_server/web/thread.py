@@ -11,9 +11,9 @@ from typing import Final
 
 from aiohttp import web
 
-from spalloc_server.job_histories import JobHistories
-from spalloc_server.job_times import JobTimes
-from spalloc_server.observer import Observed, Observer
+from spalloc_server.history.database import EventDatabase
+from spalloc_server.history.waiting_times import WaitingTimes
+from spalloc_server.observe.observer import Observed, Observer
 from spalloc_server.web.app import make_app
 from spalloc_server.web.feed import Feed
 from spalloc_server.web.snapshot import take_snapshot
@@ -32,7 +32,7 @@ class WebObserver(Observer):
     longest_wait = 5.0
 
     def __init__(
-        self, address: str, port: int, times: JobTimes, histories: JobHistories
+        self, address: str, port: int, times: WaitingTimes, histories: EventDatabase
     ) -> None:
         """Serve at an IP address and a TCP port, 0 for a free one."""
         self._address = address, port

@@ -14,11 +14,12 @@ import sys
 from collections.abc import Callable
 from typing import IO, Any
 
-from spalloc_server import bmp_directory, state_store
-from spalloc_server.bmp_directory import BMPAddress
-from spalloc_server.journal import Journal
+from spalloc_server.hardware import directory
+from spalloc_server.hardware.directory import BMPAddress
 from spalloc_server.server import main as server_main
-from spalloc_server.state_store import StateStore
+from spalloc_server.storage import store
+from spalloc_server.storage.journal import Journal
+from spalloc_server.storage.store import StateStore
 
 RECORDS_BEFORE_SNAPSHOT = 15
 
@@ -151,11 +152,11 @@ def main() -> int:
     parser.add_argument("--kill", nargs=2, metavar=("POINT", "TIMES"))
     parser.add_argument("arguments", nargs="*")
     options = parser.parse_args()
-    bmp_directory.set_fallback(lambda host: BMPAddress(host, settle_seconds=0.0))
-    state_store.RECORDS_BEFORE_SNAPSHOT = (  # type: ignore[misc]
+    directory.set_fallback(lambda host: BMPAddress(host, settle_seconds=0.0))
+    store.RECORDS_BEFORE_SNAPSHOT = (  # type: ignore[misc]
         RECORDS_BEFORE_SNAPSHOT
     )
-    state_store.RECORDS_PER_JOB = 0  # type: ignore[misc]
+    store.RECORDS_PER_JOB = 0  # type: ignore[misc]
     if options.kill:
         point, times = options.kill
         POINTS[point](Countdown(int(times)))

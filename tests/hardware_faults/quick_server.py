@@ -7,17 +7,17 @@ The object may give ``settle``, the seconds that boards settle, and class attrib
 import json
 import sys
 
-from spalloc_server import bmp_directory
 from spalloc_server.async_bmp_controller import AsyncBMPController
-from spalloc_server.bmp_directory import BMPAddress
-from spalloc_server.bmp_transceiver import BMPTransceiver
+from spalloc_server.hardware import directory
+from spalloc_server.hardware.directory import BMPAddress
+from spalloc_server.hardware.transceiver import BMPTransceiver
 from spalloc_server.server import main
 
 if __name__ == "__main__":
     waits = json.loads(sys.argv[1])
     settle = waits.pop("settle", None)
     if settle is not None:
-        bmp_directory.set_fallback(
+        directory.set_fallback(
             lambda hostname: BMPAddress(hostname, settle_seconds=settle)
         )
     for name, seconds in waits.items():

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from spalloc_server import cli
+from spalloc_server.command_line import run as cli
 from spalloc_server.server import SpallocServer
 from spalloc_server.simulator import BMPSimulator
 from tests.support import Client, free_port, wait_until

@@ -1,0 +1,1 @@
+"""The commands that people type, and the process around the server."""

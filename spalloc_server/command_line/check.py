@@ -1,0 +1,239 @@
+"""``--check``: what is in a config file, and what a running server would do with it.
+
+Nothing is changed: no file is written, no lock taken, and the running server is only
+asked to list its jobs and machines.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple
+
+from spalloc_server import __version__
+from spalloc_server.command_line.query import ServerQueryError, query
+from spalloc_server.config.changes import (
+    Fingerprint,
+    MachineChanges,
+    compare_fingerprints,
+    fingerprints,
+)
+from spalloc_server.config.doubts import doubts_about, doubts_about_files
+from spalloc_server.config.script import ConfigFileError, load_config_file
+from spalloc_server.configuration import Configuration, Machine
+from spalloc_server.hardware.transceiver import BMPError, BMPTransceiver
+from spalloc_server.links import Links
+from spalloc_server.storage.snapshot_file import LockHolder, StateFileError, lock_holder
+
+PROBES_AT_ONCE: Final = 64
+
+
+class CheckRequest(NamedTuple):
+    """What is to be checked."""
+
+    config: str
+    state_stem: str
+    """The name that the state's files are made of: that of the config file, but in
+    the folder of the state."""
+    state_dir: str | None
+    probe: bool
+
+
+def check(
+    request: CheckRequest, prepare: Callable[[Configuration], object] | None = None
+) -> int:
+    """Print what there is to say.
+
+    :param prepare: called before BMPs are probed
+    :return: the exit status: 0 if the server would take the configuration, else 1
+    """
+    try:
+        configuration = load_config_file(request.config)
+        if request.probe and prepare is not None:
+            prepare(configuration)
+    except (ConfigFileError, OSError) as e:
+        print(f"{e}", file=sys.stderr)
+        return 1
+    print(f"{request.config}: the server would take it")
+    for line in _description(configuration):
+        print(line)
+    for doubt in doubts_about(configuration):
+        print(f"suspicious: {doubt}")
+    for doubt in doubts_about_files(request.config, request.state_dir):
+        print(f"suspicious: {doubt}")
+    if request.probe:
+        for line in _probe(configuration):
+            print(line)
+    for line in _effects(request, configuration):
+        print(line)
+    return 0
+
+
+# What is in the configuration
+
+
+def _description(configuration: Configuration) -> Iterator[str]:
+    for machine in configuration.machines:
+        boards = set(machine.board_locations)
+        dead = boards & machine.dead_boards
+        yield (
+            f"machine {machine.name}: {machine.width} x {machine.height} triads, "
+            f"{len(boards)} boards, {len(boards - dead)} of them working; "
+            f"tags: {', '.join(sorted(machine.tags)) or 'none'}"
+        )
+        for (cabinet, frame), bmp in sorted(machine.bmp_ips.items()):
+            numbers = [
+                location[2]
+                for board, location in machine.board_locations.items()
+                if location[:2] == (cabinet, frame) and board not in dead
+            ]
+            yield (
+                f"  cabinet {cabinet} frame {frame}: BMP {bmp}, "
+                f"{len(numbers)} working boards"
+            )
+        for board in sorted(dead):
+            cabinet, frame, number = machine.board_locations[board]
+            yield (
+                f"  dead board {board}: cabinet {cabinet} frame {frame} board {number}"
+            )
+        for x, y, z, link in sorted(machine.dead_links):
+            yield f"  dead link {x, y, z} {Links(link).name}"
+
+
+def _probe(configuration: Configuration) -> Iterator[str]:
+    frames = [
+        (machine, frame, bmp)
+        for machine in configuration.machines
+        for frame, bmp in sorted(machine.bmp_ips.items())
+    ]
+    if not frames:
+        return
+    with ThreadPoolExecutor(min(PROBES_AT_ONCE, len(frames))) as threads:
+        problems = list(threads.map(_problem_of_bmp, (bmp for *_, bmp in frames)))
+    for (machine, (cabinet, frame), _), problem in zip(frames, problems, strict=True):
+        if problem is not None:
+            yield (
+                f"suspicious: machine {machine.name} cabinet {cabinet} frame {frame}: "
+                f"{problem}"
+            )
+    yield f"probed: {problems.count(None)} of {len(frames)} BMPs answer"
+
+
+def _problem_of_bmp(hostname: str) -> str | None:
+    transceiver = BMPTransceiver(hostname)
+    try:
+        transceiver.version()
+    except BMPError as e:
+        return str(e)
+    finally:
+        transceiver.close()
+    return None
+
+
+# What a running server would do
+
+
+def _effects(request: CheckRequest, configuration: Configuration) -> Iterator[str]:
+    """Say what a reload would do to the server that runs with this config file."""
+    folder, name = os.path.split(os.path.abspath(request.state_stem))
+    try:
+        holder = lock_holder(os.path.join(folder, f".{name}.state.lock"))
+    except (StateFileError, OSError) as e:
+        yield f"server: {e}"
+        return
+    if holder is None:
+        yield "server: none is running with this config file"
+        return
+    yield from _effects_on(holder, configuration)
+
+
+def _effects_on(holder: LockHolder, configuration: Configuration) -> Iterator[str]:
+    facts = holder.facts
+    if not facts:
+        yield f"server: process {holder.pid} is just starting"
+        return
+    host, port = facts["address"]
+    yield (
+        f"server: version {facts['version']}, process {holder.pid}, "
+        f"at {host} port {port}"
+    )
+    if facts["version"] != __version__:
+        yield f"suspicious: that is not the version of this check, {__version__}"
+    old = {name: Fingerprint(*marks) for name, marks in facts["machines"].items()}
+    changes = compare_fingerprints(old, fingerprints(configuration.machines))
+    try:
+        jobs, machines = query(host, port, "list_jobs", "list_machines")
+    except ServerQueryError as e:
+        yield f"server: cannot be asked for its jobs: {e}"
+        jobs, machines = [], []
+    old_machines = {machine["name"]: machine for machine in machines}
+    yield from _machine_lines(changes, configuration, old_machines)
+    yield from _job_lines(changes, configuration, jobs)
+
+
+def _machine_lines(
+    changes: MachineChanges,
+    configuration: Configuration,
+    old: dict[str, dict[str, Any]],
+) -> Iterator[str]:
+    rebuilt = set(changes.removed) & set(changes.added)
+    new = {machine.name: machine for machine in configuration.machines}
+    for name in changes.added:
+        if name not in rebuilt:
+            yield f"reload: adds machine {name}"
+    for name in changes.removed:
+        yield (
+            f"reload: removes machine {name}"
+            if name not in rebuilt
+            else f"reload: changes machine {name}, which is wired or addressed anew"
+        )
+    for name in changes.modified:
+        details = _differences(old[name], new[name]) if name in old else ""
+        yield f"reload: changes machine {name}, jobs go on{details}"
+    if not any(changes):
+        yield "reload: changes no machine"
+
+
+def _differences(old: dict[str, Any], new: Machine) -> str:
+    """What changes of a machine that its jobs survive."""
+    before_and_after = (
+        ("tags", set(old["tags"]), set(new.tags)),
+        ("dead boards", set(map(tuple, old["dead_boards"])), set(new.dead_boards)),
+        ("dead links", set(map(tuple, old["dead_links"])), _plain(new.dead_links)),
+    )
+    parts = []
+    for what, before, after in before_and_after:
+        signs = [("+", after - before), ("-", before - after)]
+        items = [f"{sign}{item}" for sign, some in signs for item in sorted(some)]
+        if items:
+            parts.append(f"; {what}: {' '.join(items)}")
+    return "".join(parts)
+
+
+def _plain(links: frozenset[Any]) -> set[tuple[int, ...]]:
+    return {(x, y, z, int(link)) for x, y, z, link in links}
+
+
+def _job_lines(
+    changes: MachineChanges, configuration: Configuration, jobs: list[dict[str, Any]]
+) -> Iterator[str]:
+    removed = set(changes.removed)
+    names = {machine.name for machine in configuration.machines}
+    lost = [job for job in jobs if job["allocated_machine_name"] in removed]
+    for job in lost:
+        yield (
+            f"reload: destroys job {job['job_id']} of {job['owner']}: "
+            f"{len(job['boards'])} boards of {job['allocated_machine_name']}"
+        )
+    for job in jobs:
+        wanted = job["kwargs"].get("machine")
+        waits = job["allocated_machine_name"] is None
+        if waits and wanted in removed and wanted not in names:
+            yield (
+                f"reload: cancels queued job {job['job_id']} of {job['owner']}, which "
+                f"asks for machine {wanted}"
+            )
+    if jobs and not lost:
+        yield f"reload: destroys none of {len(jobs)} jobs"

@@ -1,0 +1,215 @@
+"""The process around a server that was started from the command line."""
+
+import contextlib
+import gc
+import logging
+import os
+import resource
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Final, Protocol, TypeAlias
+
+from spalloc_server.command_line.check import CheckRequest, check
+from spalloc_server.command_line.log_formats import set_up_logging
+from spalloc_server.command_line.options import Options, parse_arguments
+from spalloc_server.configuration import Configuration
+from spalloc_server.hardware import directory
+from spalloc_server.hardware.directory import BMPAddress
+from spalloc_server.history.database import EventDatabase
+from spalloc_server.history.job_log import JobLog
+from spalloc_server.history.recorder import Consumer, EventRecorder
+from spalloc_server.history.waiting_times import WaitingTimes
+from spalloc_server.observe.observer import Observer, Observers
+from spalloc_server.observe.systemd import SystemdObserver
+from spalloc_server.simulator import BMPSimulator
+
+__all__ = [
+    "Options",
+    "Prepare",
+    "RunningServer",
+    "StartServer",
+    "make_observer",
+    "parse_arguments",
+    "run",
+]
+
+logger = logging.getLogger(__name__)
+
+OBJECTS_BEFORE_COLLECTION: Final = 20_000
+"""How many new objects the garbage collector waits for before it looks at them."""
+
+
+Prepare: TypeAlias = Callable[[Configuration], None]
+"""Called with each configuration before the server uses it."""
+
+
+class RunningServer(Protocol):
+    """What the process needs of the server that it runs."""
+
+    @property
+    def failed(self) -> bool:
+        """Did the server end by an error?"""
+
+    def request_stop(self) -> None:
+        """Stop soon; for signal handlers."""
+
+    def join(self) -> None:
+        """Wait until the server has ended."""
+
+
+StartServer: TypeAlias = Callable[[Options, Prepare], RunningServer]
+
+
+def run(start_server: StartServer, args: Sequence[str] | None = None) -> int:
+    """Start a server and wait for its end; to be called in the main thread.
+
+    Returns the exit status. What ``start_server`` raises is passed on.
+    """
+    options = parse_arguments(args)
+    if options.check:
+        return _check(options)
+    set_up_logging("error" if options.quiet else options.log_level, options.log_format)
+    _raise_descriptor_limit()
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(_StopSignals())
+        prepare = stack.enter_context(_simulation()) if options.simulate else _nothing
+        server = start_server(options, prepare)
+        stop.calls(server.request_stop)
+        _spare_collector()
+        server.join()
+        return 1 if server.failed else 0
+
+
+def _spare_collector() -> None:
+    """Have the garbage collector run rarely, and pass over what is there by now.
+
+    The loop stands still while it collects, for as long as there are objects, and
+    hardly anything here ends as a cycle, which is all that is left to it.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(OBJECTS_BEFORE_COLLECTION, *gc.get_threshold()[1:])
+
+
+def make_observer(options: Options) -> Observer:
+    """Whoever is to be told what the server does, as asked for by the options.
+
+    Takes what systemd has put into the environment out of it. Raises
+    :py:exc:`ImportError` where an option needs what is not installed.
+    """
+    observers: list[Observer] = []
+    consumers: list[Consumer] = []
+    if options.job_log is not None:
+        consumers.append(JobLog(options.job_log))
+    if options.http is not None:
+        # What it needs is installed on demand only.
+        from spalloc_server.web.thread import WebObserver
+
+        times, histories = WaitingTimes(), EventDatabase(_history_filename(options))
+        consumers += [times, histories]
+        observers.append(
+            WebObserver(options.http_address, options.http, times, histories)
+        )
+    if consumers:
+        observers.append(EventRecorder(consumers))
+    systemd = SystemdObserver.from_environment(os.environ)
+    if systemd is not None:
+        observers.append(systemd)
+    return Observers(observers)
+
+
+def _state_stem(options: Options) -> str:
+    """What the names of files of state are made of: the config file's name."""
+    if options.state_dir is None:
+        return options.config
+    return os.path.join(options.state_dir, os.path.basename(options.config))
+
+
+def _history_filename(options: Options) -> str:
+    folder, name = os.path.split(os.path.abspath(_state_stem(options)))
+    return os.path.join(folder, f".{name}.history")
+
+
+def _check(options: Options) -> int:
+    """Check a config file instead of running a server."""
+    set_up_logging("error", options.log_format)
+    request = CheckRequest(
+        options.config, _state_stem(options), options.state_dir, options.probe
+    )
+    if not options.simulate:
+        return check(request)
+    with _simulation() as prepare:
+        return check(request, prepare)
+
+
+class _StopSignals:
+    """Has INT and TERM stop the server in good order, while it is entered.
+
+    HUP is ignored until the server takes it: by default it would end the process.
+    """
+
+    def __init__(self) -> None:
+        self._received = False
+        self._stop: Callable[[], None] = _do_nothing
+        self._old = {
+            number: signal.getsignal(number)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        }
+
+    def __enter__(self) -> "_StopSignals":
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def calls(self, stop: Callable[[], None]) -> None:
+        """Say what stops the server; one signal may have come before that."""
+        self._stop = stop
+        if self._received:
+            stop()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._received = True
+        self._stop()
+
+
+def _do_nothing() -> None:
+    pass
+
+
+def _nothing(_configuration: Configuration) -> None:
+    pass
+
+
+@contextlib.contextmanager
+def _simulation() -> Iterator[Prepare]:
+    """Simulate the BMPs of all configurations, and of all others that are asked for.
+
+    Others are asked for by saved state, whose machines a configuration may lack.
+    """
+    with BMPSimulator() as simulator:
+
+        def serve(hostname: str) -> BMPAddress:
+            with contextlib.suppress(ValueError):  # another thread was faster
+                simulator.add_frame(hostname)
+            return BMPAddress(*simulator.address(hostname), 0.0)
+
+        directory.set_fallback(serve)
+        try:
+            yield simulator.serve
+        finally:
+            directory.set_fallback(None)
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many open files, and so clients, as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError) as e:
+        logger.warning("No more than %d files can be open: %s", soft, e)

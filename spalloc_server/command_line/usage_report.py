@@ -1,0 +1,173 @@
+"""``spalloc_server_usage``: reports of use, from job logs, for people."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+
+from spalloc_server import __version__
+from spalloc_server.history.usage import KEYS, LogEntries, Row, report, uses, within
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line, for whoever reads or describes it."""
+    parser = argparse.ArgumentParser(
+        prog="spalloc_server_usage",
+        description="Report the jobs and board-hours that job logs tell of "
+        "(spalloc_server --job-log).",
+    )
+    parser.add_argument(
+        "files", metavar="FILE", nargs="+", help="job logs, in any order, also .gz"
+    )
+    parser.add_argument(
+        "-V", "--version", action="version", version=f"%(prog)s {__version__}"
+    )
+    parser.add_argument(
+        "--by",
+        type=_keys,
+        default=("owner",),
+        metavar="KEYS",
+        help="what to sum up by: owner, machine, day, or several with commas between "
+        "them (default: owner)",
+    )
+    parser.add_argument(
+        "--since",
+        type=_day,
+        default=-math.inf,
+        metavar="DAY",
+        help="leave out what was before a day, given as YYYY-MM-DD",
+    )
+    parser.add_argument(
+        "--until",
+        type=_day,
+        default=math.inf,
+        metavar="DAY",
+        help="leave out this day and what was after it",
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--csv", action="store_true", help="print CSV, not a table")
+    output.add_argument(
+        "--plot",
+        metavar="PICTURE",
+        help="draw board-hours into a .png, .svg or .pdf file instead (needs "
+        "spalloc_server[plot])",
+    )
+    return parser
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    keys = tuple(text.split(","))
+    if len(set(keys)) < len(keys) or not set(keys) <= set(KEYS):
+        raise ValueError(text)
+    return keys
+
+
+def _day(text: str) -> float:
+    return datetime.strptime(text, "%Y-%m-%d").timestamp()
+
+
+# As argparse's error messages call them.
+_keys.__name__ = "list of keys"
+_day.__name__ = "day"
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Print or draw a report. Returns the exit status: 1 if a file cannot be used.
+
+    :param args: the arguments, those of the process if None
+    """
+    options = make_parser().parse_args(args)
+    logs = LogEntries()
+    try:
+        entries = logs.read(options.files)
+        rows = report(within(uses(entries), options.since, options.until), options.by)
+        if logs.bad_lines:
+            print(f"{logs.bad_lines} lines made no sense", file=sys.stderr)
+        if options.plot is not None:
+            plot(rows, options.by, options.plot)
+        elif options.csv:
+            _print_csv(rows, options.by)
+        else:
+            _print_table(rows, options.by)
+    except (OSError, ValueError, ImportError) as e:
+        print(f"spalloc_server_usage: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _print_csv(rows: Sequence[Row], keys: Sequence[str]) -> None:
+    writer = csv.writer(sys.stdout)
+    writer.writerow([*keys, "jobs", "board_hours"])
+    for row in rows:
+        writer.writerow([*row.group, row.jobs, f"{row.board_hours:.4f}"])
+
+
+def _print_table(rows: Sequence[Row], keys: Sequence[str]) -> None:
+    lines = [(*keys, "jobs", "board-hours")]
+    lines += [
+        (*(_printable(name) or "-" for name in row.group), *_numbers(row))
+        for row in rows
+    ]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    for line in lines:
+        cells = [
+            cell.ljust(width) if i < len(keys) else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def _numbers(row: Row) -> tuple[str, str]:
+    return str(row.jobs), f"{row.board_hours:.2f}"
+
+
+def _printable(name: str) -> str:
+    """A name without anything that could change the terminal."""
+    return "".join(c if c.isprintable() else "?" for c in name)
+
+
+def plot(rows: Sequence[Row], keys: Sequence[str], filename: str) -> None:
+    """Draw board-hours: by day where days are told apart, in bars otherwise.
+
+    Raises :py:exc:`ImportError` without matplotlib, else what that raises.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_axisbelow(True)
+    axes.grid(axis="x" if "day" not in keys else "y", alpha=0.3)
+    if "day" in keys:
+        at = list(keys).index("day")
+        days = sorted({row.group[at] for row in rows})
+        below = dict.fromkeys(days, 0.0)
+        series = sorted({_label(row.group, at) for row in rows})
+        for name in series:
+            hours = dict.fromkeys(days, 0.0)
+            for row in rows:
+                if _label(row.group, at) == name:
+                    hours[row.group[at]] += row.board_hours
+            axes.bar(
+                days, list(hours.values()), bottom=list(below.values()), label=name
+            )
+            below = {day: below[day] + hours[day] for day in days}
+        axes.tick_params(axis="x", rotation=60)
+        axes.set_ylabel("board-hours")
+        if series not in ([], [""]):
+            axes.legend()
+    else:
+        labels = [_label(row.group) for row in rows]
+        axes.barh(labels, [row.board_hours for row in rows])
+        axes.invert_yaxis()
+        axes.set_xlabel("board-hours")
+    figure.savefig(filename)
+
+
+def _label(group: Sequence[str], without: int | None = None) -> str:
+    names = [_printable(name) or "-" for i, name in enumerate(group) if i != without]
+    # matplotlib would take dollars for mathematics.
+    return ", ".join(names).replace("$", r"\$")

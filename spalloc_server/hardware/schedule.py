@@ -1,0 +1,272 @@
+"""What the thread of a frame does next: the order and merging of board requests.
+
+Nothing here talks to a BMP, waits or looks at a clock. The rules are:
+
+- A group of requests (`Task`) goes through its stages one after the other: power on,
+  check (after the settling wait), links, power off. Any number of tasks may be under
+  way at a time, as long as they are about different boards; so while some boards settle
+  or wait to be tried again, others go on.
+- Tasks about the same board go on one after the other in order of arrival. Where they
+  only repeat the same power command that was not sent yet, they share it.
+- All tasks whose next stage is the same power command are put into one command.
+- A power request makes the link requests before it for its boards pointless, because
+  the registers are reset; so they are left out.
+- A task that fails is tried a second time after a pause.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import NamedTuple
+
+from spalloc_server.hardware.requests import (
+    AtomicRequests,
+    FailureReason,
+    LinkRequest,
+)
+
+IDENTITY_TRIES = 3
+"""How often a board is powered on in the hope that its FPGAs load well."""
+
+TASK_TRIES = 2
+"""How often a group of requests is tried."""
+
+
+class Stage(Enum):
+    """What a task needs next."""
+
+    POWER_ON = auto()
+    CHECK = auto()
+    LINKS = auto()
+    POWER_OFF = auto()
+
+
+class Task:
+    """A group of requests on its way. Owned by the thread of its frame.
+
+    Parameters
+    ----------
+    requests
+        What to do; later changes to it have no effect.
+    """
+
+    def __init__(self, requests: AtomicRequests) -> None:
+        self.on_done = requests.on_done
+        self.power_on_boards = frozenset(requests.power_on_boards)
+        self.power_off_boards = frozenset(requests.power_off_boards)
+        self._link_requests = requests.link_requests
+        self.boards = self._find_boards()
+        """The boards that the task is about."""
+        self.failures = 0
+        self.result: tuple[bool, FailureReason | None] | None = None
+        """Set once the task has ended: success, and the reason where it failed."""
+        self.alone = False
+        """Whether its power command must not be merged with those of others, because a
+        merged one has failed."""
+        self._begin(0.0)
+
+    def _begin(self, due: float) -> None:
+        self.due = due
+        self.to_power_on = set(self.power_on_boards)
+        self.to_check: list[int] = []
+        self._wrong: dict[int, str] = {}
+        self._identity_tries = 0
+        self._links = list(reversed(self._link_requests))
+        self.stage = Stage.POWER_ON if self.power_on_boards else self._stage_of_links()
+        self.started = False
+        """Whether a command has been sent in this try."""
+
+    def _stage_of_links(self) -> Stage:
+        """Give the stage LINKS, or the next one if there is no link to change.
+
+        A power-off that is to be merged must not wait for nothing. A task with nothing
+        more to do ends in the stage LINKS.
+        """
+        if self._links or not self.power_off_boards:
+            return Stage.LINKS
+        return Stage.POWER_OFF
+
+    def _find_boards(self) -> frozenset[int]:
+        linked = (request.board for request in self._link_requests)
+        return self.power_on_boards | self.power_off_boards | frozenset(linked)
+
+    @property
+    def next_link(self) -> LinkRequest | None:
+        """The next link to change in the stage LINKS."""
+        return self._links[-1] if self._links else None
+
+    def to_power(self) -> frozenset[int]:
+        """Give the boards for the power command of the present stage."""
+        if self.stage is Stage.POWER_ON:
+            return frozenset(self.to_power_on)
+        return self.power_off_boards
+
+    def drop_links(self, boards: frozenset[int]) -> None:
+        """Leave out the links of some boards from now on."""
+        self._link_requests = [r for r in self._link_requests if r.board not in boards]
+        self._links = [r for r in self._links if r.board not in boards]
+        self.boards = self._find_boards()
+
+    def shares_power_with(self, other: Task) -> bool:
+        """Tell whether one power command can serve both tasks on their common boards.
+
+        That is so if both ask for the same change and neither command has been sent.
+        """
+        common = self.boards & other.boards
+        return (
+            not (self.started or other.started or self.failures or other.failures)
+            and common <= (self.power_on_boards ^ self.power_off_boards)
+            and common & self.power_on_boards == common & other.power_on_boards
+            and common & self.power_off_boards == common & other.power_off_boards
+        )
+
+    def powered_on(self, settled: float) -> None:
+        """Note that the boards have been powered on and will have settled at a time."""
+        self.alone = False
+        self.to_check = sorted(self.to_power_on)
+        self.to_power_on = set()
+        self._wrong = {}
+        self._identity_tries += 1
+        self.stage = Stage.CHECK
+        self.due = settled
+
+    def checked(self, problem: str | None, now: float, retry_at: float) -> None:
+        """Note that the first board of ``to_check`` is sound, or what is wrong with it.
+
+        After the last board, bad ones are powered on again while tries are left.
+        """
+        board = self.to_check.pop(0)
+        if problem is not None:
+            self._wrong[board] = problem
+        if self.to_check:
+            return
+        if not self._wrong:
+            self.stage = self._stage_of_links()
+        elif self._identity_tries < IDENTITY_TRIES:
+            self.to_power_on = set(self._wrong)
+            self.stage = Stage.POWER_ON
+            self.due = now
+        else:
+            text = "; ".join(self._wrong[board] for board in sorted(self._wrong))
+            self.failed(FailureReason(text, self._wrong), retry_at)
+
+    def link_done(self) -> None:
+        """Note that ``next_link`` has been changed, or that there was none left."""
+        if self._links:
+            self._links.pop()
+        if not self._links:
+            if self.power_off_boards:
+                self.stage = Stage.POWER_OFF
+            else:
+                self.result = (True, None)
+
+    def powered_off(self) -> None:
+        """Note that the boards have been powered off, which is the end."""
+        self.result = (True, None)
+
+    def failed(self, reason: FailureReason, retry_at: float) -> None:
+        """Note a failure: the task starts again at a time, or has failed for good."""
+        self.failures += 1
+        if self.failures < TASK_TRIES:
+            self._begin(retry_at)
+        else:
+            self.result = (False, reason)
+
+
+class Step(NamedTuple):
+    """The next thing to do: one command, for one task or for several merged."""
+
+    stage: Stage
+    tasks: list[Task]
+
+
+class Schedule:
+    """The tasks of one frame in order of arrival. Owned by the thread of the frame."""
+
+    def __init__(self) -> None:
+        self._tasks: list[Task] = []
+        self._hurrying = False
+
+    def add(self, task: Task, due: float) -> None:
+        """Take in a task; a power-on is held back until a time, to be merged."""
+        powered = task.power_on_boards | task.power_off_boards
+        for earlier in self._tasks:
+            earlier.drop_links(powered)
+        task.due = due if task.power_on_boards else 0.0
+        self._tasks.append(task)
+
+    def hurry(self) -> None:
+        """Put nothing off any longer, apart from waiting for boards to settle."""
+        self._hurrying = True
+
+    def take_ended(self) -> list[Task]:
+        """Remove the tasks that have ended and give them in order of arrival."""
+        ended = [task for task in self._tasks if task.result is not None]
+        self._tasks = [task for task in self._tasks if task.result is None]
+        return ended
+
+    def __bool__(self) -> bool:
+        return bool(self._tasks)
+
+    def next_due(self) -> float | None:
+        """Give the time when `next_step` may next have something.
+
+        None if only a new task can change that.
+        """
+        return min((self._due(task) for task in self._allowed()), default=None)
+
+    def next_step(self, now: float) -> Step | None:
+        """Give what is to be done now, or None.
+
+        Power commands come first, so that a new request never waits for the many small
+        commands of others.
+        """
+        allowed = self._allowed()
+        ready = [task for task in allowed if self._due(task) <= now]
+        for stage in (Stage.POWER_ON, Stage.POWER_OFF):
+            tasks = [task for task in ready if task.stage is stage]
+            if tasks:
+                return self._step(stage, self._merged(tasks, allowed))
+        return self._step(ready[0].stage, ready[:1]) if ready else None
+
+    @staticmethod
+    def _step(stage: Stage, tasks: list[Task]) -> Step:
+        for task in tasks:
+            task.started = True
+        return Step(stage, tasks)
+
+    @staticmethod
+    def _merged(ready: list[Task], allowed: list[Task]) -> list[Task]:
+        """Choose the tasks for one power command."""
+        stage = ready[0].stage
+        tasks = [task for task in ready if not task.alone]
+        if not tasks:
+            return ready[:1]
+        # New tasks that are only held back to be merged with something come along.
+        waiting = (
+            task
+            for task in allowed
+            if task.stage is stage and not task.started and not task.failures
+        )
+        return tasks + [task for task in waiting if task not in tasks]
+
+    def _allowed(self) -> list[Task]:
+        """Give the tasks that no earlier task keeps from going on."""
+        allowed: list[Task] = []
+        earlier: list[Task] = []
+        taken: set[int] = set()
+        for task in self._tasks:
+            if taken.isdisjoint(task.boards) or all(
+                task.shares_power_with(other) and other in allowed
+                for other in earlier
+                if task.boards & other.boards
+            ):
+                allowed.append(task)
+            earlier.append(task)
+            taken |= task.boards
+        return allowed
+
+    def _due(self, task: Task) -> float:
+        if self._hurrying and task.stage is not Stage.CHECK:
+            return 0.0
+        return task.due

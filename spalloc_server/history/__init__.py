@@ -1,0 +1,1 @@
+"""What happened to jobs, kept on disk, and sums of it."""

@@ -1,0 +1,1 @@
+"""The seam for those who watch the server, its counts, and systemd."""

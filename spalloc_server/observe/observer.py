@@ -1,0 +1,132 @@
+"""The seam between the server and those who watch it.
+
+The server tells an :py:class:`Observer` about its life and its loop; metrics, web
+pages, the job log and systemd are behind it. The server never waits for any of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from spalloc_server.controller import Controller
+from spalloc_server.model.job_events import JobEvent
+from spalloc_server.observe.stats import ServerStats
+
+
+class Observed(Protocol):
+    """What an observer may use of the server."""
+
+    stats: ServerStats
+    """Counts; to be read by any thread."""
+
+    @property
+    def controller(self) -> Controller:
+        """To be used in the loop's thread only: others would make the loop wait."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where clients connect. From any thread."""
+
+    @property
+    def client_count(self) -> int:
+        """How many clients are connected. From any thread."""
+
+    @property
+    def store_errors(self) -> int:
+        """How often state could not be written. From any thread."""
+
+    def wake(self) -> None:
+        """Have the loop turn once more, soon. From any thread."""
+
+
+class Observer:
+    """Is told what the server is doing; by the loop's thread unless said otherwise.
+
+    Nothing in here may block, and but for :py:meth:`open` nothing may raise. This one
+    does nothing.
+    """
+
+    on_job_event: Callable[[JobEvent], object] | None = None
+    """What happens to jobs; by any thread, with the controller's lock held."""
+
+    longest_wait: float = math.inf
+    """The loop has to turn at least that often, in seconds. Does not change."""
+
+    def open(self) -> None:
+        """Called in the main thread, once this is the only server of its state.
+
+        May raise :py:exc:`OSError` to keep the server from starting.
+        """
+
+    def started(self, server: Observed) -> None:
+        """The server listens, and its loop begins."""
+
+    def turned(self) -> None:
+        """The loop has done all there was to do, and is going to wait."""
+
+    def reloading(self) -> None:
+        """The config file is going to be read again."""
+
+    def reloaded(self) -> None:
+        """It was, or was refused."""
+
+    def stopping(self) -> None:
+        """The loop has ended; the hardware may still be busy for a while."""
+
+    def close(self) -> None:
+        """The server has ended, or could not start after :py:meth:`open`."""
+
+
+class Observers(Observer):
+    """Several observers as one."""
+
+    def __init__(self, observers: Iterable[Observer]) -> None:
+        self._observers = list(observers)
+        listeners = [
+            o.on_job_event for o in self._observers if o.on_job_event is not None
+        ]
+        if listeners:
+            self.on_job_event = lambda event: [listen(event) for listen in listeners]
+        waits = [observer.longest_wait for observer in self._observers]
+        self.longest_wait = min(waits, default=math.inf)
+
+    def open(self) -> None:
+        """Open all, or none."""
+        with contextlib.ExitStack() as undo:
+            for observer in self._observers:
+                observer.open()
+                undo.callback(observer.close)
+            undo.pop_all()
+
+    def started(self, server: Observed) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.started(server)
+
+    def turned(self) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.turned()
+
+    def reloading(self) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.reloading()
+
+    def reloaded(self) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.reloaded()
+
+    def stopping(self) -> None:
+        """Tell all."""
+        for observer in self._observers:
+            observer.stopping()
+
+    def close(self) -> None:
+        """Close all, the last one first."""
+        for observer in reversed(self._observers):
+            observer.close()

@@ -1,0 +1,1 @@
+"""May a rectangle of triads be given out? Pure: no clock, thread or socket."""

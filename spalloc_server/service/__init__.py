@@ -1,0 +1,1 @@
+"""The loop, the commands, their arguments and their replies."""

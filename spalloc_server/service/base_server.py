@@ -1,0 +1,497 @@
+"""A TCP server around a controller: the loop, the life cycle, and no commands."""
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import FrameType
+from typing import Any, Final
+
+from spalloc_server import __version__
+from spalloc_server.config.changes import compare_machines, fingerprints
+from spalloc_server.config.networks import AllowedNetworks
+from spalloc_server.config.script import (
+    ConfigFileError,
+    ParsedConfig,
+    parse_config,
+    read_config_file,
+    validate_config,
+)
+from spalloc_server.config.watcher import ConfigWatcher
+from spalloc_server.configuration import Configuration, Machine
+from spalloc_server.controller import Controller
+from spalloc_server.observe.observer import Observer
+from spalloc_server.service.command_server import (
+    NOTHING_REFUSED,
+    CommandServer,
+    Refusals,
+    Request,
+)
+from spalloc_server.service.stored_commands import STORED_COMMANDS, record_of
+from spalloc_server.service.timers import Timers
+from spalloc_server.storage.journal import JournalError
+from spalloc_server.storage.snapshot_file import StateFileError, StateLock
+from spalloc_server.storage.store import StateStore
+from spalloc_server.wire.listener import Listener
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PORT: Final = 22244
+"""The TCP port where clients expect a server."""
+
+LONGEST_WAIT: Final = 3600.0
+"""Seconds that the loop waits at most."""
+
+
+class _CriticalStop(Exception):
+    """The server cannot start; the message says why, in one line, for operators."""
+
+
+class Server(CommandServer):
+    """A TCP server around a :py:class:`.Controller`, with no commands of its own.
+
+    The constructor takes the port and the saved state and starts the server's thread,
+    which from then on owns everything in here. Other threads may call
+    :py:meth:`is_alive`, :py:meth:`join`, :py:meth:`stop_and_join`,
+    :py:meth:`request_stop`, :py:meth:`request_reload` and :py:meth:`wake`, and read
+    :py:attr:`address` and :py:attr:`failed`. Made in the main thread, the server
+    reads its config file again on ``SIGHUP``.
+
+    :param config_filename: the config file; the state is kept in its folder
+    :param cold_start: begin without the saved state, which is removed
+    :param port: the TCP port; 0 takes a free one, 22244 leaves it to the config file
+    :raises _CriticalStop: where it cannot start
+    """
+
+    watch_config = False
+    """Is the config file to be read again whenever it has been written?"""
+
+    state_dir: str | None = None
+    """The folder for the state; None for that of the config file."""
+
+    observer = Observer()
+    """Is told what the server does."""
+
+    def __init__(
+        self, config_filename: str, cold_start: bool = False, port: int = DEFAULT_PORT
+    ) -> None:
+        super().__init__()
+        self._config_filename = config_filename
+        self._config_problem = ""
+        self._config_watcher: ConfigWatcher | None = None
+        self._configuration = Configuration()
+        self._port = port
+        self._address: tuple[str, int]
+        # State is named after this, whether there is such a file or not.
+        self._state_stem = config_filename
+        if self.state_dir is not None:
+            name = os.path.basename(config_filename)
+            self._state_stem = os.path.join(self.state_dir, name)
+        self._state_filename = self._get_state_filename(self._state_stem)
+        self._store = StateStore(self._state_filename)
+        self._controller: Controller
+        # Set by any thread or signal handler, which then wakes the loop.
+        self._stop_requested = False
+        self._reload_requested = False
+        self._background_change = False
+        self._regular_work = Timers()
+        self._failed = False
+        self._server_thread = threading.Thread(target=self._run, name="Server")
+        self._sighup_handler = self._on_sighup
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._close_core)
+            self._old_sighup_handler = self._take_sighup()
+            undo.callback(self._give_up_sighup)
+            try:
+                self._set_up(cold_start, undo)
+            except (ConfigFileError, StateFileError, OSError) as e:
+                raise _CriticalStop(_message(e)) from e
+            undo.pop_all()
+        self._server_thread.start()
+
+    # Starting, reloading and stopping
+
+    def _set_up(self, cold_start: bool, undo: contextlib.ExitStack) -> None:
+        """Take all that is needed; what can fail comes before what has effects."""
+        configuration = self._read_configuration()
+        self._state_lock = StateLock(_beside(self._state_stem, "state.lock"))
+        undo.callback(self._state_lock.release)
+        self.observer.open()
+        undo.callback(self.observer.close)
+        self._listener = Listener(configuration.ip, self._choose_port(configuration))
+        self._listener.refused = self.stats.refused
+        self._address = self._listener.address
+        self.register_channel(self._listener)
+        undo.callback(self._close)
+        if self.watch_config:
+            self._config_watcher = ConfigWatcher(self._config_filename)
+            undo.callback(self._config_watcher.close)
+            self.register_channel(self._config_watcher)
+        self._prepare_hardware(configuration)
+        self._controller = self._restore_controller(cold_start)
+        undo.callback(self._controller.join)
+        undo.callback(self._controller.stop)
+        self._controller.on_background_state_change = self._on_background_change
+        self._load_valid_config(configuration)
+        undo.callback(self._store.close)
+        self._store.open(self._controller)
+
+    def _restore_controller(self, cold_start: bool) -> Controller:
+        if cold_start:
+            self._store.discard()
+        controller = self._store.restore()
+        if controller is None:
+            logger.info("Cold start")
+            controller = Controller()
+            controller.on_job_event = self.observer.on_job_event
+        else:
+            logger.info("Warm start with %d jobs", controller.job_count)
+            # Before anything can happen.
+            controller.on_job_event = self.observer.on_job_event
+            controller.start()
+        return controller
+
+    def _prepare_hardware(self, configuration: Configuration) -> None:
+        """Called with each new configuration before the controller is. Does nothing.
+
+        A place for a simulator. May raise :py:exc:`OSError` to refuse.
+        """
+
+    def _get_state_filename(self, cfg: str) -> str:
+        """The file for the state of this version, beside the config file ``cfg``."""
+        return _beside(cfg, f"state.{__version__}")
+
+    def _parse_config(self, config_file_contents: str) -> ParsedConfig:
+        """Run the text of a config file. Raises :py:exc:`.ConfigFileError`."""
+        return parse_config(config_file_contents, self._config_filename)
+
+    def _validate_config(self, parsed_config: ParsedConfig) -> Configuration | None:
+        """The configuration that a config file made, None if it is not valid."""
+        try:
+            return validate_config(parsed_config)
+        except ConfigFileError as e:
+            self._config_problem = e.reason
+            return None
+
+    def _read_configuration(self) -> Configuration:
+        contents = read_config_file(self._config_filename)
+        configuration = self._validate_config(self._parse_config(contents))
+        if configuration is None:
+            raise ConfigFileError(self._config_filename, None, self._config_problem)
+        return configuration
+
+    def _load_valid_config(self, validated_config: Configuration) -> None:
+        """Put a configuration in force: the address, the settings, the machines."""
+        self._move_listener(validated_config)
+        self._configuration = validated_config
+        self._regular_work.check_soon()
+        self._controller.max_retired_jobs = validated_config.max_retired_jobs
+        self._controller.seconds_before_free = validated_config.seconds_before_free
+        self._controller.set_board_retries(
+            validated_config.first_board_retry, validated_config.longest_board_retry
+        )
+        old = self._controller.machines
+        new = OrderedDict(
+            (machine.name, machine) for machine in validated_config.machines
+        )
+        self._announce_losses(old, new)
+        self._controller.machines = new
+        logger.info("Machines: %s", _summary(old, new))
+        self._tell_lock_file()
+
+    def _tell_lock_file(self) -> None:
+        """Say where this server is and what it serves, for ``--check``."""
+        facts = {
+            "version": __version__,
+            "address": self._address,
+            "machines": fingerprints(self._configuration.machines),
+        }
+        try:
+            self._state_lock.tell(facts)
+        except OSError as e:
+            logger.warning("Cannot write to the lock file: %s", _message(e))
+
+    def _announce_losses(
+        self, old: Mapping[str, Machine], new: Mapping[str, Machine]
+    ) -> None:
+        """Log which running jobs a change of machines is about to destroy."""
+        removed = set(compare_machines(old, new).removed)
+        for job in self._controller.list_jobs() if removed else ():
+            name = job.allocated_machine_name
+            if name in removed:
+                logger.warning(
+                    "Job %d of %s (%d boards) is going to be destroyed: its machine "
+                    "%s %s",
+                    job.job_id,
+                    job.owner,
+                    len(job.boards or ()),
+                    name,
+                    "is described differently" if name in new else "is gone",
+                )
+
+    def _reload(self) -> None:
+        """Read the config file again; a broken one changes nothing."""
+        try:
+            configuration = self._read_configuration()
+            self._prepare_hardware(configuration)
+        except (ConfigFileError, OSError) as e:
+            logger.error("The old configuration stays in force: %s", _message(e))
+            return
+        logger.info("Config file %s read again", self._config_filename)
+        with self._controller.lock:
+            self._load_valid_config(configuration)
+            # What a new configuration does to jobs is not in the journal.
+            self._store.require_snapshot(self._controller)
+
+    def _on_sighup(self, _signal: int, _frame: FrameType | None) -> None:
+        self.request_reload()
+
+    def _take_sighup(self) -> Any:
+        """Have SIGHUP reload the config file, where Python allows it: here or never."""
+        if threading.current_thread() is threading.main_thread():
+            return signal.signal(signal.SIGHUP, self._sighup_handler)
+        return None
+
+    def _give_up_sighup(self) -> None:
+        if (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGHUP) == self._sighup_handler
+        ):
+            signal.signal(signal.SIGHUP, self._old_sighup_handler or signal.SIG_DFL)
+
+    def request_reload(self) -> None:
+        """Have the config file read again soon. From any thread or signal handler."""
+        self._reload_requested = True
+        self.wake()
+
+    def request_stop(self) -> None:
+        """Have the server stop. Returns at once. From any thread or signal handler."""
+        self._stop_requested = True
+        self.wake()
+
+    def is_alive(self) -> bool:
+        """Is the server running? Not yet stopped also counts."""
+        return self._server_thread.is_alive()
+
+    @property
+    def failed(self) -> bool:
+        """Did the server end by an error, or without having saved its state?"""
+        return self._failed
+
+    def join(self) -> None:
+        """Wait until the server has stopped, however that comes about."""
+        self._server_thread.join()
+        self._give_up_sighup()
+
+    def stop_and_join(self) -> None:
+        """Stop the server and wait until its state has been saved."""
+        self.request_stop()
+        self.join()
+
+    def _shut_down(self) -> None:
+        """Let everybody go, finish what was begun with the hardware, save the state.
+
+        Boards are left as they are: on, where they are in use.
+        """
+        self._close()
+        if self._config_watcher is not None:
+            self.unregister_channel(self._config_watcher)
+            self._config_watcher.close()
+        logger.info("Stopping: waiting for commands to BMPs that are under way")
+        self.observer.stopping()
+        self._controller.on_background_state_change = None
+        self._controller.stop()
+        self._controller.join()
+        try:
+            if self._store.finish(self._controller):
+                logger.info("Stopped; state saved to %s", self._state_filename)
+            else:
+                self._failed = True
+        finally:
+            self.observer.close()
+            self._state_lock.release()
+            self._close_core()
+
+    # What an observer may use
+
+    @property
+    def controller(self) -> Controller:
+        """The jobs and machines; for the server's thread."""
+        return self._controller
+
+    @property
+    def client_count(self) -> int:
+        """How many clients are connected. From any thread."""
+        return len(self._clients)
+
+    @property
+    def store_errors(self) -> int:
+        """How often state could not be written. From any thread."""
+        return self._store.errors
+
+    # The address
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The IP address and port that are listened to; the last ones once stopped."""
+        return self._address
+
+    def _choose_port(self, configuration: Configuration) -> int:
+        """The port asked for, else that of the config file (which is deprecated)."""
+        return self._port if self._port != DEFAULT_PORT else configuration.port
+
+    def _move_listener(self, configuration: Configuration) -> None:
+        """Listen to the address of a new configuration, or to the old one as before."""
+        assert self._listener is not None
+        self._listener.allowed = AllowedNetworks(configuration.allowed_networks)
+        self.unregister_channel(self._listener)
+        try:
+            moved = self._listener.move(
+                configuration.ip, self._choose_port(configuration)
+            )
+        except OSError as e:
+            moved = True
+            logger.error("%s; the old address is kept", _message(e))
+        self.register_channel(self._listener)
+        if moved:
+            self._address = self._listener.address
+            logger.info("Listening on %s port %d", *self._address)
+
+    def _send_change_notifications(self) -> None:
+        """Notify clients of what has changed. Called once in each turn of the loop."""
+
+    # The loop
+
+    def _run(self) -> None:
+        """The server's thread: a turn of the loop after the other, until stopped."""
+        try:
+            logger.info("Listening on %s port %d", *self._address)
+            self.observer.started(self)
+            while not self._stop_requested:
+                self._turn()
+        except Exception:
+            self._failed = True
+            logger.critical("Unexpected error, the server stops", exc_info=True)
+        try:
+            self._shut_down()
+        except Exception:
+            self._failed = True
+            logger.critical("Unexpected error while stopping", exc_info=True)
+
+    def _turn(self) -> None:
+        """Wait until there is something to do, and do all of it once."""
+        ready = self.ready_channels(self._seconds_to_wait())
+        began = time.monotonic()
+        for channel in self._clients.note_events(ready):
+            if channel is self._listener:
+                self._accept_client()
+            elif channel is self._config_watcher and self._config_watcher.has_changed():
+                self._reload_requested = True
+        self._resume_accepting()
+        self._take_turns(self._clients.take_ready())
+        # After the clients: one that has just sent a keepalive has not timed out.
+        self._do_regular_work()
+        if self._reload_requested:
+            self._reload_requested = False
+            self.observer.reloading()
+            self._reload()
+            self.observer.reloaded()
+        self._send_change_notifications()
+        self._store.commit_events(self._controller)
+        # Nothing is sent before this.
+        self._clients.finish_turn()
+        self.stats.note_turn(began)
+        self.observer.turned()
+
+    def _prepared(
+        self, requests: Sequence[Request]
+    ) -> AbstractContextManager[Refusals]:
+        """Store what commands will change, all of a turn at once, before they do it."""
+        for _, command in requests:
+            if command.name in STORED_COMMANDS:
+                return self._stored(requests)
+        return NOTHING_REFUSED
+
+    @contextlib.contextmanager
+    def _stored(self, requests: Sequence[Request]) -> Iterator[Refusals]:
+        """Store what requests will change.
+
+        Nothing else happens to the controller meanwhile, so that what is stored is
+        in the order in which it is done.
+        """
+        now = time.time()
+        records = {}
+        for index, (client, command) in enumerate(requests):
+            if command.name in STORED_COMMANDS:
+                record = record_of(command, self._name(client), now)
+                if record is not None:
+                    records[index] = record
+        refusals: Refusals = {}
+        if not records:
+            yield refusals
+            return
+        with self._controller.lock:
+            try:
+                self._store.commit(list(records.values()))
+            except JournalError as e:
+                reason = f"nothing was changed, it cannot be stored: {e}"
+                refusals = dict.fromkeys(records, reason)
+            self._controller.command_time = now
+            try:
+                yield refusals
+            finally:
+                self._controller.command_time = None
+
+    def _seconds_to_wait(self) -> float:
+        if self._clients.any_ready():
+            return 0.0
+        assert self._listener is not None
+        # Comparing costs a third of what min() does, and this is done in every turn.
+        due = self._regular_work.due
+        for other in (self._store.retry_at, self._listener.resume_at):
+            if other is not None and other < due:
+                due = other
+        wait = due - time.monotonic()
+        if wait > self.observer.longest_wait:
+            wait = self.observer.longest_wait
+        return min(wait, LONGEST_WAIT) if wait > 0.0 else 0.0
+
+    def _on_background_change(self) -> None:
+        """Called by the threads that work on the hardware."""
+        self._background_change = True
+        self.wake()
+
+    def _do_regular_work(self) -> None:
+        if self._background_change:
+            self._background_change = False
+            self._regular_work.hardware_changed(self._controller.seconds_before_free)
+        self._regular_work.run(
+            self._controller, self._configuration.timeout_check_interval
+        )
+
+
+def _beside(config_filename: str, suffix: str) -> str:
+    """The full name of a hidden file beside the config file."""
+    folder, name = os.path.split(os.path.abspath(config_filename))
+    return os.path.join(folder, f".{name}.{suffix}")
+
+
+def _message(error: Exception) -> str:
+    """What an error says, without the number that an OSError puts before it."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _summary(old: Mapping[str, Machine], new: Mapping[str, Machine]) -> str:
+    """What has changed between two sets of machines, in one line."""
+    changes = {
+        "added": [name for name in new if name not in old],
+        "removed": [name for name in old if name not in new],
+        "changed": [name for name in new if name in old and new[name] != old[name]],
+    }
+    parts = [f"{what}: {', '.join(names)}" for what, names in changes.items() if names]
+    return "; ".join(parts) or "unchanged"

@@ -1,0 +1,1 @@
+"""What outlives the process: its files, their names, and who may use them."""

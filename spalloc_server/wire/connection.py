@@ -1,0 +1,264 @@
+"""One client's connection: its socket, its input lines and its bounded output."""
+
+import contextlib
+import json
+import socket
+import sys
+from collections.abc import Iterable, Iterator
+from select import POLLIN, POLLOUT
+from typing import Final, TypeAlias
+
+from spalloc_server.config.networks import plain_address
+from spalloc_server.wire.framing import LineFramer
+from spalloc_server.wire.messages import encode_message
+
+MAX_OUTPUT_BYTES = 1024 * 1024
+"""How much output, in bytes, may wait for a client that does not take it."""
+
+KERNEL_OUTPUT_BYTES: Final = 128 * 1024
+"""How much output of a connection the kernel is asked to hold on top of that."""
+
+READ_BYTES: Final = 64 * 1024
+"""The most that is read from one connection in one turn of the loop."""
+
+ChangeId: TypeAlias = int | str
+"""What a notification enumerates: job IDs or machine names."""
+
+
+class OutputFullError(Exception):
+    """The client does not take its output, and more of it may not wait."""
+
+
+class Connection(LineFramer):
+    """A non-blocking connection to one client; for the server's thread only.
+
+    Lines come out of :py:meth:`next_line` after :py:meth:`receive`; replies go into
+    :py:meth:`send`, change notifications into :py:meth:`notify`, and both leave with
+    :py:meth:`flush`. Nothing in here ever blocks. The socket belongs to the
+    connection; :py:exc:`OSError` is raised where it is not connected any more.
+    """
+
+    def __init__(
+        self, client_socket: socket.socket, max_output_bytes: int = MAX_OUTPUT_BYTES
+    ) -> None:
+        super().__init__()
+        self._socket = client_socket
+        self._socket.setblocking(False)
+        self._fd = client_socket.fileno()
+        host, port = client_socket.getpeername()[:2]
+        self._peer = sys.intern(str(plain_address(host) or host)), port
+        self._output: bytes | bytearray = b""
+        self._max_output_bytes = max_output_bytes
+        # What is left of the output that the last flush() could not send.
+        self._stale_bytes = 0
+        # {label: ids}, sent once all other output is gone; _pending_bytes is
+        # what its ids will take up at most.
+        self._pending: dict[str, dict[ChangeId, None]] = {}
+        self._pending_bytes = 0
+        # A long reply: what is still to be made of it, and what has been.
+        self._unmade: Iterator[bytes] | None = None
+        self._made: list[bytes] = []
+        self.is_busy = False
+        """Is a long reply being made?"""
+        self.at_end = False
+        """True once the client has closed its sending side."""
+        # A reply leaves at once instead of waiting for the last one's ACK, and a
+        # client whose host is gone is found out in the end.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # Left to itself, the kernel would hold megabytes for a client that is slow.
+        self._socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_OUTPUT_BYTES
+        )
+
+    def __repr__(self) -> str:
+        return f"{self._peer[0]} port {self._peer[1]}"
+
+    def fileno(self) -> int:
+        """The file descriptor; it stays the same after closing."""
+        return self._fd
+
+    def getpeername(self) -> tuple[str, int]:
+        """The client's IP address and port, also after closing.
+
+        An IPv4 client is named by its IPv4 address on an IPv6 socket too.
+        """
+        return self._peer
+
+    # Input
+
+    def receive(self) -> None:
+        """Read once what has arrived, or note that the client has sent everything.
+
+        Raises :py:exc:`OSError` where the connection is broken.
+        """
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        if data:
+            self.feed(data)
+        else:
+            self.at_end = True
+
+    # Output
+
+    def send(self, message: object) -> None:
+        """Put a message at the end of the output.
+
+        Raises :py:exc:`OutputFullError` where the client has left output lying
+        and this message would make it more than may wait.
+        """
+        self.send_line(encode_message(message))
+
+    def send_line(self, line: bytes) -> None:
+        """The same for a message that is encoded already."""
+        if self._stale_bytes:
+            self._check_room(len(line))
+        self._put(line)
+
+    def _put(self, line: bytes) -> None:
+        # A single line, which may be shared, is not copied.
+        if not self._output:
+            self._output = line
+            return
+        if isinstance(self._output, bytes):
+            self._output = bytearray(self._output)
+        self._output += line
+
+    def begin_reply(self, pieces: Iterator[bytes]) -> None:
+        """Begin a reply that takes long to make, of which each turn makes a piece.
+
+        It is sent when it is whole. Until then the client is busy: its next commands
+        have to wait.
+        """
+        self._unmade = pieces
+        self.is_busy = True
+
+    def go_on_with_reply(self) -> None:
+        """Make the next piece of a long reply. Raises as :py:meth:`send` does."""
+        assert self._unmade is not None
+        piece = next(self._unmade, None)
+        if piece is not None:
+            self._made.append(piece)
+            return
+        reply = b"".join(self._made)
+        self._unmade = None
+        self.is_busy = False
+        self._made.clear()
+        self.send_line(reply)
+
+    def notify(
+        self, label: str, ids: Iterable[ChangeId], line: bytes | None = None
+    ) -> None:
+        """Notify of changes, merged with notifications that still wait.
+
+        :param line: the same as an encoded message, where there is one already
+        :raises OutputFullError: where too many changes wait
+        """
+        if line is not None and not self._stale_bytes and not self._pending_bytes:
+            self._put(line)
+            return
+        pending = self._pending.setdefault(label, {})
+        for change in ids:
+            if change not in pending:
+                pending[change] = None
+                self._pending_bytes += _size(change)
+        self._check_room(0)
+
+    def forget_changes(self, label: str, change: ChangeId | None = None) -> None:
+        """Drop a change (None: all changes) that was to be notified of."""
+        pending = self._pending.get(label, {})
+        for dropped in list(pending) if change is None else [change]:
+            if dropped in pending:
+                del pending[dropped]
+                self._pending_bytes -= _size(dropped)
+
+    def _check_room(self, extra: int) -> None:
+        waiting = len(self._output) + self._pending_bytes
+        if waiting + extra > self._max_output_bytes:
+            raise OutputFullError(
+                f"{waiting} bytes of output wait, more than "
+                f"{self._max_output_bytes} may not"
+            )
+
+    def flush(self) -> None:
+        """Send what waits, as far as the client takes it now.
+
+        Notifications are written out when everything before them has gone: until
+        then those for a slow client merge. Raises :py:exc:`OSError` where the
+        connection is broken.
+        """
+        if self._output:
+            self._write()
+        if self._pending_bytes and not self._output:
+            for label, ids in self._pending.items():
+                if ids:
+                    self._put(encode_message({label: list(ids)}))
+            self._pending.clear()
+            self._pending_bytes = 0
+            self._write()
+        self._stale_bytes = len(self._output)
+
+    def _write(self) -> None:
+        try:
+            sent = self._socket.send(self._output)
+        except (BlockingIOError, InterruptedError):
+            return
+        if sent == len(self._output):
+            self._output = b""
+        else:
+            self._output = self._output[sent:]
+
+    @property
+    def output_bytes(self) -> int:
+        """How much output waits, in bytes, notifications not counted."""
+        return len(self._output)
+
+    @property
+    def has_output(self) -> bool:
+        """Is there anything that :py:meth:`flush` would try to send?"""
+        return bool(self._output or self._pending_bytes)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Does a reply wait that is by itself longer than what may wait?
+
+        Until the client has taken it, its next commands are left alone: their
+        replies would find the output full through no fault of the client.
+        """
+        return self._stale_bytes > self._max_output_bytes
+
+    # Both
+
+    def is_quiet(self) -> bool:
+        """Is there nothing to do but to wait for input?"""
+        return not (
+            self._output
+            or self._pending_bytes
+            or self.at_end
+            or self.is_busy
+            or self.has_line()
+        )
+
+    @property
+    def events(self) -> int:
+        """What to wait for: room for output that waits, input unless lines wait."""
+        events = POLLOUT if self._output or self._pending_bytes else 0
+        if not (self.at_end or self.has_line() or self.is_blocked or self.is_busy):
+            events |= POLLIN
+        return events
+
+    def close(self) -> None:
+        """Close the connection. Output that waits is lost, what was sent is not."""
+        # Unread input would turn the close into a reset, which can destroy what
+        # the client has not read yet.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+            self._socket.recv(READ_BYTES)
+        self._socket.close()
+
+
+def _size(change: ChangeId) -> int:
+    """How many bytes a change adds to a notification."""
+    return len(json.dumps(change)) + 1
