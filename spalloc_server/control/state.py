@@ -1,0 +1,39 @@
+"""All that is known of jobs and machines: what the parts of the controller share."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from spalloc_server.configuration import Machine
+from spalloc_server.job_queue import JobQueue
+from spalloc_server.model.board_health import BoardHealth
+from spalloc_server.model.job import _Job
+
+
+@dataclass(slots=True, eq=False)
+class State:
+    """What outlives the process. Guarded by the controller's lock."""
+
+    job_queue: JobQueue
+    """Who waits for which machine, and which boards are given out."""
+    next_id: int = 1
+    """The ID of the next job."""
+    next_holder_id: int = -1
+    """Boards that a living job had to give up are held by jobs of these IDs."""
+    max_retired_jobs: int = 1200
+    """Of how many ended jobs the reason is remembered."""
+    machines: OrderedDict[str, Machine] = field(default_factory=OrderedDict)
+    """By name, highest priority first."""
+    jobs: OrderedDict[int, _Job] = field(default_factory=OrderedDict)
+    """Jobs that have not ended, oldest first."""
+    ending_jobs: dict[int, _Job] = field(default_factory=dict)
+    """Jobs that have ended but whose boards are still being powered off."""
+    retired_jobs: OrderedDict[int, str | None] = field(default_factory=OrderedDict)
+    """Why jobs have ended, longest ago first."""
+    changed_jobs: set[int] = field(default_factory=set)
+    """Jobs that have changed since those who watch were told."""
+    changed_machines: set[str] = field(default_factory=set)
+    """Machines that have changed since those who watch were told."""
+    health: BoardHealth = field(default_factory=BoardHealth)
+    """Which boards are out of service, and what was reported of boards."""
