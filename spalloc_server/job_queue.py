@@ -1,13 +1,20 @@
 """Match jobs to machines: queue those that have to wait, allocate those that can run.
 
-A job joins the queue of every machine that could hold it were that machine idle.
-Of each queue only the head is tried, so that a large job is not passed over for
-ever by small ones; the first machine with room gets the job.
+A job joins the queue of every machine that could hold it were that machine idle; the
+first machine with room gets the job. Who else may be tried where the head of a queue
+does not fit is a matter of *scheduling*:
+
+``"fifo"``
+    nobody, so that a large job is not passed over for ever by small ones.
+``"backfill"``
+    the others, in a part of the machine that the head does not need: the rest is kept
+    for it. And owners take turns. See `spalloc_server.scheduling`.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum, auto
 from types import TracebackType
@@ -15,6 +22,13 @@ from typing import Any
 
 from spalloc_server.allocator import Allocation, Allocator
 from spalloc_server.coordinates import Board, BoardLink, WrapAround
+from spalloc_server.scheduling import stored
+from spalloc_server.scheduling.job import _Job
+from spalloc_server.scheduling.limits import Limits
+from spalloc_server.scheduling.machine import _Machine
+from spalloc_server.scheduling.timeline import Timeline
+
+__all__ = ["Holding", "JobQueue", "_Job", "_Machine"]
 
 #: ``f(job_id, machine_name, boards, periphery, torus)``
 OnAllocate = Callable[[int, str, set[Board], set[BoardLink], WrapAround], object]
@@ -29,6 +43,12 @@ _DEFAULT_TAGS = frozenset({"default"})
 #: Why a job that no machine could ever hold is cancelled.
 _NO_MACHINE = "No suitable machines available."
 
+#: How many seconds the head of a queue may be overtaken before a part is kept for it.
+DEFAULT_PATIENCE = 600.0
+
+#: What `JobQueue.scheduling` may be.
+SCHEDULING = ("fifo", "backfill")
+
 
 class Holding(Enum):
     """Why a board is not free."""
@@ -41,126 +61,27 @@ class Holding(Enum):
     """It is given back, and cools down."""
 
 
-class _Job:
-    """A job that is queued, allocated, or waiting for its boards to be freed."""
+#: What is in `JobQueue._scheduling_state`, or is set anew.
+_SCHEDULING_STATE = (
+    "_scheduling",
+    "_patience",
+    "_limits",
+    "_timeline",
+    "_arrivals",
+    "_requeued",
+    "_clock",
+)
 
-    __slots__ = (
-        "allocation_id",
-        "args",
-        "ending",
-        "id",
-        "kwargs",
-        "machine",
-        "machine_name",
-        "pending",
-        "queues",
-        "tags",
-    )
-
-    def __init__(
-        self,
-        _id: int,
-        pending: bool = True,
-        machine_name: str | None = None,
-        tags: Iterable[str] | None = frozenset(),
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        machine: _Machine | None = None,
-        allocation_id: int | None = None,
-    ) -> None:
-        """Describe a job.
-
-        :param _id: unique among the jobs of its queue
-        :param pending: is it queued?
-        :param machine_name: the only machine it may run on, None for any with the tags
-        :param tags: what its machine must have, None for "default"
-        :param args: what to ask of `Allocator.alloc`
-        :param kwargs: what to ask of `Allocator.alloc`
-        :param machine: the machine it is allocated on
-        :param allocation_id: its allocation on that machine
-        """
-        self.id = _id
-        self.pending = pending
-        self.machine_name = machine_name
-        self.tags = tags
-        self.args = args
-        self.kwargs = kwargs or {}
-        self.machine = machine
-        self.allocation_id = allocation_id
-        # The machines in whose queues the job still stands.
-        self.queues: list[_Machine] = []
-        # Is it destroyed, but still in possession of its boards?
-        self.ending = False
-
-    def __repr__(self) -> str:
-        return f"<_Job {self.id}>"
-
-
-class _Machine:
-    """A machine and the jobs that wait for it.
-
-    Jobs are not taken out of the middle of a queue: one that is no longer
-    pending is passed over when it comes to the head.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        tags: Iterable[str],
-        allocator: Allocator,
-        queue: deque[_Job] | None = None,
-    ) -> None:
-        """Describe a machine.
-
-        :param tags: all that a job requires must be among them
-        :param allocator: of the machine's boards
-        :param queue: the jobs waiting, first come first
-        """
-        self.name = name
-        self.tags = frozenset(tags)
-        self.allocator = allocator
-        self.queue: deque[_Job] = deque() if queue is None else queue
-        self._stale = 0
-        # The head that did not fit, and the state of the machine at that time.
-        self._blocked: tuple[int, int] | None = None
-
-    def __repr__(self) -> str:
-        return f"<_Machine {self.name}>"
-
-    def enqueue(self, job: _Job) -> None:
-        """Put a job at the end of the queue."""
-        self.queue.append(job)
-        job.queues.append(self)
-
-    def head_to_try(self) -> _Job | None:
-        """The first pending job, unless it is known that it does not fit yet."""
-        while self.queue and not self.queue[0].pending:
-            self.queue.popleft()
-            self._stale -= 1
-        if not self.queue:
-            return None
-        job = self.queue[0]
-        return None if self._blocked == self._attempt(job) else job
-
-    def note_blocked(self, job: _Job) -> None:
-        """Do not try this head again before something has been freed."""
-        self._blocked = self._attempt(job)
-
-    def note_left(self) -> None:
-        """A job in the queue is no longer pending."""
-        self._stale += 1
-        if self._stale > 32 and self._stale > len(self.queue) // 2:
-            self.queue = deque(job for job in self.queue if job.pending)
-            self._stale = 0
-
-    def clear_queue(self) -> None:
-        """Forget who waits."""
-        self.queue.clear()
-        self._stale = 0
-        self._blocked = None
-
-    def _attempt(self, job: _Job) -> tuple[int, int]:
-        return job.id, self.allocator.generation
+#: What a queue is unpickled with that knows nothing of scheduling yet.
+_NO_STATE: dict[str, Any] = {
+    "word": "fifo",
+    "patience": DEFAULT_PATIENCE,
+    "limits": [None, None],
+    "time": [],
+    "numbers": [0, 0],
+    "jobs": [],
+    "machines": {},
+}
 
 
 class JobQueue:
@@ -176,6 +97,7 @@ class JobQueue:
         on_free: OnEnd | None,
         on_cancel: OnEnd | None,
         seconds_before_free: float = 30,
+        scheduling: str = "fifo",
     ) -> None:
         """Start with no machine and no job.
 
@@ -189,6 +111,8 @@ class JobQueue:
         :param on_cancel: ``f(job_id, reason)``, called when a job is dropped
             from the queue
         :param seconds_before_free: how long freed boards stay out of use
+        :param scheduling: "fifo" or "backfill", see `scheduling`
+        :raises ValueError: if it is neither
         """
         self.on_allocate = on_allocate
         self.on_free = on_free
@@ -200,6 +124,13 @@ class JobQueue:
         self._jobs: dict[int, _Job] = {}
         self._postponed = 0
         self._machines_changed = False
+        self._scheduling = _checked_scheduling(scheduling)
+        self._patience = DEFAULT_PATIENCE
+        self._limits = Limits()
+        self._timeline = Timeline()
+        self._clock: Callable[[], float] | None = None
+        # How many jobs have been queued, and how many queued again.
+        self._arrivals = self._requeued = 0
 
     @property
     def seconds_before_free(self) -> float:
@@ -211,6 +142,75 @@ class JobQueue:
         self._seconds_before_free = seconds
         for machine in self._machines.values():
             machine.allocator.seconds_before_free = seconds
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """What tells the time that scheduling goes by; seconds since 1970 by default.
+
+        Replace it on an instance to set the time by hand; boards then cool down by it,
+        too. It is asked when something happens, and in `check_free`.
+        """
+        return time.time if self._clock is None else self._clock
+
+    @clock.setter
+    def clock(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        for machine in self._machines.values():
+            machine.allocator.clock = clock
+
+    @property
+    def scheduling(self) -> str:
+        """Who is tried where the head of a queue does not fit.
+
+        It can be changed at any time; jobs that wait are put in order anew.
+
+        :raises ValueError: if it is neither "fifo" nor "backfill"
+        """
+        return self._scheduling
+
+    @scheduling.setter
+    def scheduling(self, word: str) -> None:
+        if _checked_scheduling(word) != self._scheduling:
+            self._scheduling = word
+            for job in self._jobs.values():
+                job.queues.clear()
+            for machine in self._machines.values():
+                machine.let_go()
+                machine.empty_line(self._is_fair)
+            self._regenerate_queues()
+
+    @property
+    def patience(self) -> float:
+        """For how many seconds the head of a queue may be overtaken.
+
+        After that, a part of the machine is kept for it. Only with "backfill".
+        """
+        return self._patience
+
+    @patience.setter
+    def patience(self, seconds: float) -> None:
+        self._patience = seconds
+        self._process_queue()
+
+    def set_limits(
+        self, boards_per_owner: int | None = None, jobs_per_owner: int | None = None
+    ) -> None:
+        """Set what an owner may have; jobs without an owner are not limited.
+
+        :param boards_per_owner: boards that an owner may hold at a time, with those
+            that come with whole triads; further jobs wait, and others pass them. None
+            for any number.
+        :param jobs_per_owner: jobs that an owner may have that have not ended; the
+            next one is cancelled at once. None for any number.
+        """
+        self._limits.boards, self._limits.jobs = boards_per_owner, jobs_per_owner
+        for machine in self._machines.values():
+            machine.line.restore_all()
+        self._process_queue()
+
+    @property
+    def _is_fair(self) -> bool:
+        return self._scheduling == "backfill"
 
     def __enter__(self) -> JobQueue:
         """Put off scheduling until the outermost ``with`` block ends.
@@ -234,10 +234,67 @@ class JobQueue:
             self._process_queue()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the callbacks, which have to be set anew."""
+        """Everything but the callbacks and the clock, which have to be set anew."""
         state = self.__dict__.copy()
+        for name in _SCHEDULING_STATE:
+            del state[name]
         state["on_allocate"] = state["on_free"] = state["on_cancel"] = None
+        state["scheduling"] = self._scheduling_state()
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go on from where the pickled queue was."""
+        state = dict(state)
+        scheduling = state.pop("scheduling", None)
+        self.__dict__.update(state)
+        self._clock = None
+        self._restore_scheduling(scheduling)
+
+    def _scheduling_state(self) -> dict[str, Any]:
+        """All that only scheduling needs to know, as plain data."""
+        return {
+            "word": self._scheduling,
+            "patience": self._patience,
+            "limits": [self._limits.boards, self._limits.jobs],
+            "time": list(self._timeline.state()),
+            "numbers": [self._arrivals, self._requeued],
+            "jobs": [[job.id, *stored.job_state(job)] for job in self._jobs.values()],
+            "machines": {
+                name: stored.machine_state(machine)
+                for name, machine in self._machines.items()
+            },
+        }
+
+    def _restore_scheduling(self, state: Mapping[str, Any] | None) -> None:
+        """Go on from `_scheduling_state`, with jobs and machines there already.
+
+        :param state: None where it was not stored yet
+        """
+        if state is None:
+            state = _NO_STATE | {"numbers": [len(self._jobs), 0]}
+        self._scheduling = state["word"]
+        self._patience = state["patience"]
+        self._limits = Limits(*state["limits"])
+        self._timeline = Timeline(*state["time"])
+        self._arrivals, self._requeued = state["numbers"]
+        for job_id, *job_state in state["jobs"]:
+            stored.restore_job(self._jobs[job_id], job_state)
+        if not state["machines"]:
+            stored.match_by_hand(self._machines.values(), self._jobs.values())
+        else:
+            for job in self._jobs.values():
+                job.queues.clear()
+            for name, machine_state in state["machines"].items():
+                stored.restore_machine(
+                    self._machines[name], machine_state, self._jobs, self._is_fair
+                )
+        for job in self._jobs.values():
+            if not job.ending:
+                self._limits.add(job)
+            if job.machine is not None and job.allocation_id is not None:
+                job.machine.holders[job.allocation_id] = job
+                if not job.ending:
+                    self._limits.hold(job)
 
     def _candidates(self, job: _Job) -> Iterator[_Machine]:
         """The machines that could hold a job were they idle, by priority."""
@@ -257,11 +314,18 @@ class JobQueue:
 
         :return: whether there was room
         """
-        allocation = machine.allocator.alloc(*job.args, **job.kwargs)
+        kept = machine.kept
+        if kept is not None and kept.job_id == job.id:
+            allocation = machine.allocator.alloc_kept(*job.args, **job.kwargs)
+        else:
+            allocation = machine.allocator.alloc(*job.args, **job.kwargs)
         if allocation is None:
             return False
         self._dequeue(job)
         job.machine = machine
+        machine.holders[allocation.allocation_id] = job
+        job.started_at = self._go_on()
+        self._limits.hold(job)
         self._allocated(job, allocation)
         return True
 
@@ -274,7 +338,7 @@ class JobQueue:
     def _dequeue(self, job: _Job) -> None:
         job.pending = False
         for machine in job.queues:
-            machine.note_left()
+            machine.dequeue(job)
         job.queues.clear()
 
     def _enqueue_job(self, job: _Job) -> None:
@@ -298,33 +362,95 @@ class JobQueue:
         """Allocate what can be: each machine in turn tries its head, over and over."""
         if self._postponed:
             return
+        patience = self._patience if self._is_fair else None
+        told = self.clock()
+        now = self._timeline.at(told)
         progress = True
         while progress:
             progress = False
             for machine in list(self._machines.values()):
-                job = machine.head_to_try()
-                if job is None:
-                    continue
-                if self._try_job(job, machine):
+                before = machine.head, machine.kept
+                if machine.start_one(now, patience, self._may_start, self._try_job):
                     progress = True
-                else:
-                    machine.note_blocked(job)
+                elif before != (machine.head, machine.kept):
+                    self._timeline.go_to(told)
+
+    def _may_start(self, job: _Job) -> bool:
+        """Is a job within what its owner may hold?
+
+        What the heads of queues need counts as held: no other job of the same owner
+        makes them wait.
+        """
+        limit = self._limits.boards
+        if limit is None or job.owner is None:
+            return True
+        heads = {
+            head
+            for machine in self._machines.values()
+            if machine.head is not None
+            and (head := machine.waiting.get(machine.head[0])) is not None
+            and head.owner == job.owner
+        }
+        reserved = 0 if job in heads else sum(head.boards for head in heads)
+        return self._limits.held_by(job.owner) + reserved + job.boards <= limit
+
+    def _restore(self, owner: str | None) -> None:
+        """An owner may hold more boards than before."""
+        if self._limits.boards is not None:
+            for machine in self._machines.values():
+                machine.line.restore(owner)
+
+    def _go_on(self) -> float:
+        """What time it is; to be called when a time is going to be remembered."""
+        return self._timeline.go_to(self.clock())
 
     def _regenerate_queues(self) -> None:
-        """Enqueue every waiting job again, oldest first, as the machines are now."""
+        """Match every waiting job with the machines as they are now.
+
+        Jobs keep their places; in the queue of a machine where they did not wait
+        before, the oldest come first.
+        """
         if self._postponed:
             self._machines_changed = True
             return
         self._machines_changed = False
-        for machine in self._machines.values():
-            machine.clear_queue()
         waiting = [job for job in self._jobs.values() if job.pending]
+        if self._is_fair:
+            self._match_again(waiting)
+            return
+        for machine in self._machines.values():
+            machine.empty_line(fair=False)
         for job in waiting:
             job.queues.clear()
         for job in waiting:
             # Callbacks for an earlier one may have destroyed a later one.
             if job.pending:
                 self._enqueue_job(job)
+
+    def _match_again(self, waiting: Iterable[_Job]) -> None:
+        """Put jobs in the queues where they belong now, and leave them where they do."""
+        nowhere = []
+        present = set(self._machines.values())
+        for job in waiting:
+            wanted = list(self._candidates(job))
+            for machine in job.queues:
+                if machine in present and machine not in wanted:
+                    machine.dequeue(job)
+            already = set(job.queues)
+            job.queues.clear()
+            for machine in wanted:
+                if machine in already:
+                    job.queues.append(machine)
+                else:
+                    machine.enqueue(job)
+            if not wanted:
+                nowhere.append(job.id)
+        for machine in self._machines.values():
+            machine.check_kept()
+        with self:
+            for job_id in nowhere:
+                if job_id in self._jobs:
+                    self.destroy_job(job_id, _NO_MACHINE)
 
     def add_machine(
         self,
@@ -346,17 +472,18 @@ class JobQueue:
         """
         if name in self._machines:
             raise ValueError(f"there is a machine called {name!r} already")
-        self._machines[name] = _Machine(
-            name,
-            _DEFAULT_TAGS if tags is None else tags,
-            Allocator(
-                width,
-                height,
-                dead_boards,
-                dead_links,
-                seconds_before_free=self._seconds_before_free,
-            ),
+        allocator = Allocator(
+            width,
+            height,
+            dead_boards,
+            dead_links,
+            seconds_before_free=self._seconds_before_free,
         )
+        if self._clock is not None:
+            allocator.clock = self._clock
+        machine = _Machine(name, _DEFAULT_TAGS if tags is None else tags, allocator)
+        machine.empty_line(self._is_fair)
+        self._machines[name] = machine
         self._regenerate_queues()
 
     def move_machine_to_end(self, name: str) -> None:
@@ -411,13 +538,23 @@ class JobQueue:
         :param job_id: **required**, unique
         :param machine: the name of the only machine to run on; not with ``tags``
         :param tags: what a machine must have; None for "default"
+        :param owner: who takes turns with others, and whom limits are for; jobs
+            without an owner are as those of one owner without limits
         :raises TypeError: if an argument is unknown, or machine and tags are given
         :raises ValueError: if the arguments contradict each other, or the ID is
             in use
         """
         job = self._make_job(args, kwargs)
+        refused = self._limits.refusal(job)
+        self._arrivals += 1
+        job.number = self._arrivals
+        job.queued_at = self._go_on()
         self._jobs[job.id] = job
-        self._enqueue_job(job)
+        self._limits.add(job)
+        if refused is None:
+            self._enqueue_job(job)
+        else:
+            self.destroy_job(job.id, refused)
 
     def check_job(self, *args: Any, **kwargs: Any) -> None:
         """Raise what `create_job` would raise."""
@@ -427,6 +564,7 @@ class JobQueue:
         job_id = kwargs.pop("job_id", None)
         machine_name = kwargs.pop("machine", None)
         tags = kwargs.pop("tags", None)
+        owner = kwargs.pop("owner", None)
         if job_id is None:
             raise TypeError("job_id must be specified")
         if machine_name is not None and tags is not None:
@@ -434,13 +572,16 @@ class JobQueue:
         if job_id in self._jobs:
             raise ValueError(f"job_id {job_id} is in use")
         _ANY_MACHINE.alloc_possible(*args, **kwargs)
-        return _Job(
+        job = _Job(
             job_id,
             machine_name=machine_name,
             tags=None if tags is None else frozenset(tags),
             args=args,
             kwargs=kwargs,
+            owner=owner,
         )
+        job.boards = _ANY_MACHINE.boards_asked(*args, **kwargs)
+        return job
 
     def destroy_job(self, job_id: int, reason: str | None = None) -> None:
         """End a job.
@@ -457,13 +598,20 @@ class JobQueue:
         if job.pending:
             del self._jobs[job_id]
             self._dequeue(job)
+            self._limits.discard(job)
+            self._restore(job.owner)
             if self.on_cancel is not None:
                 self.on_cancel(job_id, reason)
             self._process_queue()
         else:
             job.ending = True
+            self._limits.discard(job)
+            self._limits.release(job)
             if self.on_free is not None:
                 self.on_free(job_id, reason)
+            if self._limits.boards is not None:
+                self._restore(job.owner)
+                self._process_queue()
 
     def free(self, job_id: int) -> None:
         """Let the boards of a destroyed job cool down and be given out again.
@@ -479,6 +627,7 @@ class JobQueue:
         assert job.allocation_id is not None
         del self._jobs[job_id]
         job.machine.allocator.free(job.allocation_id)
+        del job.machine.holders[job.allocation_id]
         self._process_queue()
 
     def requeue(self, job_id: int, holder_id: int) -> None:
@@ -499,11 +648,20 @@ class JobQueue:
             tags=holder.tags,
             args=holder.args,
             kwargs=holder.kwargs,
+            owner=holder.owner,
         )
+        job.boards = holder.boards
+        self._requeued += 1
+        job.number, job.queued_at = -self._requeued, self._go_on()
         holder.id = holder_id
         holder.ending = True
+        self._limits.release(holder)
+        self._restore(holder.owner)
         del self._jobs[job_id]
         self._jobs = {job_id: job, **self._jobs, holder_id: holder}
+        if self._is_fair:
+            for machine in self._candidates(job):
+                machine.enqueue_first(job)
         self._regenerate_queues()
 
     def queues_of(self, job_id: int) -> tuple[str, ...]:
@@ -541,9 +699,16 @@ class JobQueue:
         """
         freed = {m.name: m.allocator.check_free() for m in self._machines.values()}
         freed = {name: number for name, number in freed.items() if number}
-        if freed:
+        if freed or self.is_due():
             self._process_queue()
         return freed
+
+    def is_due(self) -> bool:
+        """Would something be decided now only because time has passed?"""
+        now = self._timeline.at(self.clock())
+        return self._is_fair and any(
+            machine.is_due(now, self._patience) for machine in self._machines.values()
+        )
 
     def free_cooling(self, freed: Mapping[str, int]) -> None:
         """Do what a call of `check_free` with this result did, whatever the time."""
@@ -551,3 +716,9 @@ class JobQueue:
             for _ in range(number):
                 self._machines[name].allocator._free_next()
         self._process_queue()
+
+
+def _checked_scheduling(word: str) -> str:
+    if word not in SCHEDULING:
+        raise ValueError(f"scheduling should be one of {SCHEDULING}, not {word!r}")
+    return word
