@@ -59,7 +59,7 @@ _BOARD, _BOARDS, _TRIADS = (
 
 
 class _Plan:
-    """How to meet a request, worked out once for as long as the faults stay the same."""
+    """How to meet a request; worked out once for as long as the faults are the same."""
 
     __slots__ = ("accepts", "area", "board", "sizes")
 

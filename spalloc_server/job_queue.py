@@ -23,9 +23,8 @@ from typing import Any
 from spalloc_server.allocator import Allocation, Allocator
 from spalloc_server.coordinates import Board, BoardLink, WrapAround
 from spalloc_server.scheduling import stored
-from spalloc_server.scheduling.job import _Job
 from spalloc_server.scheduling.limits import Limits
-from spalloc_server.scheduling.machine import _Machine
+from spalloc_server.scheduling.machine import _Job, _Machine
 from spalloc_server.scheduling.timeline import Timeline
 
 __all__ = ["Holding", "JobQueue", "_Job", "_Machine"]
@@ -44,7 +43,7 @@ _DEFAULT_TAGS = frozenset({"default"})
 _NO_MACHINE = "No suitable machines available."
 
 #: How many seconds the head of a queue may be overtaken before a part is kept for it.
-DEFAULT_PATIENCE = 600.0
+DEFAULT_PATIENCE = 28_800.0
 
 #: What `JobQueue.scheduling` may be.
 SCHEDULING = ("fifo", "backfill")
@@ -124,6 +123,7 @@ class JobQueue:
         self._jobs: dict[int, _Job] = {}
         self._postponed = 0
         self._machines_changed = False
+        self._to_process = False
         self._scheduling = _checked_scheduling(scheduling)
         self._patience = DEFAULT_PATIENCE
         self._limits = Limits()
@@ -230,7 +230,7 @@ class JobQueue:
         self._postponed -= 1
         if self._machines_changed:
             self._regenerate_queues()
-        else:
+        elif self._to_process:
             self._process_queue()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -360,7 +360,8 @@ class JobQueue:
 
     def _process_queue(self) -> None:
         """Allocate what can be: each machine in turn tries its head, over and over."""
-        if self._postponed:
+        self._to_process = self._postponed > 0
+        if self._to_process:
             return
         patience = self._patience if self._is_fair else None
         told = self.clock()
@@ -369,10 +370,10 @@ class JobQueue:
         while progress:
             progress = False
             for machine in list(self._machines.values()):
-                before = machine.head, machine.kept
+                before = machine.head, machine.kept, machine.looked
                 if machine.start_one(now, patience, self._may_start, self._try_job):
                     progress = True
-                elif before != (machine.head, machine.kept):
+                elif before != (machine.head, machine.kept, machine.looked):
                     self._timeline.go_to(told)
 
     def _may_start(self, job: _Job) -> bool:
@@ -428,7 +429,7 @@ class JobQueue:
                 self._enqueue_job(job)
 
     def _match_again(self, waiting: Iterable[_Job]) -> None:
-        """Put jobs in the queues where they belong now, and leave them where they do."""
+        """Put jobs in the queues where they belong now; leave them where they do."""
         nowhere = []
         present = set(self._machines.values())
         for job in waiting:
@@ -578,8 +579,8 @@ class JobQueue:
             tags=None if tags is None else frozenset(tags),
             args=args,
             kwargs=kwargs,
-            owner=owner,
         )
+        job.owner = None if owner is None else str(owner)
         job.boards = _ANY_MACHINE.boards_asked(*args, **kwargs)
         return job
 
@@ -648,9 +649,8 @@ class JobQueue:
             tags=holder.tags,
             args=holder.args,
             kwargs=holder.kwargs,
-            owner=holder.owner,
         )
-        job.boards = holder.boards
+        job.owner, job.boards = holder.owner, holder.boards
         self._requeued += 1
         job.number, job.queued_at = -self._requeued, self._go_on()
         holder.id = holder_id

@@ -30,16 +30,19 @@ class Group:
         "boards",
         "first",
         "noted",
+        "size_class",
     )
 
-    def __init__(self, area: int, boards: int) -> None:
+    def __init__(self, area: int, boards: int, size_class: int) -> None:
         """Start with no job.
 
         :param area: how many free triads they need at least, 0 for single boards
         :param boards: for how many boards each counts
+        :param size_class: of what owners take turns for
         """
         self.area = area
         self.boards = boards
+        self.size_class = size_class
         self.blocked = False
         """Is it known that they do not fit at present?"""
         self.first: tuple[Key, int] | None = None
@@ -100,6 +103,10 @@ class Group:
         """Pass over nobody any more."""
         for owner in list(self._set_aside):
             self.restore(owner)
+
+    def owner_of(self, job_id: int) -> Owner:
+        """Whose job this is."""
+        return self._owner_of[job_id]
 
     def is_set_aside(self, job_id: int) -> bool:
         """Is this job passed over?"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from spalloc_server.scheduling.job import _Job
+from spalloc_server.scheduling.machine import _Job
 
 
 class Limits:

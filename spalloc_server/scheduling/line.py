@@ -1,17 +1,20 @@
 """The line of jobs that wait for one machine: who is before whom, and who may be tried.
 
-In a *fair* line each owner has one place in each *round*, however many jobs the owner
-hands in: the first goes into the round that the head of the line is in, the next into
-the one after that. Rounds are served one after the other, and within a round jobs are
-served in the order in which they came. A place does not change while its job waits, and
-nothing that comes later is put before the head.
+In a *fair* line owners take turns. Each has one place in each *round* for each class of
+size, however many jobs the owner hands in: the first of a class goes into the round of
+the head of the line, the next into the one after that. Rounds are served one after the
+other, and within a round jobs are served in the order in which they came. A place does
+not change while its job waits, and nothing that comes later is put before the head. An
+owner who is served as head of the line has had that place; one who is served out of
+turn, since there happened to be room, has it back.
 
-What a job is put behind is therefore bounded. If it goes n rounds behind the head's,
-then at most n later jobs of each other owner can come to stand before it.
+So there is a bound on what can pass a job. If it stands n rounds behind the head when
+it comes, then before it is the head itself, at most n jobs of each class of size of
+each other owner that came later are.
 
 In a line that is not fair, jobs stand in the order in which they came.
 
-Jobs with the same request form a *group*: when one of them does not fit, nor do the
+Jobs that ask for the same form a `Group`: when one of them does not fit, nor do the
 others, and none is tried again before there is room that might do. So an event costs
 time in proportion to the number of different requests at most, whoever waits.
 """
@@ -19,6 +22,7 @@ time in proportion to the number of different requests at most, whoever waits.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from heapq import heapify, heappop, heappush
 
@@ -26,6 +30,11 @@ from spalloc_server.scheduling.group import Group, Key, Owner
 
 #: Places that are not valid any more are cleared away when there are many more of them.
 _MANY = 64
+
+
+#: Who takes turns: an owner, for each class of size. A large job does not wait for
+#: what small ones wait for, and so they need not wait for each other.
+Taker = tuple[Owner, int]
 
 
 class Line:
@@ -41,7 +50,10 @@ class Line:
         self._group_of: dict[int, tuple[Hashable, Group]] = {}
         # In order; who stands where is asked for more often than it changes.
         self._keys: list[Key] = []
-        self._rounds: dict[Owner, int] = {}
+        # The last round in which one who takes turns was the head, and those that each
+        # waits in.
+        self._rounds: dict[Taker, int] = {}
+        self._waiting: dict[Taker, OrderedDict[int, int]] = {}
         self._round = 0
         # The first of each group, and of each that may be tried. An entry that is not
         # true any more is dropped when it comes to the top.
@@ -67,6 +79,7 @@ class Line:
         request: Hashable,
         area: int,
         boards: int,
+        size_class: int = 0,
     ) -> None:
         """Put a job where it belongs.
 
@@ -74,12 +87,11 @@ class Line:
         :param request: the same for jobs that ask for the same
         :param area: how many free triads it needs at least, 0 for single boards
         :param boards: for how many boards it counts
+        :param size_class: its owner takes turns for each class by itself
         """
-        turn = 0
-        if self.fair:
-            turn = self._next_round(owner)
-            self._rounds[owner] = turn
-        self.insert(job_id, owner, (turn, number, 0), request, area, boards)
+        turn = self._next_round((owner, size_class)) if self.fair else 0
+        key = (turn, number, 0)
+        self.insert(job_id, owner, key, request, area, boards, size_class)
 
     def insert(
         self,
@@ -89,13 +101,19 @@ class Line:
         request: Hashable,
         area: int,
         boards: int,
+        size_class: int = 0,
     ) -> None:
         """Put a job in a place of its own, see `append`."""
         group = self._groups.get(request)
         if group is None:
-            group = self._groups[request] = Group(area, boards)
+            group = self._groups[request] = Group(area, boards, size_class)
         group.add(job_id, owner, key)
         self._group_of[job_id] = request, group
+        jobs = self._waiting.setdefault((owner, size_class), OrderedDict())
+        jobs[job_id] = key[0]
+        if key[2] or key[1] < 0:
+            # It was put before others by hand.
+            jobs.move_to_end(job_id, last=False)
         insort(self._keys, key)
         self._note(group)
 
@@ -104,8 +122,16 @@ class Line:
 
         :raises KeyError: if it is not in the line
         """
+        was_head = self.head() == job_id
         request, group = self._group_of.pop(job_id)
+        taker = group.owner_of(job_id), group.size_class
         key = group.discard(job_id)
+        jobs = self._waiting[taker]
+        del jobs[job_id]
+        if not jobs:
+            del self._waiting[taker]
+        if was_head:
+            self._rounds[taker] = key[0]
         del self._keys[bisect_left(self._keys, key)]
         if group:
             self._note(group)
@@ -210,21 +236,27 @@ class Line:
         self.head()
         return max(0, self.key_of(job_id)[0] - self._round)
 
-    def rounds(self) -> tuple[int, dict[Owner, int]]:
-        """The round of the head, and the last one of each owner, to be stored."""
+    def rounds(self) -> tuple[int, dict[Taker, int]]:
+        """The round of the head, and who was the head in which, to be stored."""
         return self._round, dict(self._rounds)
 
-    def set_rounds(self, turn: int, rounds: dict[Owner, int]) -> None:
+    def set_rounds(self, turn: int, rounds: dict[Taker, int]) -> None:
         """Go on from `rounds`."""
         self._round, self._rounds = turn, rounds
 
-    def _next_round(self, owner: Owner) -> int:
+    def _next_round(self, taker: Taker) -> int:
         self.head()
         if len(self._rounds) > 2 * len(self._keys) + _MANY:
             self._rounds = {
-                name: turn for name, turn in self._rounds.items() if turn >= self._round
+                other: turn
+                for other, turn in self._rounds.items()
+                if turn >= self._round
             }
-        return max(self._round, self._rounds.get(owner, -1) + 1)
+        turn = max(self._round, self._rounds.get(taker, -1) + 1)
+        waiting = self._waiting.get(taker)
+        if waiting:
+            turn = max(turn, waiting[next(reversed(waiting))] + 1)
+        return turn
 
     def _note(self, group: Group) -> None:
         """Note who is the first of a group now."""

@@ -1,16 +1,27 @@
-"""A machine as the queue sees it: its boards, who waits for them, and what is kept."""
+"""Jobs and machines as the queue sees them: who waits for what, and what is kept."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from spalloc_server.allocator import Allocator
-from spalloc_server.scheduling.job import _Job
+from spalloc_server.placement.region import Region
 from spalloc_server.scheduling.line import Line
 from spalloc_server.scheduling.parts import best_part
+
+#: A part is kept as soon as it is expected to be free within so many seconds, and as
+#: many more as the head of the line has been overtaken for.
+SOON = 3600.0
+
+#: Parts are looked for at most once in so many seconds.
+LOOK_INTERVAL = 60.0
+
+#: Jobs are of the same class of size if they need less than this share of the machine,
+#: the next one, or more than both.
+_SHARES = (0.04, 0.16)
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,79 @@ class Kept:
     """When the part was chosen."""
     holders: frozenset[int]
     """The allocations that had boards of it then."""
+
+
+class _Job:
+    """A job that is queued, allocated, or waiting for its boards to be freed."""
+
+    __slots__ = (
+        "allocation_id",
+        "args",
+        "boards",
+        "ending",
+        "id",
+        "kwargs",
+        "machine",
+        "machine_name",
+        "number",
+        "owner",
+        "pending",
+        "queued_at",
+        "queues",
+        "started_at",
+        "tags",
+    )
+
+    def __init__(
+        self,
+        _id: int,
+        pending: bool = True,
+        machine_name: str | None = None,
+        tags: Iterable[str] | None = frozenset(),
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        machine: _Machine | None = None,
+        allocation_id: int | None = None,
+    ) -> None:
+        """Describe a job.
+
+        :param _id: unique among the jobs of its queue
+        :param pending: is it queued?
+        :param machine_name: the only machine it may run on, None for any with the tags
+        :param tags: what its machine must have, None for "default"
+        :param args: what to ask of `Allocator.alloc`
+        :param kwargs: what to ask of `Allocator.alloc`
+        :param machine: the machine it is allocated on
+        :param allocation_id: its allocation on that machine
+        """
+        self.id = _id
+        self.pending = pending
+        self.machine_name = machine_name
+        self.tags = tags
+        self.args = args
+        self.kwargs = kwargs or {}
+        self.machine = machine
+        self.allocation_id = allocation_id
+        # Who takes turns with others, and whom limits are for.
+        self.owner: str | None = None
+        # The machines in whose queues the job still stands.
+        self.queues: list[_Machine] = []
+        # Is it destroyed, but still in possession of its boards?
+        self.ending = False
+        # For how many boards it counts: those that come with whole triads do, too.
+        self.boards = 1
+        # Its place in the order of arrival, and when it was queued and got boards.
+        self.number = 0
+        self.queued_at = 0.0
+        self.started_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<_Job {self.id}>"
+
+    @property
+    def request(self) -> tuple[Any, ...]:
+        """What it asks of a machine; the same for jobs that ask for the same."""
+        return (self.args, *self.kwargs.items())
 
 
 class _Machine:
@@ -50,6 +134,10 @@ class _Machine:
         # since there was one before.
         self.head: tuple[int, float] | None = None
         self.keep_at_once = False
+        # When a part was last looked for, and until when it is known that none will be
+        # kept if nothing happens; the latter need not be stored.
+        self.looked = 0.0
+        self._none_before = 0.0
         # The jobs that are in line, and those that have boards, by allocation.
         self.waiting: dict[int, _Job] = {}
         self.holders: dict[int, _Job] = {}
@@ -72,13 +160,15 @@ class _Machine:
 
         :param key: its place, None for the one that it has by its owner and number
         """
-        area = self.allocator.area_of(*job.args, **job.kwargs)
+        allocator = self.allocator
+        area = allocator.area_of(*job.args, **job.kwargs)
+        share = area / (allocator.width * allocator.height)
+        size_class = sum(share >= least for least in _SHARES)
+        what = job.request, area, job.boards, size_class
         if key is None:
-            self.line.append(
-                job.id, job.owner, job.number, job.request, area, job.boards
-            )
+            self.line.append(job.id, job.owner, job.number, *what)
         else:
-            self.line.insert(job.id, job.owner, key, job.request, area, job.boards)
+            self.line.insert(job.id, job.owner, key, *what)
         self.waiting[job.id] = job
         job.queues.append(self)
 
@@ -112,7 +202,9 @@ class _Machine:
         job_id = self.line.head()
         if self.head is None or self.head[0] != job_id:
             self.head = None if job_id is None else (job_id, now)
+            self.looked = now
             self.keep_at_once = False
+            self._none_before = 0.0
         if self.kept is not None and self.kept.job_id != job_id:
             self.let_go()
         return None if job_id is None else self.waiting[job_id]
@@ -122,8 +214,13 @@ class _Machine:
         self.kept = None
         self.allocator.let_go()
 
-    def keep_part_for(self, job: _Job, now: float) -> None:
-        """Choose the part that is expected to be free first, and keep it for a job."""
+    def _look_for_part(
+        self, job: _Job, now: float, patience: float
+    ) -> tuple[Region, frozenset[int]] | None:
+        """The part that is expected to be free first, if it is time to keep it.
+
+        :return: the part, and the allocations that lie in it
+        """
         allocator = self.allocator
 
         def ages(allocations: list[int]) -> list[float]:
@@ -134,13 +231,13 @@ class _Machine:
             ]
 
         parts = allocator.parts_for(*job.args, **job.kwargs)
-        best = best_part(
-            ((region, frozenset(inside)), ages(inside)) for region, inside in parts
-        )
-        if best is not None:
-            (region, holders), _ = best
-            allocator.keep(region)
-            self.kept = Kept(job.id, now, holders)
+        best = best_part(((region, inside), ages(inside)) for region, inside in parts)
+        if best is None:
+            return None
+        (region, inside), expected = best
+        if self.is_late(now, patience) or expected <= SOON + self._overtaken(now):
+            return region, frozenset(inside)
+        return None
 
     def check_kept(self) -> None:
         """After boards have failed or come back: will the kept part still do?"""
@@ -186,8 +283,13 @@ class _Machine:
             self.note_blocked(head)
         if patience is None:
             return False
-        if self.kept is None and self.is_due(now, patience):
-            self.keep_part_for(head, now)
+        if self._is_time_to_look(now, patience):
+            part = self._look_for_part(head, now, patience)
+            self.looked = now
+            if part is not None:
+                region, holders = part
+                self.allocator.keep(region)
+                self.kept = Kept(head.id, now, holders)
         while (job_id := self.line.next_to_try()) is not None:
             job = self.waiting[job_id]
             if not may_start(job):
@@ -199,10 +301,28 @@ class _Machine:
         return False
 
     def is_due(self, now: float, patience: float) -> bool:
-        """Is it time to keep a part for the head?"""
+        """Would a part be kept now, only because time has passed?"""
+        if now < self._none_before or not self._is_time_to_look(now, patience):
+            return False
+        assert self.head is not None
+        head = self.waiting[self.head[0]]
+        if self._look_for_part(head, now, patience) is not None:
+            return True
+        self._none_before = now + LOOK_INTERVAL
+        return False
+
+    def _is_time_to_look(self, now: float, patience: float) -> bool:
         if self.kept is not None or self.head is None:
             return False
-        return self.keep_at_once or now - self.head[1] >= patience
+        return self.is_late(now, patience) or now - self.looked >= LOOK_INTERVAL
+
+    def is_late(self, now: float, patience: float) -> bool:
+        """Is a part to be kept for the head now, whenever it may be free?"""
+        return self.keep_at_once or self._overtaken(now) >= patience
+
+    def _overtaken(self, now: float) -> float:
+        """For how many seconds the head of the line has not fitted."""
+        return 0.0 if self.head is None else now - self.head[1]
 
     def __getstate__(self) -> dict[str, Any]:
         """The machine without its line, which `JobQueue` stores."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from spalloc_server.scheduling.job import _Job
-from spalloc_server.scheduling.machine import Kept, _Machine
+from spalloc_server.scheduling.machine import Kept, _Job, _Machine
 
 
 def job_state(job: _Job) -> list[Any]:
@@ -26,8 +25,9 @@ def machine_state(machine: _Machine) -> dict[str, Any]:
     return {
         "line": [[job_id, *line.key_of(job_id)] for job_id in line],
         "round": turn,
-        "rounds": [[owner, last] for owner, last in rounds.items()],
+        "rounds": [[*taker, last] for taker, last in rounds.items()],
         "head": None if machine.head is None else list(machine.head),
+        "looked": machine.looked,
         "keep_at_once": machine.keep_at_once,
         "kept": None
         if kept is None
@@ -42,12 +42,12 @@ def restore_machine(
     machine.empty_line(fair)
     for job_id, *key in state["line"]:
         machine.enqueue(jobs[job_id], tuple(key))
-    machine.line.set_rounds(
-        state["round"], {owner: last for owner, last in state["rounds"]}
-    )
+    rounds = {(owner, size_class): last for owner, size_class, last in state["rounds"]}
+    machine.line.set_rounds(state["round"], rounds)
     if state["head"] is not None:
         job_id, since = state["head"]
         machine.head = job_id, since
+    machine.looked = state["looked"]
     machine.keep_at_once = state["keep_at_once"]
     if state["kept"] is not None:
         job_id, since, holders = state["kept"]
