@@ -449,6 +449,7 @@ class JobQueue:
         for machine in self._machines.values():
             machine.check_kept()
         with self:
+            self._to_process = True
             for job_id in nowhere:
                 if job_id in self._jobs:
                     self.destroy_job(job_id, _NO_MACHINE)
