@@ -126,7 +126,7 @@ class Room:
         for allocation_id in kept.holders:
             holder = machine.holders.get(allocation_id)
             if holder is None:
-                ends.append(machine.allocator._cooling[allocation_id])
+                ends.append(machine.allocator._cooling.get(allocation_id, self.now))
             else:
                 ends.append(self.ends[holder.id] + COOLING)
         return max(ends)
