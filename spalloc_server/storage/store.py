@@ -14,8 +14,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from spalloc_server.control.replayable import ReplayError, unpickled_dormant
 from spalloc_server.controller import Controller
+from spalloc_server.model.changes import ReplayError
 from spalloc_server.storage import snapshot_file
 from spalloc_server.storage.journal import (
     Journal,
@@ -53,6 +53,7 @@ class StateStore:
         :param filename: the name of the snapshot; it ends in the version
         """
         self._filename = filename
+        self.generation = 0
         self._journal: Journal | None = None
         self.retry_at: float | None = None
         """When to call `commit_events` although nothing has happened; None for never.
@@ -80,14 +81,20 @@ class StateStore:
         filename = self._newest()
         if filename is None:
             return None
-        with unpickled_dormant():
-            controller = snapshot_file.load(filename, Controller)
+        controller = self._load(filename)
         journal_name = _journal_name(filename)
         if os.path.exists(journal_name):
             controller = self._replay(journal_name, controller, filename)
         if filename != self._filename:
             self._superseded = [filename, *_journal_files(filename)]
         return controller
+
+    def _load(self, filename: str) -> Controller | None:
+        found = snapshot_file.load(filename, tuple)
+        if found is None:
+            return None
+        self.generation, state = found
+        return Controller.restored(state)
 
     def _newest(self) -> str | None:
         """The snapshot to read: this version's, or that of the newest older one."""
@@ -116,7 +123,7 @@ class StateStore:
                         aside,
                     )
                 return None
-            if journal.generation != controller.generation or not len(journal):
+            if journal.generation != self.generation or not len(journal):
                 # Written out in full by the snapshot just before the journal was to
                 # be emptied.
                 return controller
@@ -136,8 +143,7 @@ class StateStore:
                     e,
                     aside,
                 )
-                with unpickled_dormant():
-                    return snapshot_file.load(filename, Controller)
+                return self._load(filename)
             return controller
 
     def discard(self) -> None:
@@ -260,6 +266,11 @@ class StateStore:
         """
         self._snapshot_owed = not self.snapshot(controller)
 
+    def owe_snapshot(self) -> None:
+        """Have all state written before anything else is."""
+        self._snapshot_owed = True
+        self._problem = self._problem or "the state has to be written as a whole first"
+
     def snapshot(self, controller: Controller) -> bool:
         """Write all state in one file and begin a new journal.
 
@@ -277,12 +288,14 @@ class StateStore:
     def _write_snapshot(self, controller: Controller) -> None:
         assert self._journal is not None
         with controller.lock:
-            controller.generation += 1
+            self.generation += 1
             # A crash between the two leaves a journal of an older generation, all
             # of which is in the snapshot.
-            snapshot_file.save(self._filename, controller)
+            snapshot_file.save(
+                self._filename, (self.generation, controller.__getstate__())
+            )
             self._snapshot_status = os.stat(self._filename)
-            self._journal.start_over(controller.generation)
+            self._journal.start_over(self.generation)
 
     def finish(self, controller: Controller) -> bool:
         """Write the last snapshot, of a controller that has been stopped.

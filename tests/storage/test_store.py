@@ -47,16 +47,16 @@ def create(store: StateStore, controller: Controller, *args: int, **kwargs: Any)
     record = ["create_job", 12.5, "1.1.1.1", args, kwargs]
     store.commit([record])
     controller.replay([record])
-    return controller._next_id - 1
+    return controller._state.next_id - 1
 
 
 def description(controller: Controller) -> dict[str, Any]:
     """All that has to be the same after a crash."""
     return {
         "jobs": [job._replace(keepalivehost="") for job in controller.list_jobs()],
-        "retired": dict(controller._retired_jobs),
-        "ending": {i: job.boards for i, job in controller._ending_jobs.items()},
-        "next": controller._next_id,
+        "retired": dict(controller._state.retired_jobs),
+        "ending": {i: job.boards for i, job in controller._state.ending_jobs.items()},
+        "next": controller._state.next_id,
         "machines": controller.machines,
     }
 
@@ -95,7 +95,7 @@ def test_a_crash_loses_nothing_that_was_committed(filename: str, bmps: BMPs) -> 
     # The third job was ready and is left alone.
     assert "bmp-m-2" not in pending
     bmps.answer()
-    assert copy._ending_jobs == {}
+    assert copy._state.ending_jobs == {}
 
 
 def test_what_only_happened_after_the_last_commit_is_done_again(
@@ -122,7 +122,7 @@ def test_boards_that_cooled_down_do_so_again_in_the_same_order(
     monkeypatch.setattr("time.monotonic", lambda: now)
     controller = Controller(seconds_before_free=10)
     controller.machines = {"m": machine(width=2)}
-    for queue_machine in controller._job_queue._machines.values():
+    for queue_machine in controller._state.job_queue._machines.values():
         queue_machine.allocator.clock = lambda: now
     with kept(filename, controller) as store:
         jobs = [create(store, controller, 1, 1) for _ in range(4)]
@@ -406,7 +406,7 @@ def test_jobs_that_timed_out_together_do_so_again(filename: str, bmps: BMPs) -> 
         bmps.answer()
         store.commit_events(controller)
         expected = description(controller)
-        assert controller._retired_jobs[3] == "Cancelled: Job timed out."
+        assert controller._state.retired_jobs[3] == "Cancelled: Job timed out."
     copy = restored(filename)
     assert description(copy) == expected
     assert copy.get_job_machine_info(None, last).boards == {(1, 0, z) for z in range(3)}
