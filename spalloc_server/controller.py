@@ -2,10 +2,8 @@
 
 The controller is what the server's commands act on. It puts jobs into a `JobQueue`, and
 when that gives a job boards, has the `AsyncBMPController` of each frame power them on
-and cut them off from their surroundings. It holds the parts that do so together:
-`spalloc_server.control.job_lifecycle` for what jobs go through,
-`spalloc_server.control.sick_boards` for what becomes of boards that fail, and
-`spalloc_server.control.machine_set` for the machines.
+and cut them off from their surroundings. The parts that do so are in
+`spalloc_server.control`; in here are the doors to them.
 """
 
 from __future__ import annotations
@@ -16,17 +14,14 @@ from typing import Any
 
 from spalloc_server.async_bmp_controller import AsyncBMPController
 from spalloc_server.configuration import Machine
-from spalloc_server.control.change_log import ChangeLog
-from spalloc_server.control.frames import FrameControllers
-from spalloc_server.control.job_lifecycle import JobLifecycle
 from spalloc_server.control.job_power import FrameResult
-from spalloc_server.control.machine_set import MachineSet, Settings
+from spalloc_server.control.machine_set import Settings
+from spalloc_server.control.parts import Parts
 from spalloc_server.control.plain_state import from_plain, to_plain
-from spalloc_server.control.sick_boards import SickBoards
 from spalloc_server.control.state import State
 from spalloc_server.coordinates import Board, BoardLink, Physical, WrapAround
 from spalloc_server.job_queue import JobQueue
-from spalloc_server.model import changes, where_is
+from spalloc_server.model import changes
 from spalloc_server.model.board_states import BoardState
 from spalloc_server.model.changes import Change, Record
 from spalloc_server.model.job import (
@@ -92,39 +87,8 @@ class Controller:
 
     def _connect_parts(self) -> None:
         """Make what is not kept, and leave the hardware alone."""
-        self._log = ChangeLog()
-        self._frames = FrameControllers()
-        self._sick_boards = SickBoards(self._state, self._log, self._frames)
-        self._lifecycle = JobLifecycle(
-            self._state, self._log, self._frames, self._sick_boards
-        )
-        self._machine_set = MachineSet(
-            self._state,
-            self._log,
-            self._frames,
-            self._sick_boards,
-            self._create_machine_bmp_controllers,
-        )
-        self._log.connect(
-            {
-                changes.CreateJob: self._lifecycle.create,
-                changes.DestroyJob: self._lifecycle.destroy,
-                changes.PowerOnJob: self._lifecycle.power_on,
-                changes.PowerOffJob: self._lifecycle.power_off,
-                changes.TimedOut: self._lifecycle.time_out,
-                changes.Ready: self._lifecycle.ready,
-                changes.Failed: self._lifecycle.fail,
-                changes.Freed: self._lifecycle.free,
-                changes.Cooled: self._give_out_cooled,
-                changes.ReportProblem: self._sick_boards.report,
-                changes.ClearProblem: self._sick_boards.put_back,
-                changes.BoardIn: self._sick_boards.put_back,
-                changes.BoardStillOut: self._sick_boards.leave_out,
-                changes.BMPOut: self._sick_boards.take_frame_out,
-                changes.BMPIn: self._sick_boards.put_frame_back,
-                changes.Configured: self._machine_set.apply,
-            }
-        )
+        self._parts = Parts(self._state, self._create_machine_bmp_controllers)
+        self._log = self._parts.log
 
     def start(self) -> None:
         """Take up the work on the hardware. Called only on a dormant controller.
@@ -132,32 +96,20 @@ class Controller:
         Every job counts as heard from just now, and power changes that were
         interrupted are done again.
         """
-        # A frame may answer before the others have been asked.
-        with self._log.lock:
-            with self._state.job_queue:
-                self._log.is_dormant = False
-                self._sick_boards.schedule_tests()
-                for machine in self._state.machines.values():
-                    self._create_machine_bmp_controllers(machine)
-                self._lifecycle.start()
-            for name in list(self._state.machines):
-                self._machine_set.watch_frames(name)
+        self._parts.start()
 
     def stop(self) -> None:
         """Ask all threads to end once they have done what they were asked to do.
 
         Only `join` may be called afterwards.
         """
-        with self._log.lock:
-            for controller in self._frames.all():
-                controller.stop()
+        for controller in self._parts.all_frames():
+            controller.stop()
 
     def join(self) -> None:
         """Wait for all threads to end. Blocks."""
-        with self._log.lock:
-            controllers = self._frames.all()
         # Without the lock: the threads need it to report their last results.
-        for controller in controllers:
+        for controller in self._parts.all_frames():
             controller.join()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -207,11 +159,11 @@ class Controller:
         """Told, with the lock held and by any thread, what happens to jobs; must not
         block.
         """
-        return self._lifecycle.on_job_event
+        return self._parts.jobs.on_job_event
 
     @on_job_event.setter
     def on_job_event(self, callback: Callable[[JobEvent], object] | None) -> None:
-        self._lifecycle.on_job_event = callback
+        self._parts.jobs.on_job_event = callback
 
     @property
     def on_background_state_change(self) -> Callable[[], object] | None:
@@ -275,12 +227,12 @@ class Controller:
         :param machines: see `machines`; None leaves them
         """
         with self._log.lock:
-            self._machine_set.configure(settings, machines)
+            self._parts.machines.configure(settings, machines)
 
     @property
     def settings(self) -> Settings:
         """The settings in force."""
-        return self._machine_set.settings
+        return self._parts.machines.settings
 
     @property
     def max_retired_jobs(self) -> int:
@@ -341,7 +293,7 @@ class Controller:
         :param on_thread_start: called first by the thread of each of them
         """
         # Looked up now: programs put others in the place of the class.
-        self._frames.make(machine, AsyncBMPController, on_thread_start)
+        self._parts.frames.make(machine, AsyncBMPController, on_thread_start)
 
     def list_machines(self) -> list[MachineTuple]:
         """Describe all machines, highest priority first.
@@ -349,7 +301,7 @@ class Controller:
         Boards out of service are among the dead ones.
         """
         with self._log.lock:
-            return self._machine_set.tuples()
+            return self._parts.machines.tuples()
 
     def board_states(self, machine_name: str) -> dict[Board, BoardState]:
         """The state of every board of a machine.
@@ -357,7 +309,7 @@ class Controller:
         :raises KeyError: if there is no such machine
         """
         with self._log.lock:
-            return self._machine_set.board_states(machine_name)
+            return self._parts.machines.board_states(machine_name)
 
     def get_board_position(
         self, machine_name: str, x: int, y: int, z: int
@@ -378,7 +330,7 @@ class Controller:
         :return: (x, y, z), None if there is no such board
         """
         with self._log.lock:
-            return self._state.boards.board_at(machine_name, (cabinet, frame, board))
+            return self._parts.finder.board_at(machine_name, cabinet, frame, board)
 
     # Jobs
 
@@ -409,7 +361,7 @@ class Controller:
         :param clienthost: IP address of the host that asks
         """
         with self._log.lock:
-            self._lifecycle.touch(clienthost, job_id)
+            self._parts.jobs.touch(clienthost, job_id)
 
     def get_job_state(self, clienthost: str | None, job_id: int) -> JobStateTuple:
         """The state of a job, of any ID.
@@ -417,7 +369,7 @@ class Controller:
         :param clienthost: IP address of the host that asks
         """
         with self._log.lock:
-            job = self._lifecycle.touch(clienthost, job_id)
+            job = self._parts.jobs.touch(clienthost, job_id)
             if job is not None:
                 return job.state_tuple()
             if job_id in self._state.retired_jobs:
@@ -434,7 +386,7 @@ class Controller:
         :param clienthost: IP address of the host that asks
         """
         with self._log.lock:
-            job = self._lifecycle.touch(clienthost, job_id)
+            job = self._parts.jobs.touch(clienthost, job_id)
             if job is None or job.allocated_machine is None:
                 return _NO_BOARDS
             return job.machine_info_tuple()
@@ -490,23 +442,11 @@ class Controller:
     def destroy_timed_out_jobs(self) -> None:
         """Destroy the jobs that have not been heard of for too long."""
         with self._log.lock:
-            self._lifecycle.destroy_timed_out()
+            self._parts.jobs.destroy_timed_out()
 
     def check_free(self) -> None:
         """Give out boards that have cooled down, and try those out of service again."""
-        queue = self._state.job_queue
-        with self._log.lock:
-            # Noted before jobs get the boards, and so before what comes of that.
-            with queue:
-                freed = queue.check_free()
-                if freed:
-                    self._log.note(changes.Cooled(freed))
-            self._sick_boards.put_rested_back()
-            self._sick_boards.test_boards()
-
-    def _give_out_cooled(self, change: changes.Cooled) -> None:
-        """Give out boards that had cooled down, in a replay."""
-        self._state.job_queue.free_cooling(change.freed)
+        self._parts.check_free()
 
     # Problems of boards
 
@@ -542,7 +482,7 @@ class Controller:
             of `spalloc_server.model.board_health.Report`
         """
         with self._log.lock:
-            return list(self._sick_boards.problems(machine_name))
+            return list(self._parts.sick_boards.problems(machine_name))
 
     def clear_problem(self, machine_name: str, x: int, y: int, z: int) -> None:
         """Forget all problems of a board, and put it back into service.
@@ -557,43 +497,31 @@ class Controller:
         self, machine: Machine, x: int, y: int, z: int
     ) -> _Job | None:
         """The job that has a board, None if no job has it."""
-        return self._state.boards.job_at(machine.name, (x, y, z))
+        return self._parts.finder.job_at(machine, x, y, z)
 
     def _where_is_by_logical_triple(
         self, machine_name: str, x: int, y: int, z: int
     ) -> dict[str, Any] | None:
         """`where_is` by board coordinates."""
-        machine = self._state.machines.get(machine_name)
-        if machine is None:
-            return None
-        return where_is.describe_board(machine, (x, y, z), self._job_for_location)
+        return self._parts.finder.by_board(machine_name, x, y, z)
 
     def _where_is_by_physical_triple(
         self, machine_name: str, cabinet: int, frame: int, board: int
     ) -> dict[str, Any] | None:
         """`where_is` by physical coordinates."""
-        logical = self.get_board_at_position(machine_name, cabinet, frame, board)
-        if logical is None:
-            return None
-        return self._where_is_by_logical_triple(machine_name, *logical)
+        return self._parts.finder.by_place(machine_name, cabinet, frame, board)
 
     def _where_is_by_chip_coordinate(
         self, machine_name: str, chip_x: int, chip_y: int
     ) -> dict[str, Any] | None:
         """`where_is` by chip of a machine."""
-        machine = self._state.machines.get(machine_name)
-        if machine is None:
-            return None
-        return where_is.describe_chip(machine, (chip_x, chip_y), self._job_for_location)
+        return self._parts.finder.by_chip(machine_name, chip_x, chip_y)
 
     def _where_is_by_job_chip_coordinate(
         self, job_id: int, chip_x: int, chip_y: int
     ) -> dict[str, Any] | None:
         """`where_is` by chip of a job."""
-        job = self._state.jobs.get(job_id)
-        if job is None:
-            return None
-        return where_is.describe_job_chip(job, (chip_x, chip_y), self._job_for_location)
+        return self._parts.finder.by_job_chip(job_id, chip_x, chip_y)
 
     def where_is(self, **kwargs: Any) -> dict[str, Any] | None:
         """Find a board or chip.
@@ -609,19 +537,8 @@ class Controller:
             such board or chip
         :raises TypeError: if the arguments are not one of these sets
         """
-        finders: dict[str, Callable[..., dict[str, Any] | None]] = {
-            "machine x y z": self._where_is_by_logical_triple,
-            "machine cabinet frame board": self._where_is_by_physical_triple,
-            "machine chip_x chip_y": self._where_is_by_chip_coordinate,
-            "job_id chip_x chip_y": self._where_is_by_job_chip_coordinate,
-        }
-        for arguments, find in finders.items():
-            names = arguments.split()
-            if kwargs.keys() == set(names):
-                with self._log.lock:
-                    return find(*(kwargs[name] for name in names))
-        given = ", ".join(sorted(kwargs)) or "none"
-        raise TypeError(f"where_is cannot find anything by these arguments: {given}")
+        with self._log.lock:
+            return self._parts.finder.find(**kwargs)
 
     # What the manual names, of the parts
 
@@ -638,13 +555,13 @@ class Controller:
             at_fault = frozenset(getattr(reason, "boards", job.boards or ()))
             result = FrameResult(job, str(reason), at_fault)
         if job.outstanding:
-            self._lifecycle.frame_done(min(job.outstanding), result)
+            self._parts.jobs.frame_done(min(job.outstanding), result)
 
     def _set_job_power_and_links(
         self, job: _Job, power: bool, link_enable: bool | None = None
     ) -> None:
         """See `JobLifecycle.set_power`. With the lock held, as all below."""
-        self._lifecycle.set_power(job, power, link_enable)
+        self._parts.jobs.set_power(job, power, link_enable)
 
     def _job_queue_on_allocate(
         self,
@@ -655,16 +572,16 @@ class Controller:
         torus: WrapAround,
     ) -> None:
         """See `JobLifecycle.allocated`."""
-        self._lifecycle.allocated(job_id, machine_name, boards, periphery, torus)
+        self._parts.jobs.allocated(job_id, machine_name, boards, periphery, torus)
 
     def _job_queue_on_free(self, job_id: int, reason: str | None) -> None:
         """See `JobLifecycle.end`."""
-        self._lifecycle.end(job_id, reason)
+        self._parts.jobs.end(job_id, reason)
 
     def _job_queue_on_cancel(self, job_id: int, reason: str | None) -> None:
         """See `JobLifecycle.cancelled`."""
-        self._lifecycle.cancelled(job_id, reason)
+        self._parts.jobs.cancelled(job_id, reason)
 
     def _teardown_job(self, job_id: int, reason: str | None) -> None:
         """See `JobLifecycle.end`."""
-        self._lifecycle.end(job_id, reason)
+        self._parts.jobs.end(job_id, reason)

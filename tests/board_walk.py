@@ -170,7 +170,7 @@ class BoardWalk:
         }
 
     def _frames(self, name: str) -> Frames:
-        frames = self.controller._frames.of_machine(name)
+        frames = self.controller._parts.frames.of_machine(name)
         assert frames is not None
         return frames
 
@@ -425,8 +425,8 @@ def _is_for_job(requests: AtomicRequests) -> bool:
     return name == "_frame_done"
 
 
-def random_step(walk: BoardWalk, chance: random.Random) -> str:
-    """Do any step; tells which."""
+def choose_step(chance: random.Random) -> tuple[str, tuple[Any, ...]]:
+    """Choose any step: its name and its arguments."""
     number, kind = chance.randrange(1000), chance.randrange(1000)
     steps: list[tuple[int, str, tuple[Any, ...]]] = [
         (12, "create", (number, kind)),
@@ -444,6 +444,12 @@ def random_step(walk: BoardWalk, chance: random.Random) -> str:
         (2, "crash", (kind % 2 == 0,)),
     ]
     ((_, name, arguments),) = chance.choices(steps, [weight for weight, *_ in steps])
+    return name, arguments
+
+
+def random_step(walk: BoardWalk, chance: random.Random) -> str:
+    """Do any step; tells which."""
+    name, arguments = choose_step(chance)
     getattr(walk, name)(*arguments)
     return f"{name}{arguments}"
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from spalloc_server.control.change_log import ChangeLog
+from spalloc_server.controller import Controller
 from spalloc_server.model.changes import (
     CHANGES,
     CreateJob,
@@ -109,3 +110,8 @@ def test_waking_without_anybody_to_wake() -> None:
     log.on_background_change = lambda: calls.append(None)
     log.wake()
     assert calls == [None]
+
+
+def test_the_controller_can_do_every_change() -> None:
+    log = Controller()._parts.log
+    assert log._doers.keys() == set(CHANGES.values())
