@@ -444,6 +444,14 @@ class Controller:
         with self._log.lock:
             self._parts.jobs.destroy_timed_out()
 
+    def excuse_silence(self, seconds: float) -> None:
+        """Have some time not count for the keepalives of jobs.
+
+        :param seconds: for how long nobody could be heard until now
+        """
+        with self._log.lock:
+            self._parts.jobs.excuse_silence(seconds)
+
     def check_free(self) -> None:
         """Give out boards that have cooled down, and try those out of service again."""
         self._parts.check_free()

@@ -183,6 +183,12 @@ class JobLifecycle:
         if timed_out:
             self._log.happen(TimedOut([job.id for job in timed_out]))
 
+    def excuse_silence(self, seconds: float) -> None:
+        """Have the last seconds not count for keepalives: nobody could be heard."""
+        for job in self._state.jobs.values():
+            if job.keepalive_until is not None:
+                job.keepalive_until += seconds
+
     def time_out(self, change: TimedOut) -> None:
         """End jobs that have not been heard of for too long."""
         # As one change: the boards of one are not for the next of them.

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from spalloc_server.model.changes import Change
 from spalloc_server.observe.observer import Observer
 from spalloc_server.observe.stats import ServerStats
 from spalloc_server.polling_server_core import PollingServerCore
+from spalloc_server.service.attention import LONGEST_UNWATCHED_WAIT, Attention
 from spalloc_server.service.dispatcher import Dispatcher
 from spalloc_server.service.intake import Intake
 from spalloc_server.service.notifier import Notifier, Watches
@@ -105,6 +106,7 @@ class Server:
         self._reload_requested = False
         self._background_change = False
         self._regular_work = Timers()
+        self._attention = Attention()
         self._failed = False
         self._server_thread = threading.Thread(target=self._run, name="Server")
         self._sighup_handler = self._on_sighup
@@ -427,17 +429,23 @@ class Server:
 
     def _turn(self) -> None:
         """Wait until there is something to do, and do all of it once."""
-        ready = self._core.ready_channels(self._seconds_to_wait())
+        timeout = self._seconds_to_wait()
+        self._attention.wait_begins(timeout)
+        ready = self._core.ready_channels(timeout)
         began = time.monotonic()
+        unheard = self._attention.wait_ends()
+        if unheard:
+            self._controller.excuse_silence(unheard)
         for channel in self._clients.note_events(ready):
             if self._reception.is_behind(channel):
                 self._accept_client()
             elif channel is self._config_watcher and self._config_watcher.has_changed():
                 self._reload_requested = True
         self._reception.resume()
-        self._dispatcher.take_turns(self._clients.take_ready())
+        clients = self._clients.take_ready()
+        self._dispatcher.take_turns(clients)
         # After the clients: one that has just sent a keepalive has not timed out.
-        self._do_regular_work()
+        self._do_regular_work(len(ready), clients)
         if self._reload_requested:
             self._reload_requested = False
             self.observer.reloading()
@@ -459,6 +467,8 @@ class Server:
             if other is not None and other < due:
                 due = other
         wait = due - time.monotonic()
+        if wait > LONGEST_UNWATCHED_WAIT and self._controller.job_count:
+            wait = LONGEST_UNWATCHED_WAIT
         if wait > self.observer.longest_wait:
             wait = self.observer.longest_wait
         return min(wait, LONGEST_WAIT) if wait > 0.0 else 0.0
@@ -468,13 +478,21 @@ class Server:
         self._background_change = True
         self.wake()
 
-    def _do_regular_work(self) -> None:
+    def _do_regular_work(self, ready: int, clients: Sequence[Connection]) -> None:
+        """Do what is due without being asked.
+
+        :param ready: how many channels the last wait has told of
+        :param clients: those that have had their turn
+        """
+        work = self._regular_work
         if self._background_change:
             self._background_change = False
-            self._regular_work.hardware_changed(self._controller.seconds_before_free)
-        self._regular_work.run(
-            self._controller, self._configuration.timeout_check_interval
-        )
+            work.hardware_changed(self._controller.seconds_before_free)
+        if work.is_check_due() and self._attention.has_heard_all(
+            ready, any(client.has_line() for client in clients), len(self._clients)
+        ):
+            work.check(self._controller, self._configuration.timeout_check_interval)
+        work.give_out_free_boards(self._controller)
 
 
 def _beside(config_filename: str, suffix: str) -> str:
