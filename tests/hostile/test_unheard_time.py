@@ -48,10 +48,12 @@ class Owner:
 
 
 @contextmanager
-def owners(server: ServerProcess, keepalive: float) -> Iterator[list[Owner]]:
+def owners(
+    server: ServerProcess, keepalive: float, number: int = JOBS
+) -> Iterator[list[Owner]]:
     with ExitStack() as stack:
         found = []
-        for _ in range(JOBS):
+        for _ in range(number):
             found.append(Owner(server.port, keepalive))
             stack.callback(found[-1].end)
         yield found
@@ -117,9 +119,9 @@ def test_input_that_waits_is_read_before_anybody_times_out(tmp_path: Path) -> No
 def test_a_reload_that_takes_long_ends_no_job(tmp_path: Path) -> None:
     with (
         running_server(CONFIG, "--simulate", folder=tmp_path) as server,
-        owners(server, keepalive=1.0),
+        owners(server, keepalive=1.0, number=150),
     ):
         server.config_file.write_text(f"import time\ntime.sleep(2.5)\n{CONFIG}")
         server.process.send_signal(signal.SIGHUP)
         server.wait_for_log("read again")
-        assert living_jobs(server) == JOBS
+        assert living_jobs(server) == 150
