@@ -16,8 +16,10 @@ from spalloc_server.configuration import Machine
 from spalloc_server.control.frames import FrameControllers
 from spalloc_server.control.job_power import JobPower, boards_still_there
 from spalloc_server.control.machine_set import MachineSet
+from spalloc_server.control.plain_state import from_plain, to_plain
 from spalloc_server.control.replayable import KeptState
 from spalloc_server.control.sick_boards import SickBoards
+from spalloc_server.control.state import State
 from spalloc_server.coordinates import Board, BoardLink, WrapAround
 from spalloc_server.job_queue import JobQueue
 from spalloc_server.model.board_health import BoardHealth
@@ -42,21 +44,6 @@ class JobRunner(KeptState):
     on_job_event: Callable[[JobEvent], object] | None
     """Told, with the lock held and by any thread, what happens to jobs; must not block.
     Not told during `replay`. Not pickled."""
-
-    _KEPT = (
-        "_next_id",
-        "_next_holder_id",
-        "_max_retired_jobs",
-        "_machines",
-        "_job_queue",
-        "_jobs",
-        "_ending_jobs",
-        "_retired_jobs",
-        "_changed_jobs",
-        "_changed_machines",
-        "_health",
-        "generation",
-    )
 
     def __init__(
         self,
@@ -156,13 +143,37 @@ class JobRunner(KeptState):
         """Start a controller for the BMP of each frame of a machine."""
         raise NotImplementedError
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Go on from where the pickled controller was stopped."""
-        job_queue: JobQueue = state["_job_queue"]
-        job_queue.on_allocate = self._job_queue_on_allocate
-        job_queue.on_free = self._job_queue_on_free
-        job_queue.on_cancel = self._job_queue_on_cancel
-        super().__setstate__(state)
+    def _kept_state(self) -> dict[str, Any]:
+        return to_plain(
+            State(
+                job_queue=self._job_queue,
+                next_id=self._next_id,
+                next_holder_id=self._next_holder_id,
+                max_retired_jobs=self._max_retired_jobs,
+                machines=self._machines,
+                jobs=self._jobs,
+                ending_jobs=self._ending_jobs,
+                retired_jobs=self._retired_jobs,
+                health=self._health,
+            )
+        )
+
+    def _take_state(self, data: dict[str, Any]) -> None:
+        state = from_plain(data)
+        self._next_id = state.next_id
+        self._next_holder_id = state.next_holder_id
+        self._max_retired_jobs = state.max_retired_jobs
+        self._machines = state.machines
+        self._job_queue = state.job_queue
+        self._job_queue.on_allocate = self._job_queue_on_allocate
+        self._job_queue.on_free = self._job_queue_on_free
+        self._job_queue.on_cancel = self._job_queue_on_cancel
+        self._jobs = state.jobs
+        self._ending_jobs = state.ending_jobs
+        self._retired_jobs = state.retired_jobs
+        self._changed_jobs = state.changed_jobs
+        self._changed_machines = state.changed_machines
+        self._health = state.health
 
     # What is told and kept of jobs
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, ClassVar
+from typing import Any
 
 #: Is a state that is unpickled now to leave the hardware alone?
 _unpickled_dormant = ContextVar("_unpickled_dormant", default=False)
@@ -19,6 +19,15 @@ _unpickled_dormant = ContextVar("_unpickled_dormant", default=False)
 
 class ReplayError(Exception):
     """Recorded changes do not fit the state that they are said to have followed."""
+
+    def __init__(self, reason: str, done: int) -> None:
+        """Say what did not fit.
+
+        :param done: how many changes were done before that
+        """
+        super().__init__(reason)
+        self.done = done
+        """How many changes were done before the one that did not fit."""
 
 
 @contextlib.contextmanager
@@ -39,9 +48,6 @@ class KeptState:
     to `on_event`, so that `replay` can do to an old state what was done to it.
     """
 
-    generation = 0
-    """Which snapshot of the state this is, for the one who keeps snapshots."""
-
     lock: threading.RLock
     """Held by whoever changes anything; hold it over several calls to have nothing
     happen between them."""
@@ -58,9 +64,6 @@ class KeptState:
     command_time: float | None
     """When the commands given now are said to be given, in seconds since 1970 (UTC);
     None for now. Not pickled."""
-
-    _KEPT: ClassVar[tuple[str, ...]]
-    """The names of the attributes that are pickled."""
 
     _changers: Mapping[str, Callable[..., object]]
     """What does, or does again, each kind of event and stored command. Not pickled:
@@ -87,17 +90,29 @@ class KeptState:
     def __getstate__(self) -> dict[str, Any]:
         """What is kept over a restart; to be called after `stop` and `join`."""
         with self.lock:
-            return {name: getattr(self, name) for name in self._KEPT}
+            return self._kept_state()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Go on from where the pickled controller was stopped."""
-        # Not by way of `__dict__`: CPython finds attributes faster where it is unused.
-        for name, value in state.items():
-            setattr(self, name, value)
+        """Go on from where the pickled controller was stopped.
+
+        :raises PlainDataError: if this is no such state
+        """
+        self._take_state(state)
         if _unpickled_dormant.get():
             self._init_dormant()
         else:
             self._init_dynamic_state()
+
+    def _kept_state(self) -> dict[str, Any]:
+        """What is pickled, as plain data. Called with the lock held."""
+        raise NotImplementedError
+
+    def _take_state(self, data: dict[str, Any]) -> None:
+        """Go on from what `_kept_state` gave.
+
+        :raises PlainDataError: if this is no such state
+        """
+        raise NotImplementedError
 
     def wall_time(self) -> float:
         """When what happens now is said to happen, in seconds since 1970 (UTC)."""
@@ -131,11 +146,12 @@ class KeptState:
 
         :raises ReplayError: if a record cannot follow those before it
         """
-        for record in records:
+        for done, record in enumerate(records):
             try:
                 name, self.command_time, *arguments = record
                 self._changers[name](*arguments)
             except Exception as e:
-                raise ReplayError(f"{record}: {type(e).__name__}: {e}") from e
+                reason = f"{record}: {type(e).__name__}: {e}"
+                raise ReplayError(reason, done) from e
             finally:
                 self.command_time = None
