@@ -15,6 +15,23 @@ from typing import Any
 
 from spalloc_server.allocator import Allocation, Allocator
 from spalloc_server.coordinates import Board, BoardLink, WrapAround
+from spalloc_server.plain.shapes import (
+    BOOL,
+    INT,
+    NUMBER,
+    OPTIONAL_INT,
+    OPTIONAL_STR,
+    STR,
+    PlainDataError,
+    anything_plain,
+    dict_of,
+    fields,
+    list_of,
+    of_type,
+    optional,
+    plain,
+    set_of,
+)
 
 #: ``f(job_id, machine_name, boards, periphery, torus)``
 OnAllocate = Callable[[int, str, set[Board], set[BoardLink], WrapAround], object]
@@ -28,6 +45,42 @@ _DEFAULT_TAGS = frozenset({"default"})
 
 #: Why a job that no machine could ever hold is cancelled.
 _NO_MACHINE = "No suitable machines available."
+
+
+_STATE = fields(
+    "job queue",
+    {
+        "seconds_before_free": NUMBER,
+        "machines": list_of(
+            fields(
+                "machine of the queue",
+                {
+                    "name": STR,
+                    "tags": set_of(STR),
+                    "removed": BOOL,
+                    "allocator": anything_plain,
+                    "queue": list_of(INT),
+                },
+            )
+        ),
+        "jobs": list_of(
+            fields(
+                "job of the queue",
+                {
+                    "id": INT,
+                    "pending": BOOL,
+                    "ending": BOOL,
+                    "machine_name": OPTIONAL_STR,
+                    "tags": optional(set_of(STR)),
+                    "args": of_type(tuple),
+                    "kwargs": dict_of(STR, anything_plain),
+                    "machine": OPTIONAL_INT,
+                    "allocation_id": OPTIONAL_INT,
+                },
+            )
+        ),
+    },
+)
 
 
 class Holding(Enum):
@@ -234,10 +287,93 @@ class JobQueue:
             self._process_queue()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the callbacks, which have to be set anew."""
-        state = self.__dict__.copy()
-        state["on_allocate"] = state["on_free"] = state["on_cancel"] = None
-        return state
+        """Plain data: all but the callbacks, which have to be set anew.
+
+        Machines that have been removed, but whose boards jobs still have, come after
+        those there are. Jobs refer to machines by their number in the list.
+        """
+        machines = list(self._machines.values())
+        number_of = {id(machine): n for n, machine in enumerate(machines)}
+        jobs = []
+        for job in self._jobs.values():
+            machine = job.machine
+            if machine is not None and id(machine) not in number_of:
+                number_of[id(machine)] = len(machines)
+                machines.append(machine)
+            jobs.append(
+                {
+                    "id": job.id,
+                    "pending": job.pending,
+                    "ending": job.ending,
+                    "machine_name": job.machine_name,
+                    "tags": None if job.tags is None else set(job.tags),
+                    "args": plain(job.args),
+                    "kwargs": plain(job.kwargs),
+                    "machine": None if machine is None else number_of[id(machine)],
+                    "allocation_id": job.allocation_id,
+                }
+            )
+        return {
+            "seconds_before_free": self._seconds_before_free,
+            "machines": [
+                {
+                    "name": machine.name,
+                    "tags": set(machine.tags),
+                    "removed": number >= len(self._machines),
+                    "allocator": machine.allocator.__getstate__(),
+                    "queue": [job.id for job in machine.queue if job.pending],
+                }
+                for number, machine in enumerate(machines)
+            ],
+            "jobs": jobs,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state up again, without callbacks.
+
+        :raises PlainDataError: if it is no such state
+        """
+        _STATE(state, "job queue")
+        self.on_allocate = self.on_free = self.on_cancel = None
+        self._seconds_before_free = state["seconds_before_free"]
+        self._postponed = 0
+        self._machines_changed = False
+        machines = []
+        self._machines = OrderedDict()
+        for kept in state["machines"]:
+            allocator = Allocator.__new__(Allocator)
+            allocator.__setstate__(kept["allocator"])
+            machine = _Machine(kept["name"], kept["tags"], allocator)
+            machines.append(machine)
+            if not kept["removed"]:
+                self._machines[machine.name] = machine
+        self._jobs = {}
+        for kept in state["jobs"]:
+            job = self._jobs[kept["id"]] = _Job(
+                kept["id"],
+                kept["pending"],
+                kept["machine_name"],
+                None if kept["tags"] is None else frozenset(kept["tags"]),
+                kept["args"],
+                kept["kwargs"],
+                allocation_id=kept["allocation_id"],
+            )
+            job.ending = kept["ending"]
+            number = kept["machine"]
+            if number is not None:
+                if not 0 <= number < len(machines):
+                    raise PlainDataError(f"job queue: {job} has machine {number}")
+                job.machine = machines[number]
+            if job.pending == (number is not None and job.allocation_id is not None):
+                raise PlainDataError(
+                    f"job queue: {job} waits and has boards, or neither"
+                )
+        for machine, kept in zip(machines, state["machines"], strict=True):
+            for job_id in kept["queue"]:
+                waiting = self._jobs.get(job_id)
+                if waiting is None or not waiting.pending:
+                    raise PlainDataError(f"job queue: job {job_id} cannot be waiting")
+                machine.enqueue(waiting)
 
     def _candidates(self, job: _Job) -> Iterator[_Machine]:
         """The machines that could hold a job were they idle, by priority."""

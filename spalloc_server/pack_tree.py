@@ -23,9 +23,26 @@ from typing import Any
 from spalloc_server.area_to_rect import area_to_rect
 from spalloc_server.placement.free_regions import FreeRegions
 from spalloc_server.placement.region import Region
+from spalloc_server.plain.shapes import (
+    INT,
+    PlainDataError,
+    fields,
+    ints,
+    list_of,
+    one_of,
+    tuple_of,
+)
 
 #: Decides on a candidate: ``f(x, y, width, height) -> bool``.
 CandidateFilter = Callable[[int, int, int, int], bool]
+
+_STATE = fields(
+    "pack tree",
+    {
+        "space": ints(4),
+        "nodes": list_of(tuple_of(one_of("allocated", "free", "rows", "columns"), INT)),
+    },
+)
 
 
 class FreeError(Exception):
@@ -273,7 +290,10 @@ class PackTree:
         self._allocated[region.x, region.y] = region
 
     def __getstate__(self) -> dict[str, Any]:
-        """The tree as a flat list: pickle would recurse once for every cut."""
+        """Plain data: the tree as a flat list of its regions, a parent before its parts.
+
+        (Pickle would recurse once for every cut.)
+        """
         nodes = []
         waiting = [self._root]
         while waiting:
@@ -289,11 +309,18 @@ class PackTree:
         return {"space": (root.x, root.y, root.width, root.height), "nodes": nodes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state up again.
+
+        :raises PlainDataError: if it is not such a tree
+        """
+        _STATE(state, "pack tree")
         self._root = Region(*state["space"])
         self._allocated = {}
         free = []
         waiting = [self._root]
         for kind, where in state["nodes"]:
+            if not waiting:
+                raise PlainDataError("pack tree: more regions than there is space for")
             region = waiting.pop()
             if kind == "rows":
                 waiting += reversed(region.split_rows(where))
@@ -304,6 +331,8 @@ class PackTree:
                 self._allocated[region.x, region.y] = region
             else:
                 free.append(region)
+        if waiting:
+            raise PlainDataError("pack tree: regions are missing")
         self._free = FreeRegions(free)
 
 
