@@ -20,7 +20,7 @@ from spalloc_server.control import change_log, job_lifecycle, sick_boards
 from spalloc_server.control.frames import Frames
 from spalloc_server.controller import Controller, JobState
 from spalloc_server.coordinates import Board
-from spalloc_server.hardware.requests import AtomicRequests, FailureReason
+from spalloc_server.hardware.requests import AtomicRequests, Failure
 from spalloc_server.model import job
 from spalloc_server.model.board_states import BoardState
 from spalloc_server.storage.store import StateStore
@@ -153,7 +153,7 @@ class BoardWalk:
             self._perhaps_on -= off
             return
         failed = boards[:1] if outcome % 2 else boards
-        requests.on_done(False, FailureReason("no answer", failed))
+        requests.on_done(False, Failure("no answer", frozenset(failed)))
         self._perhaps_on |= off & self._boards_at(bmp, failed)
 
     def _boards_at(

@@ -94,7 +94,8 @@ class FrameControllers:
     def retire(self, machine: Machine) -> None:
         """Have those of a machine that goes end, after what they have to do."""
         for frame, controller in self._frames.pop(machine.name).items():
-            controller.stop()
+            # All of it: nobody would do it again. One that has only `stop` does so.
+            getattr(controller, "finish", controller.stop)()
             self._retired.append((machine.bmp_ips[frame], controller))
 
     def of_machine(self, machine_name: str) -> Frames | None:

@@ -10,7 +10,7 @@ from spalloc_server.configuration import Machine
 from spalloc_server.control.frames import FrameControllers
 from spalloc_server.control.job_power import FrameResult, JobPower, boards_still_there
 from spalloc_server.coordinates import Board, WrapAround
-from spalloc_server.hardware.requests import FailureReason
+from spalloc_server.hardware.requests import Failure
 from spalloc_server.links import Links
 from spalloc_server.model.job import _Job
 from tests.recorded_bmps import BMPs, machine
@@ -62,9 +62,9 @@ def test_links_are_left_alone_unless_told_otherwise(site: Site) -> None:
         assert requests.link_requests == []
 
 
-@pytest.mark.parametrize("reason", ["no answer", FailureReason("no answer", [2])])
+@pytest.mark.parametrize("reason", ["no answer", Failure("no answer", frozenset([2]))])
 def test_the_boards_at_fault_are_those_named_or_all_of_the_frame(
-    site: Site, reason: str
+    site: Site, reason: str | Failure
 ) -> None:
     site.power.request(site.job, True, False)
     site.recorded["bmp-m-1"].requests[0].on_done(False, reason)
