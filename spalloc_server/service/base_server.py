@@ -15,11 +15,11 @@ from typing import Any, Final
 from spalloc_server import __version__
 from spalloc_server.config.changes import compare_machines, fingerprints
 from spalloc_server.config.networks import AllowedNetworks
+from spalloc_server.config.reading import ConfigReading, read_configuration
 from spalloc_server.config.script import (
     ConfigFileError,
     ParsedConfig,
     parse_config,
-    read_config_file,
     validate_config,
 )
 from spalloc_server.config.watcher import ConfigWatcher
@@ -82,7 +82,8 @@ class Server(CommandServer):
     ) -> None:
         super().__init__()
         self._config_filename = config_filename
-        self._config_problem = ""
+        # What is being read since a reload was asked for.
+        self._config_reading: ConfigReading | None = None
         self._config_watcher: ConfigWatcher | None = None
         self._configuration = Configuration()
         self._port = port
@@ -118,7 +119,7 @@ class Server(CommandServer):
 
     def _set_up(self, cold_start: bool, undo: contextlib.ExitStack) -> None:
         """Take all that is needed; what can fail comes before what has effects."""
-        configuration = self._read_configuration()
+        configuration = read_configuration(self._config_filename)
         self._state_lock = StateLock(_beside(self._state_stem, "state.lock"))
         undo.callback(self._state_lock.release)
         self.observer.open()
@@ -167,23 +168,19 @@ class Server(CommandServer):
         return _beside(cfg, f"state.{__version__}")
 
     def _parse_config(self, config_file_contents: str) -> ParsedConfig:
-        """Run the text of a config file. Raises :py:exc:`.ConfigFileError`."""
+        """Run the text of a config file. Raises :py:exc:`.ConfigFileError`.
+
+        The server itself has that done in another process, see
+        :py:mod:`~spalloc_server.config.reading`.
+        """
         return parse_config(config_file_contents, self._config_filename)
 
     def _validate_config(self, parsed_config: ParsedConfig) -> Configuration | None:
         """The configuration that a config file made, None if it is not valid."""
         try:
             return validate_config(parsed_config)
-        except ConfigFileError as e:
-            self._config_problem = e.reason
+        except ConfigFileError:
             return None
-
-    def _read_configuration(self) -> Configuration:
-        contents = read_config_file(self._config_filename)
-        configuration = self._validate_config(self._parse_config(contents))
-        if configuration is None:
-            raise ConfigFileError(self._config_filename, None, self._config_problem)
-        return configuration
 
     def _load_valid_config(self, validated_config: Configuration) -> None:
         """Put a configuration in force: the address, the settings, the machines."""
@@ -234,12 +231,45 @@ class Server(CommandServer):
                     "is described differently" if name in new else "is gone",
                 )
 
-    def _reload(self) -> None:
-        """Read the config file again; a broken one changes nothing."""
+    def _go_on_reloading(self) -> None:
+        """Begin to read the config file again if asked to, and see how far that is."""
+        if self._config_reading is None:
+            if not self._reload_requested:
+                return
+            self._reload_requested = False
+            self.observer.reloading()
+            try:
+                self._config_reading = ConfigReading(self._config_filename)
+            except ConfigFileError as e:
+                self._refuse_configuration(e)
+                return
+            self.register_channel(self._config_reading)
         try:
-            configuration = self._read_configuration()
+            configuration = self._config_reading.poll()
+        except ConfigFileError as e:
+            self._stop_reading()
+            self._refuse_configuration(e)
+            return
+        if configuration is not None:
+            self._stop_reading()
+            self._reload(configuration)
+            self.observer.reloaded()
+
+    def _stop_reading(self) -> None:
+        if self._config_reading is not None:
+            self.unregister_channel(self._config_reading)
+            self._config_reading.close()
+            self._config_reading = None
+
+    def _refuse_configuration(self, error: Exception) -> None:
+        logger.error("The old configuration stays in force: %s", _message(error))
+        self.observer.reloaded()
+
+    def _reload(self, configuration: Configuration) -> None:
+        """Put a new configuration in force; one that cannot be changes nothing."""
+        try:
             self._prepare_hardware(configuration)
-        except (ConfigFileError, OSError) as e:
+        except OSError as e:
             logger.error("The old configuration stays in force: %s", _message(e))
             return
         logger.info("Config file %s read again", self._config_filename)
@@ -299,6 +329,7 @@ class Server(CommandServer):
         Boards are left as they are: on, where they are in use.
         """
         self._close()
+        self._stop_reading()
         if self._config_watcher is not None:
             self.unregister_channel(self._config_watcher)
             self._config_watcher.close()
@@ -396,11 +427,8 @@ class Server(CommandServer):
         self._take_turns(self._clients.take_ready())
         # After the clients: one that has just sent a keepalive has not timed out.
         self._do_regular_work()
-        if self._reload_requested:
-            self._reload_requested = False
-            self.observer.reloading()
-            self._reload()
-            self.observer.reloaded()
+        if self._reload_requested or self._config_reading is not None:
+            self._go_on_reloading()
         self._send_change_notifications()
         self._store.commit_events(self._controller)
         # Nothing is sent before this.
@@ -456,6 +484,8 @@ class Server(CommandServer):
         for other in (self._store.retry_at, self._listener.resume_at):
             if other is not None and other < due:
                 due = other
+        if self._config_reading is not None:
+            due = min(due, self._config_reading.due)
         wait = due - time.monotonic()
         if wait > self.observer.longest_wait:
             wait = self.observer.longest_wait

@@ -19,6 +19,7 @@ from spalloc_server.wire.clients import Clients
 from spalloc_server.wire.connection import ChangeId, Connection, OutputFullError
 from spalloc_server.wire.framing import LineTooLongError
 from spalloc_server.wire.listener import Listener
+from spalloc_server.wire.log_source import SOURCE
 from spalloc_server.wire.messages import (
     NOTHING_RETURNED,
     Command,
@@ -133,6 +134,7 @@ class CommandServer(PollingServerCore):
             return
         with self._prepared(requests) as refusals:
             for index, (client, command) in enumerate(requests):
+                SOURCE.client = client
                 try:
                     if index in refusals:
                         client.send(self._refuse(command, refusals[index]))
@@ -148,6 +150,7 @@ class CommandServer(PollingServerCore):
                     self._clients.leave(client, str(e), "output not taken")
                 except Exception:
                     self._leave_after_error(client)
+        SOURCE.client = None
 
     def _leave_after_error(self, client: Connection) -> None:
         logger.exception("Unexpected error in the turn of client %r", client)
