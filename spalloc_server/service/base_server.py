@@ -17,10 +17,8 @@ from spalloc_server.config.script import (
     ConfigFileError,
     ParsedConfig,
     parse_config,
-    read_config_file,
     validate_config,
 )
-from spalloc_server.config.watcher import ConfigWatcher
 from spalloc_server.configuration import Configuration, Machine
 from spalloc_server.control.machine_set import Settings
 from spalloc_server.controller import Controller
@@ -29,6 +27,7 @@ from spalloc_server.observe.observer import Observer
 from spalloc_server.observe.stats import ServerStats
 from spalloc_server.polling_server_core import PollingServerCore
 from spalloc_server.service.attention import LONGEST_UNWATCHED_WAIT, Attention
+from spalloc_server.service.config_source import ConfigSource
 from spalloc_server.service.dispatcher import Dispatcher
 from spalloc_server.service.intake import Intake
 from spalloc_server.service.notifier import Notifier, Watches
@@ -89,8 +88,7 @@ class Server:
         self._reception: Reception
         self.intake: Intake
         self._config_filename = config_filename
-        self._config_problem = ""
-        self._config_watcher: ConfigWatcher | None = None
+        self._config_source = ConfigSource(config_filename, self._core, self)
         self._configuration = Configuration()
         self._port = port
         # State is named after this, whether there is such a file or not.
@@ -103,7 +101,6 @@ class Server:
         self._controller: Controller
         # Set by any thread or signal handler, which then wakes the loop.
         self._stop_requested = False
-        self._reload_requested = False
         self._background_change = False
         self._regular_work = Timers()
         self._attention = Attention()
@@ -125,7 +122,7 @@ class Server:
 
     def _set_up(self, cold_start: bool, undo: contextlib.ExitStack) -> None:
         """Take all that is needed; what can fail comes before what has effects."""
-        configuration = self._read_configuration()
+        configuration = self._config_source.read()
         self._state_lock = StateLock(_beside(self._state_stem, "state.lock"))
         undo.callback(self._state_lock.release)
         self.observer.open()
@@ -134,9 +131,8 @@ class Server:
         self._reception = Reception(self._core, self._clients, self.stats, address)
         undo.callback(self._close)
         if self.watch_config:
-            self._config_watcher = ConfigWatcher(self._config_filename)
-            undo.callback(self._config_watcher.close)
-            self._core.register_channel(self._config_watcher)
+            self._config_source.watch()
+            undo.callback(self._config_source.close)
         self._prepare_hardware(configuration)
         self._controller = self._restore_controller(cold_start)
         undo.callback(self._controller.join)
@@ -173,23 +169,19 @@ class Server:
         return _beside(cfg, f"state.{__version__}")
 
     def _parse_config(self, config_file_contents: str) -> ParsedConfig:
-        """Run the text of a config file. Raises :py:exc:`.ConfigFileError`."""
+        """Run the text of a config file. Raises :py:exc:`.ConfigFileError`.
+
+        The server itself has that done in another process, see
+        :py:mod:`~spalloc_server.config.reading`.
+        """
         return parse_config(config_file_contents, self._config_filename)
 
     def _validate_config(self, parsed_config: ParsedConfig) -> Configuration | None:
         """The configuration that a config file made, None if it is not valid."""
         try:
             return validate_config(parsed_config)
-        except ConfigFileError as e:
-            self._config_problem = e.reason
+        except ConfigFileError:
             return None
-
-    def _read_configuration(self) -> Configuration:
-        contents = read_config_file(self._config_filename)
-        configuration = self._validate_config(self._parse_config(contents))
-        if configuration is None:
-            raise ConfigFileError(self._config_filename, None, self._config_problem)
-        return configuration
 
     def _load_valid_config(self, validated_config: Configuration) -> None:
         """Put a configuration in force: the address, the settings, the machines."""
@@ -241,12 +233,18 @@ class Server:
                     "is described differently" if name in new else "is gone",
                 )
 
-    def _reload(self) -> None:
-        """Read the config file again; a broken one changes nothing."""
+    def _take_new_configuration(self) -> None:
+        """Put a configuration in force that has been read again, if there is one."""
+        configuration = self._config_source.poll()
+        if configuration is not None:
+            self._reload(configuration)
+            self.observer.reloaded()
+
+    def _reload(self, configuration: Configuration) -> None:
+        """Put a new configuration in force; one that cannot be changes nothing."""
         try:
-            configuration = self._read_configuration()
             self._prepare_hardware(configuration)
-        except (ConfigFileError, OSError) as e:
+        except OSError as e:
             logger.error("The old configuration stays in force: %s", _message(e))
             return
         logger.info("Config file %s read again", self._config_filename)
@@ -270,7 +268,7 @@ class Server:
 
     def request_reload(self) -> None:
         """Have the config file read again soon. From any thread or signal handler."""
-        self._reload_requested = True
+        self._config_source.request()
         self.wake()
 
     def request_stop(self) -> None:
@@ -303,9 +301,7 @@ class Server:
         Boards are left as they are: on, where they are in use.
         """
         self._close()
-        if self._config_watcher is not None:
-            self._core.unregister_channel(self._config_watcher)
-            self._config_watcher.close()
+        self._config_source.close()
         logger.info("Stopping: waiting for commands to BMPs that are under way")
         self.observer.stopping()
         self._controller.on_background_state_change = None
@@ -439,18 +435,14 @@ class Server:
         for channel in self._clients.note_events(ready):
             if self._reception.is_behind(channel):
                 self._accept_client()
-            elif channel is self._config_watcher and self._config_watcher.has_changed():
-                self._reload_requested = True
+            else:
+                self._config_source.note_news(channel)
         self._reception.resume()
         clients = self._clients.take_ready()
         self._dispatcher.take_turns(clients)
         # After the clients: one that has just sent a keepalive has not timed out.
         self._do_regular_work(len(ready), clients)
-        if self._reload_requested:
-            self._reload_requested = False
-            self.observer.reloading()
-            self._reload()
-            self.observer.reloaded()
+        self._take_new_configuration()
         self._send_change_notifications()
         self._store.commit_events(self._controller)
         # Nothing is sent before this.
@@ -463,7 +455,11 @@ class Server:
             return 0.0
         # Comparing costs a third of what min() does, and this is done in every turn.
         due = self._regular_work.due
-        for other in (self._store.retry_at, self._reception.resume_at):
+        for other in (
+            self._store.retry_at,
+            self._reception.resume_at,
+            self._config_source.due,
+        ):
             if other is not None and other < due:
                 due = other
         wait = due - time.monotonic()

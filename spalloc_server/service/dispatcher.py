@@ -14,6 +14,7 @@ from spalloc_server.service.registry import Spec, call, find
 from spalloc_server.wire.clients import Clients
 from spalloc_server.wire.connection import Connection, OutputFullError
 from spalloc_server.wire.framing import LineTooLongError
+from spalloc_server.wire.log_source import SOURCE
 from spalloc_server.wire.messages import NOTHING_RETURNED, Command, decode_command
 
 logger = logging.getLogger(__name__)
@@ -155,7 +156,7 @@ class Dispatcher:
 
     def _answer(self, requests: Sequence[Request], not_stored: str | None) -> None:
         for request in requests:
-            client = request.client
+            client = SOURCE.client = request.client
             try:
                 if not_stored is not None and request.change is not None:
                     client.send(self._refuse(request, not_stored))
@@ -171,6 +172,7 @@ class Dispatcher:
                 self._clients.leave(client, str(e), "output not taken")
             except Exception:
                 self._leave_after_error(client)
+        SOURCE.client = None
 
     def _leave_after_error(self, client: Connection) -> None:
         logger.exception("Unexpected error in the turn of client %r", client)
