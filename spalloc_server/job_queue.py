@@ -365,7 +365,9 @@ class JobQueue:
                     raise PlainDataError(f"job queue: {job} has machine {number}")
                 job.machine = machines[number]
             if job.pending == (number is not None and job.allocation_id is not None):
-                raise PlainDataError(f"job queue: {job} waits and has boards, or neither")
+                raise PlainDataError(
+                    f"job queue: {job} waits and has boards, or neither"
+                )
         for machine, kept in zip(machines, state["machines"], strict=True):
             for job_id in kept["queue"]:
                 waiting = self._jobs.get(job_id)

@@ -89,9 +89,7 @@ _STATE = fields(
         "longest_interval": NUMBER,
         "boards": dict_of(
             tuple_of(STR, ints(3)),
-            fields(
-                "sick board", {"out": optional(_OUT), "reports": list_of(_REPORT)}
-            ),
+            fields("sick board", {"out": optional(_OUT), "reports": list_of(_REPORT)}),
         ),
     },
 )

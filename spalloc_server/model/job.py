@@ -70,7 +70,9 @@ _STATE = fields(
         "kwargs": dict_of(STR, anything_plain),
         "machine": OPTIONAL_INT,
         "boards": optional(set_of(ints(3))),
-        "periphery": optional(set_of(tuple_of(INT, INT, INT, one_of(*map(int, Links))))),
+        "periphery": optional(
+            set_of(tuple_of(INT, INT, INT, one_of(*map(int, Links))))
+        ),
         "torus": optional(one_of(*map(int, WrapAround))),
         "unfinished": BOOL,
         "was_ready": BOOL,

@@ -1,6 +1,6 @@
 """Make a golden file of saved state with whichever version is on the path.
 
-    PYTHONPATH=FOLDER python tests/storage/golden/make.py NAME
+PYTHONPATH=FOLDER python tests/storage/golden/make.py NAME
 """
 
 from __future__ import annotations
@@ -142,8 +142,7 @@ def describe(controller: Controller) -> dict[str, Any]:
                         controller._jobs[job.job_id].connections or {}
                     ).items()
                 },
-                "unfinished": controller._jobs[job.job_id].bmp_requests_until_ready
-                > 0,
+                "unfinished": controller._jobs[job.job_id].bmp_requests_until_ready > 0,
             }
             for job in controller.list_jobs()
         ],
@@ -162,7 +161,9 @@ def describe(controller: Controller) -> dict[str, Any]:
             name: m.allocator.pack_tree.__getstate__()
             for name, m in queue._machines.items()
         },
-        "cooling": {name: len(m.allocator._cooling) for name, m in queue._machines.items()},
+        "cooling": {
+            name: len(m.allocator._cooling) for name, m in queue._machines.items()
+        },
         "problems": [
             {**problem, "next_test": None} for problem in controller.list_problems()
         ]
