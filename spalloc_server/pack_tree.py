@@ -290,7 +290,7 @@ class PackTree:
         self._allocated[region.x, region.y] = region
 
     def __getstate__(self) -> dict[str, Any]:
-        """Plain data: the tree as a flat list of its regions, a parent before its parts.
+        """Plain data: the tree as a flat list, each region before its parts.
 
         (Pickle would recurse once for every cut.)
         """

@@ -6,7 +6,6 @@ asked to list its jobs and machines.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,9 @@ from spalloc_server.config.script import ConfigFileError
 from spalloc_server.configuration import Configuration, Machine
 from spalloc_server.hardware.transceiver import BMPError, BMPTransceiver
 from spalloc_server.links import Links
-from spalloc_server.storage.snapshot_file import LockHolder, StateFileError, lock_holder
+from spalloc_server.storage import names
+from spalloc_server.storage.files import StateFileError
+from spalloc_server.storage.lock_file import LockHolder, lock_holder
 
 PROBES_AT_ONCE: Final = 64
 
@@ -145,9 +146,8 @@ def _problem_of_bmp(hostname: str) -> str | None:
 
 def _effects(request: CheckRequest, configuration: Configuration) -> Iterator[str]:
     """Say what a reload would do to the server that runs with this config file."""
-    folder, name = os.path.split(os.path.abspath(request.state_stem))
     try:
-        holder = lock_holder(os.path.join(folder, f".{name}.state.lock"))
+        holder = lock_holder(names.lock_file(request.state_stem))
     except (StateFileError, OSError) as e:
         yield f"server: {e}"
         return

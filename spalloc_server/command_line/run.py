@@ -27,6 +27,7 @@ from spalloc_server.history.waiting_times import WaitingTimes
 from spalloc_server.observe.observer import Observer, Observers
 from spalloc_server.observe.systemd import SystemdObserver
 from spalloc_server.simulator import BMPSimulator
+from spalloc_server.storage import names
 
 __all__ = [
     "Options",
@@ -117,7 +118,8 @@ def make_observer(options: Options) -> Observer:
         # What it needs is installed on demand only.
         from spalloc_server.web.thread import WebObserver
 
-        times, histories = WaitingTimes(), EventDatabase(_history_filename(options))
+        history = names.history_file(_state_stem(options))
+        times, histories = WaitingTimes(), EventDatabase(history)
         consumers += [times, histories]
         observers.append(
             WebObserver(options.http_address, options.http, times, histories)
@@ -131,15 +133,8 @@ def make_observer(options: Options) -> Observer:
 
 
 def _state_stem(options: Options) -> str:
-    """What the names of files of state are made of: the config file's name."""
-    if options.state_dir is None:
-        return options.config
-    return os.path.join(options.state_dir, os.path.basename(options.config))
-
-
-def _history_filename(options: Options) -> str:
-    folder, name = os.path.split(os.path.abspath(_state_stem(options)))
-    return os.path.join(folder, f".{name}.history")
+    """What the names of files of state are made of."""
+    return names.stem_in(options.config, options.state_dir)
 
 
 def _check(options: Options) -> int:

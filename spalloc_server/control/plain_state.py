@@ -1,8 +1,8 @@
 """The state as plain data, which is what outlives the process, and back again.
 
 Plain data says what it is by its schema number. It has no classes in it, so that
-nothing has to be executed to read it, and it is checked as a whole when it is read: what
-is missing, unknown or of another type is an error then, and not some time later.
+nothing has to be executed to read it, and it is checked as a whole when it is read:
+what is missing, unknown or of another type is an error then, and not some time later.
 
 Each machine is in it once. The machines in force come first, in their order; those that
 are not, but that jobs still have boards of, come after them. Jobs refer to machines by
@@ -189,9 +189,8 @@ class _Machines:
         number = self._number_of.get(id(machine))
         if number is None:
             # One of before a reload of the configuration; equal ones are one.
-            for number, other in enumerate(self.all):
-                if other == machine:
-                    break
+            if machine in self.all:
+                number = self.all.index(machine)
             else:
                 number = len(self.all)
                 self.all.append(machine)

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import signal
 import threading
 import time
@@ -33,7 +32,9 @@ from spalloc_server.service.intake import Intake
 from spalloc_server.service.notifier import Notifier, Watches
 from spalloc_server.service.reception import Reception
 from spalloc_server.service.timers import Timers
-from spalloc_server.storage.snapshot_file import StateFileError, StateLock
+from spalloc_server.storage import names
+from spalloc_server.storage.files import StateFileError
+from spalloc_server.storage.lock_file import StateLock
 from spalloc_server.storage.store import StateStore
 from spalloc_server.wire.clients import Clients
 from spalloc_server.wire.connection import ChangeId, Connection
@@ -92,10 +93,7 @@ class Server:
         self._configuration = Configuration()
         self._port = port
         # State is named after this, whether there is such a file or not.
-        self._state_stem = config_filename
-        if self.state_dir is not None:
-            name = os.path.basename(config_filename)
-            self._state_stem = os.path.join(self.state_dir, name)
+        self._state_stem = names.stem_in(config_filename, self.state_dir)
         self._state_filename = self._get_state_filename(self._state_stem)
         self._store = StateStore(self._state_filename)
         self._controller: Controller
@@ -123,8 +121,10 @@ class Server:
     def _set_up(self, cold_start: bool, undo: contextlib.ExitStack) -> None:
         """Take all that is needed; what can fail comes before what has effects."""
         configuration = self._config_source.read()
-        self._state_lock = StateLock(_beside(self._state_stem, "state.lock"))
+        self._state_lock = StateLock(names.lock_file(self._state_stem))
         undo.callback(self._state_lock.release)
+        self._store.lock = self._state_lock
+        undo.callback(self._store.close)
         self.observer.open()
         undo.callback(self.observer.close)
         address = configuration.ip, self._choose_port(configuration)
@@ -139,7 +139,6 @@ class Server:
         undo.callback(self._controller.stop)
         self._controller.on_background_state_change = self._on_background_change
         self._load_valid_config(configuration)
-        undo.callback(self._store.close)
         self._store.open(self._controller)
         self.intake = Intake(self._controller, self._store)
 
@@ -166,7 +165,7 @@ class Server:
 
     def _get_state_filename(self, cfg: str) -> str:
         """The file for the state of this version, beside the config file ``cfg``."""
-        return _beside(cfg, f"state.{__version__}")
+        return names.state_file(cfg, __version__)
 
     def _parse_config(self, config_file_contents: str) -> ParsedConfig:
         """Run the text of a config file. Raises :py:exc:`.ConfigFileError`.
@@ -489,12 +488,6 @@ class Server:
         ):
             work.check(self._controller, self._configuration.timeout_check_interval)
         work.give_out_free_boards(self._controller)
-
-
-def _beside(config_filename: str, suffix: str) -> str:
-    """The full name of a hidden file beside the config file."""
-    folder, name = os.path.split(os.path.abspath(config_filename))
-    return os.path.join(folder, f".{name}.{suffix}")
 
 
 def _message(error: Exception) -> str:

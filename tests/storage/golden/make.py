@@ -129,29 +129,34 @@ def plain(value: Any) -> Any:
 
 def describe(controller: Any) -> dict[str, Any]:
     """All that has to be the same when the state is read again."""
-    queue = controller._job_queue
+
+    def kept(name: str) -> Any:
+        state = getattr(controller, "_state", None)
+        return vars(controller)[f"_{name}"] if state is None else getattr(state, name)
+
+    queue = kept("job_queue")
     described = {
         "jobs": [
             {
                 **job._asdict(),
                 "reason": None,
-                "periphery": controller._jobs[job.job_id].periphery,
+                "periphery": kept("jobs")[job.job_id].periphery,
                 "connections": {
                     " ".join(map(str, chip)): host
                     for chip, host in (
-                        controller._jobs[job.job_id].connections or {}
+                        kept("jobs")[job.job_id].connections or {}
                     ).items()
                 },
-                "unfinished": controller._jobs[job.job_id].bmp_requests_until_ready > 0,
+                "unfinished": kept("jobs")[job.job_id].bmp_requests_until_ready > 0,
             }
             for job in controller.list_jobs()
         ],
-        "retired": list(controller._retired_jobs.items()),
+        "retired": list(kept("retired_jobs").items()),
         "ending": [
             [job.id, job.boards, job.machine_removed]
-            for job in controller._ending_jobs.values()
+            for job in kept("ending_jobs").values()
         ],
-        "next_id": controller._next_id,
+        "next_id": kept("next_id"),
         "machines": [m._asdict() for m in controller.machines.values()],
         "queues": {
             name: [job.id for job in m.queue if job.pending]
