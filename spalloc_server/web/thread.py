@@ -68,9 +68,10 @@ class WebObserver(Observer):
         """Start to serve."""
         assert self._socket is not None
         self._server = server
+        # Asked before the thread has it, which closes it when it fails.
+        host, port = self._socket.getsockname()[:2]
         self._thread = threading.Thread(target=self._run, name="Web", daemon=True)
         self._thread.start()
-        host, port = self._socket.getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
         logger.info("Serving http://%s:%d/", host, port)
 
