@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Final
 
+from spalloc_server.web.encoding import encode
 from spalloc_server.web.snapshot import Snapshot, State, changes_between, to_state
 
 INTERVAL: Final = 0.5
@@ -210,5 +210,8 @@ class _Listener:
 
 
 def _message(kind: str, number: int, document: object) -> bytes:
-    data = json.dumps(document, separators=(",", ":"))
-    return f"event: {kind}\nid: {number}\ndata: {data}\n\n".encode()
+    return b"event: %s\nid: %d\ndata: %s\n\n" % (
+        kind.encode(),
+        number,
+        encode(document),
+    )
