@@ -8,7 +8,8 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -65,6 +66,8 @@ class WebObserver(Observer):
         self._thread: threading.Thread | None = None
         self._snapshot_wanted = False
         self._old_interval = 0.0
+        # Of the server's thread.
+        self._complaints = Complaints()
         # Of the thread's event loop.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._feed: Feed | None = None
@@ -106,15 +109,18 @@ class WebObserver(Observer):
         assert self._server is not None
         assert self._loop is not None
         assert self._feed is not None
+        deliver: Callable[[], object]
         try:
             snapshot = take_snapshot(self._server.controller)
-        except Exception:
+        except Exception as e:
             # The server goes on without its pages.
-            logger.exception("Unexpected error while taking a snapshot")
-            return
+            self._complaints.note("no snapshot could be taken", exc_info=e)
+            deliver = partial(self._feed.fail, "the server's state cannot be told")
+        else:
+            deliver = partial(self._feed.deliver, snapshot)
         # The thread may have ended by itself, with an error.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._feed.deliver, snapshot)
+            self._loop.call_soon_threadsafe(deliver)
 
     def _request_snapshot(self) -> None:
         """Have the server's loop take a snapshot soon. In the web thread."""
@@ -151,9 +157,9 @@ class WebObserver(Observer):
         assert self._socket is not None
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        self._feed = Feed(self._request_snapshot)
-        self._serving.set()
         complaints = Complaints()
+        self._feed = Feed(self._request_snapshot, complaints)
+        self._serving.set()
         self._loop.set_exception_handler(
             lambda _, context: complaints.note(
                 "unexpected", context["message"], context.get("exception")
