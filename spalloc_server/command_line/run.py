@@ -122,7 +122,13 @@ def make_observer(options: Options) -> Observer:
         times, histories = WaitingTimes(), EventDatabase(history)
         consumers += [times, histories]
         observers.append(
-            WebObserver(options.http_address, options.http, times, histories)
+            WebObserver(
+                options.http_address,
+                options.http,
+                times,
+                histories,
+                options.http_host or (),
+            )
         )
     if consumers:
         observers.append(EventRecorder(consumers))
