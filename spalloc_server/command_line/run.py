@@ -205,9 +205,11 @@ class _StopSignals:
                 with contextlib.suppress(BlockingIOError):  # full, so it wakes anyway
                     self._wake_send.send(b"\0")
 
-        threading.Thread(target=note_end, name="End", daemon=True).start()
+        waiting = threading.Thread(target=note_end, name="End", daemon=True)
+        waiting.start()
         while not ended.is_set():
             self._wake_recv.recv(4096)
+        waiting.join()
         # What a server has to do in the main thread at its end.
         server.join()
 

@@ -48,6 +48,10 @@ LONGEST_WAIT: Final = 3600.0
 """Seconds that the loop waits at most."""
 
 
+LOOK_SECONDS: Final = 2.0
+"""How often the loop looks at files and addresses that may have been lost."""
+
+
 class _CriticalStop(Exception):
     """The server cannot start; the message says why, in one line, for operators."""
 
@@ -101,6 +105,7 @@ class Server(CommandServer):
         self._reload_requested = False
         self._background_change = False
         self._regular_work = Timers()
+        self._look_at = 0.0
         self._failed = False
         self._server_thread = threading.Thread(target=self._run, name="Server")
         self._sighup_handler = self._on_sighup
@@ -386,12 +391,18 @@ class Server(CommandServer):
                 configuration.ip, self._choose_port(configuration)
             )
         except OSError as e:
-            moved = True
-            logger.error("%s; the old address is kept", _message(e))
-        self.register_channel(self._listener)
+            moved = self._listener.is_open
+            kept = "the old address is kept" if moved else "it is tried again"
+            logger.error("%s; %s", _message(e), kept)
+        finally:
+            self.register_channel(self._listener)
         if moved:
-            self._address = self._listener.address
-            logger.info("Listening on %s port %d", *self._address)
+            self._note_address()
+
+    def _note_address(self) -> None:
+        assert self._listener is not None
+        self._address = self._listener.address
+        logger.info("Listening on %s port %d", *self._address)
 
     def _send_change_notifications(self) -> None:
         """Notify clients of what has changed. Called once in each turn of the loop."""
@@ -423,6 +434,8 @@ class Server(CommandServer):
                 self._accept_client()
             elif channel is self._config_watcher and self._config_watcher.has_changed():
                 self._reload_requested = True
+        if began >= self._look_at:
+            self._look_around()
         self._resume_accepting()
         self._take_turns(self._clients.take_ready())
         # After the clients: one that has just sent a keepalive has not timed out.
@@ -435,6 +448,23 @@ class Server(CommandServer):
         self._clients.finish_turn()
         self.stats.note_turn(began)
         self.observer.turned()
+
+    def _look_around(self) -> None:
+        """See, now and then, to what nothing tells of by itself."""
+        self._look_at = time.monotonic() + LOOK_SECONDS
+        if self._config_watcher is not None and self._config_watcher.look():
+            self._reload_requested = True
+        self._state_lock.look()
+        assert self._listener is not None
+        if not self._listener.is_open:
+            self.unregister_channel(self._listener)
+            try:
+                found = self._listener.listen_again()
+            finally:
+                self.register_channel(self._listener)
+            if found:
+                self._note_address()
+                self._tell_lock_file()
 
     def _prepared(
         self, requests: Sequence[Request]
@@ -486,6 +516,7 @@ class Server(CommandServer):
                 due = other
         if self._config_reading is not None:
             due = min(due, self._config_reading.due)
+        due = min(due, self._look_at)
         wait = due - time.monotonic()
         if wait > self.observer.longest_wait:
             wait = self.observer.longest_wait

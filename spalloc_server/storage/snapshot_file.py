@@ -5,12 +5,16 @@ is refused, and nobody else may read or write the files made here.
 """
 
 import contextlib
+import errno
 import fcntl
+import hashlib
 import json
 import logging
 import os
 import pickle
+import socket
 import stat
+import struct
 import time
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,47 +30,178 @@ class StateFileError(Exception):
 class StateLock:
     """Keeps other servers from using the same state until it is released.
 
-    The lock is the operating system's: it ends with the process in any case.
+    It is held in three ways, by locks of the operating system that end with the process
+    in any case. The lock file says who has it, also to :py:func:`lock_holder`; but it
+    can be removed. So a name of the kernel is taken that stands for the folder and the
+    file in it, which nobody can remove; but containers with networks of their own have
+    such names of their own. So the folder is locked too, together with all other
+    servers that keep state in it: where it is locked and no lock file in it is held,
+    somebody's was removed.
+
     Raises :py:exc:`StateFileError` naming the process that has the lock.
     """
 
     def __init__(self, filename: str) -> None:
         self._filename = filename
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        while True:
+        self._facts: dict[str, Any] = {}
+        self._problem = ""
+        with contextlib.ExitStack() as undo:
+            folder = os.path.dirname(os.path.abspath(filename))
             try:
-                self._fd = os.open(filename, flags, 0o600)
+                self._folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             except OSError as e:
                 raise StateFileError(
                     f"cannot write state file {filename}: {e.strerror}"
                 ) from e
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.read(self._fd, 100).partition(b"\n")[0]
-                os.close(self._fd)
-                pid = holder.decode("ascii", "replace") or "unknown"
-                raise StateFileError(
-                    f"state is in use by another server, process {pid}"
-                    f" (lock file {filename})"
-                ) from None
-            if self._is_still_in_place():
-                break
-            os.close(self._fd)  # its last holder removed it: take the new one
-        self._write(f"{os.getpid()}\n")
+            undo.callback(os.close, self._folder_fd)
+            self._fd = self._open()
+            undo.callback(lambda: os.close(self._fd))
+            self._name = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            undo.callback(self._name.close)
+            self._take_name()
+            self._join_folder(folder)
+            self._write(f"{os.getpid()}\n")
+            undo.pop_all()
 
-    def _is_still_in_place(self) -> bool:
+    def _open(self) -> int:
+        """Open and lock the lock file."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        while True:
+            try:
+                fd = os.open(self._filename, flags, 0o600)
+            except OSError as e:
+                raise StateFileError(
+                    f"cannot write state file {self._filename}: {e.strerror}"
+                ) from e
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.read(fd, 100).partition(b"\n")[0]
+                os.close(fd)
+                pid = holder.decode("ascii", "replace") or "unknown"
+                raise self._in_use(f"process {pid}") from None
+            if self._is_in_place(fd):
+                return fd
+            os.close(fd)  # its last holder removed it: take the new one
+
+    def _is_in_place(self, fd: int) -> bool:
         try:
-            return os.path.samestat(os.fstat(self._fd), os.stat(self._filename))
+            return os.path.samestat(os.fstat(fd), os.stat(self._filename))
         except FileNotFoundError:
             return False
+
+    def _in_use(self, by: str) -> StateFileError:
+        return StateFileError(
+            f"state is in use by another server, {by} (lock file {self._filename})"
+        )
+
+    def _take_name(self) -> None:
+        """Take the name that stands for the lock file, whether there is one or not."""
+        status = os.fstat(self._folder_fd)
+        name = os.path.basename(self._filename)
+        digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+        address = f"\0spalloc_server/{status.st_dev:x}/{status.st_ino:x}/{digest}"
+        try:
+            self._name.bind(address)
+        except OSError as e:
+            if e.errno != errno.EADDRINUSE:
+                raise StateFileError(
+                    f"cannot lock state file {self._filename}: {e.strerror}"
+                ) from e
+        else:
+            self._name.listen(0)  # so that others can ask who has it
+            return
+        pid, uid = self._holder_of_name(address)
+        if uid in (None, 0, os.geteuid(), status.st_uid):
+            raise self._in_use(
+                f"process {pid or 'unknown'}, whose lock file was removed"
+            )
+        logger.warning(
+            "Process %d of user %d has the name that is to lock %s; it is done without",
+            *(pid, uid, self._filename),
+        )
+
+    @staticmethod
+    def _holder_of_name(address: str) -> tuple[int | None, int | None]:
+        """The process and the user who have a name, None if they cannot be asked."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+            asking.setblocking(False)
+            try:
+                asking.connect(address)
+                # SO_PEERCRED: those of the moment when it began to listen
+                data = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            except OSError:
+                return None, None
+        pid, uid, _ = struct.unpack("3i", data)
+        return pid, uid
+
+    def _join_folder(self, folder: str) -> None:
+        """Lock the folder together with the other servers that keep state in it."""
+        try:
+            fcntl.flock(self._folder_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not self._others_hold_locks(folder):
+                raise self._in_use("whose lock file was removed") from None
+        except OSError:  # a file system without it
+            return
+        # For the moment in which another one that starts has it for itself.
+        deadline = time.monotonic() + 1.0
+        while True:
+            try:
+                fcntl.flock(self._folder_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return
+            except OSError:
+                if time.monotonic() > deadline:
+                    return  # it is held otherwise
+                time.sleep(0.01)
+
+    def _others_hold_locks(self, folder: str) -> bool:
+        """Is there another server whose lock file is in the folder, and held?"""
+        own = os.path.basename(self._filename)
+        for name in os.listdir(folder):
+            if name == own or not name.endswith(".state.lock"):
+                continue
+            try:
+                fd = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NONBLOCK)
+            except OSError:
+                continue
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+            finally:
+                os.close(fd)
+        return False
 
     def tell(self, facts: dict[str, Any]) -> None:
         """Put facts about the holder into the lock file, for :py:func:`lock_holder`.
 
         They have to be fit for JSON. Raises :py:exc:`OSError` where that fails.
         """
+        self._facts = facts
         self._write(f"{os.getpid()}\n{json.dumps(facts)}\n")
+
+    def look(self) -> None:
+        """See whether the lock file is still there, and write it again if it is not.
+
+        To be called every few seconds. Raises nothing: what is wrong is logged, once.
+        """
+        try:
+            if self._is_in_place(self._fd):
+                self._problem = ""
+                return
+            fd = self._open()
+            os.close(self._fd)
+            self._fd = fd
+            self.tell(self._facts)
+        except (StateFileError, OSError) as e:
+            problem = str(e)
+            if problem != self._problem:
+                logger.error("The lock file was removed, and is lost: %s", problem)
+            self._problem = problem
+            return
+        self._problem = ""
+        logger.error("Lock file %s was removed; it is there again", self._filename)
 
     def _write(self, text: str) -> None:
         # In this order a reader may find old lines after the new ones, but never
@@ -77,8 +212,11 @@ class StateLock:
     def release(self) -> None:
         """Let others use the state. The lock file goes away."""
         with contextlib.suppress(OSError):
-            os.unlink(self._filename)
+            if self._is_in_place(self._fd):
+                os.unlink(self._filename)
         os.close(self._fd)
+        os.close(self._folder_fd)
+        self._name.close()
 
 
 class LockHolder(NamedTuple):
