@@ -205,6 +205,11 @@ class Schedule:
         self._tasks = [task for task in self._tasks if task.result is None]
         return ended
 
+    def abandon(self) -> list[Task]:
+        """Remove all tasks, whatever has become of them, and give them."""
+        tasks, self._tasks = self._tasks, []
+        return tasks
+
     def __bool__(self) -> bool:
         return bool(self._tasks)
 

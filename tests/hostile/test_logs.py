@@ -22,7 +22,11 @@ FAKE = "me\n2026-01-01 00:00:00,000 CRITICAL all is lost\x1b[2J\r\x9b1m\u202e\u2
 
 @contextlib.contextmanager
 def server_with(
-    folder: Path, *options: str, stderr: int | None, command: str = 'exec "$@"'
+    folder: Path,
+    *options: str,
+    stderr: int | None,
+    command: str = 'exec "$@"',
+    module: str = "spalloc_server",
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A server whose standard error is what the test says, and its port."""
     config = folder / "spalloc.cfg"
@@ -30,7 +34,7 @@ def server_with(
     port = free_port()
     with subprocess.Popen(
         [
-            *("sh", "-c", command, "sh", sys.executable, "-m", "spalloc_server"),
+            *("sh", "-c", command, "sh", sys.executable, "-m", module),
             *(str(config), "--simulate", "--port", str(port), *options),
         ],
         stdin=subprocess.DEVNULL,
@@ -313,3 +317,23 @@ def test_output_that_cannot_hold_a_name(
 def test_owners_are_no_formulas_for_spreadsheets(job_log: str) -> None:
     rows = run(f"{USAGE} --csv", job_log).stdout.splitlines()
     assert all(row.startswith("'=ä") for row in rows[1:])
+
+
+def test_a_disk_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as stderr,
+        server_with(
+            tmp_path,
+            *("--job-log", str(tmp_path / "jobs.log")),
+            stderr=stderr.fileno(),
+            module="tests.hostile.hung_disk",
+        ) as (process, port),
+    ):
+        _make_noise(port, 20)
+        assert _end(process) < 30
+    assert re.search(
+        r"ERROR Job history: the disk has not taken it for 10 s; [1-9]\d+ events are l",
+        log.read_text(),
+    )
+    assert "state saved" in log.read_text()
