@@ -15,5 +15,5 @@ def hang(_log: JobLog, _events: Sequence[JobEvent]) -> None:
 
 
 if __name__ == "__main__":
-    JobLog.take = hang  # type: ignore[method-assign]
+    JobLog.take = hang  # type: ignore[method-assign, assignment]
     sys.exit(main())
