@@ -14,7 +14,7 @@ import pytest
 from spalloc_server.config import reading as reading_module
 from spalloc_server.config.reading import (
     ConfigReading,
-    give_up_waiting,
+    Waiting,
     read_configuration,
 )
 from spalloc_server.config.script import ConfigFileError
@@ -186,15 +186,28 @@ def test_a_script_finds_the_modules_that_the_server_finds(
 
 
 def test_waiting_can_be_given_up(config: Path) -> None:
-    config.write_text("while True: pass")
-    assert not give_up_waiting()
-    done: list[str] = []
-    thread = threading.Thread(target=lambda: done.append(error_of(config)))
-    thread.start()
-    wait_until(give_up_waiting)
-    thread.join(TIMEOUT)
-    assert done == [": was given up, as the server is to stop"]
-    assert not give_up_waiting()
+    begun = config.with_name("begun")
+    config.write_text(f"open({str(begun)!r}, 'w').close()\nwhile True: pass")
+    waiting = Waiting()
+    said = "spalloc.cfg: was given up, as the server is to stop$"
+
+    def wait() -> None:
+        with pytest.raises(ConfigFileError, match=said):
+            waiting.read(config)
+        done.set()
+
+    done = threading.Event()
+    threading.Thread(target=wait).start()
+    wait_until(begun.exists)
+    waiting.give_up()
+    assert done.wait(TIMEOUT)
+    # Told before, it does not even begin to wait.
+    began = time.monotonic()
+    wait()
+    assert time.monotonic() - began < 10
+    waiting.allow()
+    config.write_text("configuration = Configuration(port=5)")
+    assert waiting.read(config).port == 5
 
 
 def test_what_cannot_be_run_at_all(
