@@ -86,7 +86,7 @@ def test_half_sent_requests_leave_descriptors_for_clients(
     port = http_port(server)
     process = server.process.pid
     hard = resource.prlimit(process, resource.RLIMIT_NOFILE)[1]
-    resource.prlimit(process, resource.RLIMIT_NOFILE, (240, hard))
+    resource.prlimit(process, resource.RLIMIT_NOFILE, (320, hard))
     with contextlib.ExitStack() as stack:
         for _ in range(400):
             slow = socket.create_connection(("127.0.0.1", port), TIMEOUT)
