@@ -22,6 +22,19 @@ from spalloc_server.placement.fault_map import FaultMap
 from spalloc_server.placement.free_regions import Sizes
 from spalloc_server.placement.region import Region
 from spalloc_server.placement.shared_triads import SharedTriads
+from spalloc_server.plain.shapes import (
+    INT,
+    NUMBER,
+    PlainDataError,
+    anything_plain,
+    dict_of,
+    fields,
+    ints,
+    list_of,
+    one_of,
+    set_of,
+    tuple_of,
+)
 
 __all__ = ["Allocation", "Allocator", "_AllocationType", "_CandidateFilter"]
 
@@ -37,6 +50,24 @@ _MAX_REMEMBERED = 4096
 
 #: What a single board takes from free regions where no shared triad has one left.
 _ONE_TRIAD = Sizes(exact_size(1, 1))
+
+
+_STATE = fields(
+    "allocator",
+    {
+        "width": INT,
+        "height": INT,
+        "next_id": INT,
+        "seconds_before_free": NUMBER,
+        "dead_boards": set_of(ints(3)),
+        "dead_links": set_of(tuple_of(INT, INT, INT, one_of(*map(int, Links)))),
+        "boards": dict_of(INT, ints(3)),
+        "triads": dict_of(INT, ints(4)),
+        "cooling": list_of(tuple_of(INT, NUMBER)),
+        "shared_triads": anything_plain,
+        "pack_tree": anything_plain,
+    },
+)
 
 
 class _AllocationType(Enum):
@@ -179,21 +210,51 @@ class Allocator:
         self._set_faults(self._dead_boards, frozenset(links))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Cooling times as seconds left: clocks do not survive a restart."""
+        """Plain data, but for what is kept: `keep` has to be called again.
+
+        Cooling times are seconds left: clocks end with the process.
+        """
         now = self.clock()
-        state = self.__dict__.copy()
-        for derived in ("_faults", "_possible", "_plans", "_room", "clock"):
-            state.pop(derived, None)
-        state["_cooling"] = {i: until - now for i, until in self._cooling.items()}
-        return state
+        return {
+            "width": self.width,
+            "height": self.height,
+            "next_id": self.next_id,
+            "seconds_before_free": self.seconds_before_free,
+            "dead_boards": set(self._dead_boards),
+            "dead_links": {(x, y, z, int(link)) for x, y, z, link in self._dead_links},
+            "boards": dict(self._held_boards),
+            "triads": {i: tuple(held) for i, held in self._held_triads.items()},
+            "cooling": [(i, until - now) for i, until in self._cooling.items()],
+            "shared_triads": self._shared_triads.to_plain(),
+            "pack_tree": self.pack_tree.__getstate__(),
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Boards that were cooling down do so for as long as they had left."""
-        self.__dict__.update(state)
+        """Boards that were cooling down do so for as long as they had left.
+
+        :raises PlainDataError: if it is no such state
+        """
+        _STATE(state, "allocator")
         now = self.clock()
-        self._cooling = {i: left + now for i, left in state["_cooling"].items()}
-        self._set_faults(self._dead_boards, self._dead_links)
-        self._shared_triads.withhold(self.pack_tree.kept)
+        self.width = state["width"]
+        self.height = state["height"]
+        self.next_id = state["next_id"]
+        self.seconds_before_free = state["seconds_before_free"]
+        self.generation = 0
+        self._held_boards = dict(state["boards"])
+        self._held_triads = {i: _Rectangle(*t) for i, t in state["triads"].items()}
+        self._cooling = {i: left + now for i, left in state["cooling"]}
+        unknown = self._cooling.keys() - self._held_boards.keys()
+        if unknown - self._held_triads.keys():
+            raise PlainDataError("allocator: boards cool down that nobody has had")
+        self.pack_tree = PackTree.__new__(PackTree)
+        self.pack_tree.__setstate__(state["pack_tree"])
+        dead_boards = frozenset(state["dead_boards"])
+        links = frozenset((x, y, z, Links(n)) for x, y, z, n in state["dead_links"])
+        self._shared_triads = SharedTriads.from_plain(
+            state["shared_triads"], dead_boards
+        )
+        self._set_faults(dead_boards, links)
 
     def alloc_possible(self, *args: Any, **kwargs: Any) -> bool:
         """Could this request be met if nothing else were allocated?

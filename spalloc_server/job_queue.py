@@ -25,6 +25,7 @@ from spalloc_server.coordinates import Board, BoardLink, WrapAround
 from spalloc_server.scheduling import stored
 from spalloc_server.scheduling.limits import Limits
 from spalloc_server.scheduling.machine import _Job, _Machine
+from spalloc_server.scheduling.stored import SCHEDULING
 from spalloc_server.scheduling.timeline import Timeline
 
 __all__ = ["Holding", "JobQueue", "_Job", "_Machine"]
@@ -45,9 +46,6 @@ _NO_MACHINE = "No suitable machines available."
 #: How many seconds the head of a queue may be overtaken before a part is kept for it.
 DEFAULT_PATIENCE = 28_800.0
 
-#: What `JobQueue.scheduling` may be.
-SCHEDULING = ("fifo", "backfill")
-
 
 class Holding(Enum):
     """Why a board is not free."""
@@ -58,29 +56,6 @@ class Holding(Enum):
     """It is not yet given back after the end of its job."""
     cooling = auto()
     """It is given back, and cools down."""
-
-
-#: What is in `JobQueue._scheduling_state`, or is set anew.
-_SCHEDULING_STATE = (
-    "_scheduling",
-    "_patience",
-    "_limits",
-    "_timeline",
-    "_arrivals",
-    "_requeued",
-    "_clock",
-)
-
-#: What a queue is unpickled with that knows nothing of scheduling yet.
-_NO_STATE: dict[str, Any] = {
-    "word": "fifo",
-    "patience": DEFAULT_PATIENCE,
-    "limits": [None, None],
-    "time": [],
-    "numbers": [0, 0],
-    "jobs": [],
-    "machines": {},
-}
 
 
 class JobQueue:
@@ -128,7 +103,8 @@ class JobQueue:
         self._patience = DEFAULT_PATIENCE
         self._limits = Limits()
         self._timeline = Timeline()
-        self._clock: Callable[[], float] | None = None
+        self._clock: Callable[[], float] = time.time
+        self._cool_by: Callable[[], float] | None = None
         # How many jobs have been queued, and how many queued again.
         self._arrivals = self._requeued = 0
 
@@ -150,11 +126,11 @@ class JobQueue:
         Replace it on an instance to set the time by hand; boards then cool down by it,
         too. It is asked when something happens, and in `check_free`.
         """
-        return time.time if self._clock is None else self._clock
+        return self._clock
 
     @clock.setter
     def clock(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+        self._clock = self._cool_by = clock
         for machine in self._machines.values():
             machine.allocator.clock = clock
 
@@ -212,6 +188,13 @@ class JobQueue:
     def _is_fair(self) -> bool:
         return self._scheduling == "backfill"
 
+    def schedule_by(self, clock: Callable[[], float]) -> None:
+        """Replace the `clock` of scheduling only; boards cool down by their own.
+
+        :param clock: seconds since 1970
+        """
+        self._clock = clock
+
     def __enter__(self) -> JobQueue:
         """Put off scheduling until the outermost ``with`` block ends.
 
@@ -234,66 +217,39 @@ class JobQueue:
             self._process_queue()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the callbacks and the clock, which have to be set anew."""
-        state = self.__dict__.copy()
-        for name in _SCHEDULING_STATE:
-            del state[name]
-        state["on_allocate"] = state["on_free"] = state["on_cancel"] = None
-        state["scheduling"] = self._scheduling_state()
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Go on from where the pickled queue was."""
-        state = dict(state)
-        scheduling = state.pop("scheduling", None)
-        self.__dict__.update(state)
-        self._clock = None
-        self._restore_scheduling(scheduling)
-
-    def _scheduling_state(self) -> dict[str, Any]:
-        """All that only scheduling needs to know, as plain data."""
+        """Plain data: all but the callbacks and the clock, to be set anew."""
         return {
-            "word": self._scheduling,
+            "seconds_before_free": self._seconds_before_free,
+            "scheduling": self._scheduling,
             "patience": self._patience,
-            "limits": [self._limits.boards, self._limits.jobs],
-            "time": list(self._timeline.state()),
-            "numbers": [self._arrivals, self._requeued],
-            "jobs": [[job.id, *stored.job_state(job)] for job in self._jobs.values()],
-            "machines": {
-                name: stored.machine_state(machine)
-                for name, machine in self._machines.items()
-            },
+            "boards_per_owner": self._limits.boards,
+            "jobs_per_owner": self._limits.jobs,
+            "time": self._timeline.state(),
+            "arrivals": self._arrivals,
+            "requeued": self._requeued,
+            **stored.to_plain(self._machines.values(), self._jobs.values()),
         }
 
-    def _restore_scheduling(self, state: Mapping[str, Any] | None) -> None:
-        """Go on from `_scheduling_state`, with jobs and machines there already.
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state up again, without callbacks.
 
-        :param state: None where it was not stored yet
+        :raises PlainDataError: if it is no such state
         """
-        if state is None:
-            state = _NO_STATE | {"numbers": [len(self._jobs), 0]}
-        self._scheduling = state["word"]
+        stored.QUEUE(state, "job queue")
+        self.__init__(None, None, None)  # type: ignore[misc]
+        self._seconds_before_free = state["seconds_before_free"]
+        self._scheduling = state["scheduling"]
         self._patience = state["patience"]
-        self._limits = Limits(*state["limits"])
+        self._limits = Limits(state["boards_per_owner"], state["jobs_per_owner"])
         self._timeline = Timeline(*state["time"])
-        self._arrivals, self._requeued = state["numbers"]
-        for job_id, *job_state in state["jobs"]:
-            stored.restore_job(self._jobs[job_id], job_state)
-        if not state["machines"]:
-            stored.match_by_hand(self._machines.values(), self._jobs.values())
-        else:
-            for job in self._jobs.values():
-                job.queues.clear()
-            for name, machine_state in state["machines"].items():
-                stored.restore_machine(
-                    self._machines[name], machine_state, self._jobs, self._is_fair
-                )
+        self._arrivals, self._requeued = state["arrivals"], state["requeued"]
+        machines, self._jobs = stored.from_plain(state, self._is_fair)
+        self._machines = OrderedDict((m.name, m) for m in machines)
         for job in self._jobs.values():
+            job.boards = _ANY_MACHINE.boards_asked(*job.args, **job.kwargs)
             if not job.ending:
                 self._limits.add(job)
-            if job.machine is not None and job.allocation_id is not None:
-                job.machine.holders[job.allocation_id] = job
-                if not job.ending:
+                if not job.pending:
                     self._limits.hold(job)
 
     def _candidates(self, job: _Job) -> Iterator[_Machine]:
@@ -481,8 +437,8 @@ class JobQueue:
             dead_links,
             seconds_before_free=self._seconds_before_free,
         )
-        if self._clock is not None:
-            allocator.clock = self._clock
+        if self._cool_by is not None:
+            allocator.clock = self._cool_by
         machine = _Machine(name, _DEFAULT_TAGS if tags is None else tags, allocator)
         machine.empty_line(self._is_fair)
         self._machines[name] = machine
@@ -546,7 +502,10 @@ class JobQueue:
         :raises ValueError: if the arguments contradict each other, or the ID is
             in use
         """
-        job = self._make_job(args, kwargs)
+        self.add_job(self.make_job(*args, **kwargs))
+
+    def add_job(self, job: _Job) -> None:
+        """Queue a job that `make_job` has just made; see `create_job`."""
         refused = self._limits.refusal(job)
         self._arrivals += 1
         job.number = self._arrivals
@@ -558,11 +517,11 @@ class JobQueue:
         else:
             self.destroy_job(job.id, refused)
 
-    def check_job(self, *args: Any, **kwargs: Any) -> None:
-        """Raise what `create_job` would raise."""
-        self._make_job(args, kwargs)
+    def make_job(self, *args: Any, **kwargs: Any) -> _Job:
+        """Check the arguments of `create_job`, and raise what it raises.
 
-    def _make_job(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Job:
+        :return: the job, for `add_job`
+        """
         job_id = kwargs.pop("job_id", None)
         machine_name = kwargs.pop("machine", None)
         tags = kwargs.pop("tags", None)

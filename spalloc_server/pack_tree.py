@@ -27,9 +27,26 @@ from typing import Any
 from spalloc_server.area_to_rect import area_to_rect
 from spalloc_server.placement.free_regions import FreeRegions, Size, Sizes
 from spalloc_server.placement.region import Region
+from spalloc_server.plain.shapes import (
+    INT,
+    PlainDataError,
+    fields,
+    ints,
+    list_of,
+    one_of,
+    tuple_of,
+)
 
 #: Decides on a candidate: ``f(x, y, width, height) -> bool``.
 CandidateFilter = Callable[[int, int, int, int], bool]
+
+_STATE = fields(
+    "pack tree",
+    {
+        "space": ints(4),
+        "nodes": list_of(tuple_of(one_of("allocated", "free", "rows", "columns"), INT)),
+    },
+)
 
 
 class FreeError(Exception):
@@ -346,7 +363,11 @@ class PackTree:
         self._allocated[region.x, region.y] = region
 
     def __getstate__(self) -> dict[str, Any]:
-        """The tree as a flat list: pickle would recurse once for every cut."""
+        """Plain data: the tree as a flat list, each region before its parts.
+
+        What is kept is not in it: `keep` has to be called again. (Pickle would recurse
+        once for every cut.)
+        """
         nodes: list[tuple[str, int]] = []
         waiting = [self._root]
         while waiting:
@@ -358,18 +379,22 @@ class PackTree:
                 cut_rows = second.y > region.y
                 nodes.append(("rows", second.y) if cut_rows else ("columns", second.x))
                 waiting += reversed(region.children)
-        root, kept = self._root, self._kept
-        state = {"space": (root.x, root.y, root.width, root.height), "nodes": nodes}
-        if kept is not None:
-            state["kept"] = (kept.x, kept.y, kept.width, kept.height)
-        return state
+        root = self._root
+        return {"space": (root.x, root.y, root.width, root.height), "nodes": nodes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state up again.
+
+        :raises PlainDataError: if it is not such a tree
+        """
+        _STATE(state, "pack tree")
         self._root = Region(*state["space"])
         self._allocated = {}
         free = []
         waiting = [self._root]
         for kind, where in state["nodes"]:
+            if not waiting:
+                raise PlainDataError("pack tree: more regions than there is space for")
             region = waiting.pop()
             if kind == "rows":
                 waiting += reversed(region.split_rows(where))
@@ -380,11 +405,11 @@ class PackTree:
                 self._allocated[region.x, region.y] = region
             else:
                 free.append(region)
+        if waiting:
+            raise PlainDataError("pack tree: regions are missing")
         self._free = FreeRegions(free)
         self._kept = None
         self._kept_free = FreeRegions(())
-        if "kept" in state:
-            self.keep(self.region_of(*state["kept"]))
 
     def region_of(self, x: int, y: int, width: int, height: int) -> Region:
         """The region of the tree with these sides.

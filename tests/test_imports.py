@@ -35,13 +35,13 @@ LAYERS = """
     placement
     configuration+config
     area_to_rect coordinates polling_server_core
-    links
+    links plain
 """
 
 # What may know nothing of the world: no sockets, no threads, no waiting.
 CORE = """
     links coordinates area_to_rect configuration pack_tree allocator job_queue
-    placement scheduling model
+    placement scheduling model plain
     config.script config.checks config.changes config.spinner_csv config.standard_ips
     config.doubts
     hardware.requests hardware.schedule

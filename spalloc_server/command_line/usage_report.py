@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import math
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from spalloc_server import __version__
+from spalloc_server.command_line.terminal import (
+    open_standard_streams,
+    prepare_output,
+    printable,
+    say,
+)
 from spalloc_server.history.usage import KEYS, LogEntries, Row, report, uses, within
+
+_MARKS: Final = frozenset("'=+-@\t\r\n|%\uff1d\uff0b\uff0d\uff20")
+"""What a formula may begin with, in one spreadsheet or another."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -80,13 +91,20 @@ def main(args: Sequence[str] | None = None) -> int:
 
     :param args: the arguments, those of the process if None
     """
+    open_standard_streams()
+    prepare_output()
     options = make_parser().parse_args(args)
     logs = LogEntries()
     try:
         entries = logs.read(options.files)
-        rows = report(within(uses(entries), options.since, options.until), options.by)
+        incomplete = set[tuple[int, float]]()
+        found = within(uses(entries, incomplete), options.since, options.until)
+        rows = report(found, options.by)
         if logs.bad_lines:
             print(f"{logs.bad_lines} lines made no sense", file=sys.stderr)
+        if incomplete:
+            text = f"jobs not logged completely, and estimated: {len(incomplete)}"
+            print(text, file=sys.stderr)
         if options.plot is not None:
             plot(rows, options.by, options.plot)
         elif options.csv:
@@ -94,16 +112,30 @@ def main(args: Sequence[str] | None = None) -> int:
         else:
             _print_table(rows, options.by)
     except (OSError, ValueError, ImportError) as e:
-        print(f"spalloc_server_usage: {e}", file=sys.stderr)
+        print(printable(f"spalloc_server_usage: {e}"), file=sys.stderr)
         return 1
     return 0
 
 
 def _print_csv(rows: Sequence[Row], keys: Sequence[str]) -> None:
-    writer = csv.writer(sys.stdout)
+    # All is quoted, so that there is one way only to take the columns apart.
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL)
     writer.writerow([*keys, "jobs", "board_hours"])
     for row in rows:
-        writer.writerow([*row.group, row.jobs, f"{row.board_hours:.4f}"])
+        names = map(_inert, row.group)
+        writer.writerow([*names, row.jobs, f"{row.board_hours:.4f}"])
+    say(text.getvalue(), end="")
+
+
+def _inert(name: str) -> str:
+    """A name that no spreadsheet takes for a formula.
+
+    Where one could, or begins with an apostrophe, an apostrophe is put before it; so
+    a program gets the name back by removing one apostrophe at the beginning.
+    """
+    begins = name.lstrip()[:1]
+    return f"'{name}" if name[:1] in _MARKS or begins in _MARKS else name
 
 
 def _print_table(rows: Sequence[Row], keys: Sequence[str]) -> None:
@@ -118,7 +150,7 @@ def _print_table(rows: Sequence[Row], keys: Sequence[str]) -> None:
             cell.ljust(width) if i < len(keys) else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
-        print("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
 
 
 def _numbers(row: Row) -> tuple[str, str]:

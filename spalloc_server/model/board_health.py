@@ -6,10 +6,24 @@ Boards that are dead by configuration are no concern of this module.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from spalloc_server.coordinates import Board
+from spalloc_server.plain.shapes import (
+    BOOL,
+    INT,
+    NUMBER,
+    OPTIONAL_INT,
+    OPTIONAL_STR,
+    STR,
+    dict_of,
+    fields,
+    ints,
+    list_of,
+    optional,
+    tuple_of,
+)
 
 #: A board of a machine.
 BoardKey = tuple[str, Board]
@@ -60,6 +74,27 @@ class _Problems:
     reports: list[Report] = field(default_factory=list)
 
 
+_REPORT = tuple_of(
+    *(OPTIONAL_INT, OPTIONAL_STR, NUMBER),
+    *(OPTIONAL_INT, OPTIONAL_INT, OPTIONAL_INT, OPTIONAL_STR),
+)
+_OUT = fields(
+    "board out of service",
+    {"reason": STR, "since": NUMBER, "waits_for_bmp": BOOL, "tests": INT},
+)
+_STATE = fields(
+    "board health",
+    {
+        "first_interval": NUMBER,
+        "longest_interval": NUMBER,
+        "boards": dict_of(
+            tuple_of(STR, ints(3)),
+            fields("sick board", {"out": optional(_OUT), "reports": list_of(_REPORT)}),
+        ),
+    },
+)
+
+
 class BoardHealth:
     """The problems of boards. Knows no clock and no hardware; not thread safe.
 
@@ -73,19 +108,52 @@ class BoardHealth:
         self._problems: dict[BoardKey, _Problems] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but when boards are tried again: clocks end with the process."""
-        state = self.__dict__.copy()
-        # Copies: this one goes on after a snapshot.
-        state["_problems"] = {
-            key: _Problems(p.out and replace(p.out, test_at=None), p.reports)
-            for key, p in self._problems.items()
+        """Plain data: all but when boards are tried again, since clocks end with the
+        process.
+        """
+        return {
+            "first_interval": self.first_interval,
+            "longest_interval": self.longest_interval,
+            "boards": {
+                key: {
+                    "out": None
+                    if problems.out is None
+                    else {
+                        "reason": problems.out.reason,
+                        "since": problems.out.since,
+                        "waits_for_bmp": problems.out.waits_for_bmp,
+                        "tests": problems.out.tests,
+                    },
+                    "reports": [tuple(report) for report in problems.reports],
+                }
+                for key, problems in self._problems.items()
+            },
         }
-        return state
 
-    def schedule_tests(self, now: float) -> None:
-        """Set when boards are tried again, after a restart."""
-        for problems in self._problems.values():
-            if problems.out is not None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state up again; see `schedule_tests`.
+
+        :raises PlainDataError: if it is no such state
+        """
+        _STATE(state, "board health")
+        self.first_interval = state["first_interval"]
+        self.longest_interval = state["longest_interval"]
+        self._problems = {
+            key: _Problems(
+                None if board["out"] is None else OutOfService(**board["out"]),
+                [Report(*report) for report in board["reports"]],
+            )
+            for key, board in state["boards"].items()
+        }
+
+    def schedule_tests(self, now: float, machine: str | None = None) -> None:
+        """Set anew when boards are tried again; tests under way count no more.
+
+        :param now: by the monotonic clock
+        :param machine: only of this machine
+        """
+        for (name, _), problems in self._problems.items():
+            if problems.out is not None and machine in (None, name):
                 self._schedule(problems.out, now)
 
     def boards_out(self, machine: str) -> frozenset[Board]:

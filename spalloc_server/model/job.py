@@ -18,6 +18,27 @@ from spalloc_server.coordinates import (
 )
 from spalloc_server.links import Links
 from spalloc_server.model.job_events import JobEvent, Kind
+from spalloc_server.plain.shapes import (
+    BOOL,
+    INT,
+    NUMBER,
+    OPTIONAL_BOOL,
+    OPTIONAL_INT,
+    OPTIONAL_NUMBER,
+    OPTIONAL_STR,
+    STR,
+    PlainDataError,
+    anything_plain,
+    dict_of,
+    fields,
+    ints,
+    of_type,
+    one_of,
+    optional,
+    plain,
+    set_of,
+    tuple_of,
+)
 
 
 class JobState(IntEnum):
@@ -33,6 +54,35 @@ class JobState(IntEnum):
     """The job has boards and their power is not changing."""
     destroyed = 4
     """The job has ended."""
+
+
+_STATE = fields(
+    "job",
+    {
+        "id": INT,
+        "owner": STR,
+        "start_time": NUMBER,
+        "keepalive": OPTIONAL_NUMBER,
+        "lasthost": OPTIONAL_STR,
+        "state": one_of(*(int(s) for s in JobState if s is not JobState.unknown)),
+        "power": OPTIONAL_BOOL,
+        "args": of_type(tuple),
+        "kwargs": dict_of(STR, anything_plain),
+        "machine": OPTIONAL_INT,
+        "boards": optional(set_of(ints(3))),
+        "periphery": optional(
+            set_of(tuple_of(INT, INT, INT, one_of(*map(int, Links))))
+        ),
+        "torus": optional(one_of(*map(int, WrapAround))),
+        "unfinished": BOOL,
+        "was_ready": BOOL,
+        "failed_places": INT,
+        "failure": OPTIONAL_STR,
+        "machine_removed": BOOL,
+        "rank": INT,
+    },
+)
+"""What is kept of a job over a restart."""
 
 
 class JobStateTuple(NamedTuple):
@@ -125,12 +175,9 @@ class _Job:
     Guarded by the lock of the controller that it belongs to.
     """
 
-    # A pickled job that has a ``__dict__`` is slower from then on: 0.56 us a keepalive
-    # instead of 0.42.
     __slots__ = (
         "allocated_machine",
         "args",
-        "bmp_requests_until_ready",
         "boards",
         "connections",
         "failed_places",
@@ -144,6 +191,7 @@ class _Job:
         "kwargs",
         "lasthost",
         "machine_removed",
+        "outstanding",
         "owner",
         "periphery",
         "power",
@@ -210,7 +258,9 @@ class _Job:
         self.width = width
         self.height = height
         self.connections = connections
-        self.bmp_requests_until_ready = bmp_requests_until_ready
+        self.outstanding = set(range(-bmp_requests_until_ready, 0))
+        """The requests to frames that are not answered yet, by their numbers. One
+        below 1 stands for some that nobody will answer: they are made again."""
         self.keepalive_until: float | None = None
         """When the job times out, by the monotonic clock; None for never."""
         self.was_ready = False
@@ -230,12 +280,85 @@ class _Job:
     def __repr__(self) -> str:
         return f"<_Job {self.id} {self.state.name}>"
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+    def to_plain(self, machine: int | None) -> dict[str, Any]:
+        """Plain data, for `from_plain`.
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            setattr(self, name, value)
+        Of keepalives nothing is kept, since they start afresh with the process; of
+        requests to the hardware, whether any are unfinished; of an ended job, nothing
+        of how these have gone so far, since the boards are powered off once more.
+
+        :param machine: what stands for the machine of the boards
+        """
+        ended = self.state is JobState.destroyed
+        return {
+            "id": self.id,
+            "owner": plain(self.owner),
+            "start_time": self.start_time,
+            "keepalive": self.keepalive,
+            "lasthost": self.lasthost,
+            "state": int(self.state),
+            "power": self.power,
+            "args": plain(self.args),
+            "kwargs": plain(self.kwargs),
+            "machine": machine,
+            "boards": None if self.boards is None else set(self.boards),
+            "periphery": None
+            if self.periphery is None
+            else {(x, y, z, int(link)) for x, y, z, link in self.periphery},
+            "torus": None if self.torus is None else int(self.torus),
+            "unfinished": self.bmp_requests_until_ready != 0,
+            "was_ready": self.was_ready,
+            "failed_places": self.failed_places,
+            "failure": None if ended else self.failure,
+            "machine_removed": self.machine_removed,
+            "rank": self.rank,
+        }
+
+    @classmethod
+    def from_plain(cls, data: dict[str, Any], machine: Machine | None) -> _Job:
+        """Make a job of what `to_plain` gave; it counts as heard from just now.
+
+        :param machine: that of the boards
+        :raises PlainDataError: if it is nothing like that
+        """
+        _STATE(data, "job")
+        job = cls(
+            data["id"],
+            data["owner"],
+            data["start_time"],
+            data["keepalive"],
+            data["lasthost"],
+            JobState(data["state"]),
+            data["power"],
+            data["args"],
+            data["kwargs"],
+            bmp_requests_until_ready=int(data["unfinished"]),
+        )
+        job.was_ready = data["was_ready"]
+        job.failed_places = data["failed_places"]
+        job.failure = data["failure"]
+        job.machine_removed = data["machine_removed"]
+        job.rank = data["rank"]
+        boards = data["boards"]
+        waits = job.state is JobState.queued
+        if waits != (machine is None) or waits == bool(boards):
+            raise PlainDataError(f"{job}: has boards {boards} of machine {machine}")
+        if machine is not None:
+            for board in boards:
+                place = machine.board_locations.get(board)
+                if (
+                    place is None
+                    or board not in machine.spinnaker_ips
+                    or place[:2] not in machine.bmp_ips
+                ):
+                    raise PlainDataError(f"{job}: {machine.name} has no board {board}")
+            if data["periphery"] is None or data["torus"] is None:
+                raise PlainDataError(f"{job}: its links are not known")
+            periphery = {(x, y, z, Links(n)) for x, y, z, n in data["periphery"]}
+            if not {link[:3] for link in periphery} <= boards:
+                raise PlainDataError(f"{job}: has links of other boards")
+            job.give_boards(machine, set(boards), periphery, WrapAround(data["torus"]))
+        return job
 
     def update_keepalive(self, host: str | None) -> None:
         """Note that the job was asked about.
@@ -296,6 +419,11 @@ class _Job:
                 board_to_chip(x - left, y - bottom, z): machine.spinnaker_ips[x, y, z]
                 for x, y, z in boards
             }
+
+    @property
+    def bmp_requests_until_ready(self) -> int:
+        """How many requests to frames are not answered yet."""
+        return len(self.outstanding)
 
     @property
     def machine(self) -> Machine:

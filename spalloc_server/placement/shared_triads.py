@@ -7,8 +7,22 @@ from typing import Any
 
 from spalloc_server.coordinates import Board
 from spalloc_server.placement.region import Region
+from spalloc_server.plain.shapes import (
+    PlainDataError,
+    dict_of,
+    fields,
+    ints,
+    list_of,
+    one_of,
+    set_of,
+)
 
 Triad = tuple[int, int]
+
+_STATE = fields(
+    "set of shared triads",
+    {"held": dict_of(ints(2), set_of(one_of(0, 1, 2))), "open": list_of(ints(2))},
+)
 
 
 class SharedTriads:
@@ -25,9 +39,28 @@ class SharedTriads:
         self._open: dict[Triad, list[int]] = {}
         self._withheld: Region | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        """All but what is withheld: `withhold` has to be called again."""
-        return {**self.__dict__, "_withheld": None}
+    def to_plain(self) -> dict[str, Any]:
+        """Plain data, for `from_plain`; all but what is withheld."""
+        return {
+            "held": {triad: set(held) for triad, held in self._held.items()},
+            "open": list(self._open),
+        }
+
+    @staticmethod
+    def from_plain(data: dict[str, Any], dead_boards: Set[Board]) -> SharedTriads:
+        """Take up again what `to_plain` gave.
+
+        :param dead_boards: which boards must not be given out
+        :raises PlainDataError: if it is nothing like that
+        """
+        _STATE(data, "shared triads")
+        triads = SharedTriads(dead_boards)
+        triads._held = {triad: set(held) for triad, held in data["held"].items()}
+        for triad in data["open"]:
+            if triad not in triads._held:
+                raise PlainDataError(f"shared triads: {triad} is open but not shared")
+            triads._update_open(triad)
+        return triads
 
     def __contains__(self, triad: Triad) -> bool:
         return triad in self._held

@@ -1,283 +1,160 @@
 """What has happened since the last snapshot, kept so that a crash loses none of it.
 
-The journal is an SQLite database in write-ahead mode: what `Journal.commit` has
-returned for is on the disk, and what a crash interrupts is dropped as a whole. It
-knows nothing of jobs; records are lists that JSON can hold.
+What `Journal.commit` has returned for is on the disk, and what a crash interrupts is
+dropped as a whole. Nothing here knows of jobs; records are lists that JSON can hold.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import sqlite3
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from spalloc_server.storage.snapshot_file import StateFileError, check_owner, move_aside
-from spalloc_server.storage.wal_file import count_frames
-
-logger = logging.getLogger(__name__)
+from spalloc_server.storage.database import checksum, connect, reason, transaction
 
 Record = Sequence[Any]
 
-_FORMAT: Final = 1
+ROWS_AT_ONCE: Final = 500
+"""How many commits of before a snapshot are removed in one go."""
 
-# A commit is one row, which costs a third of a row for each record.
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS commits (
-    number INTEGER PRIMARY KEY,
-    length INTEGER NOT NULL,
-    checksum INTEGER NOT NULL,
-    records TEXT NOT NULL
-);
-"""
+_INSERT: Final = "INSERT INTO commits VALUES (?, ?, ?, ?)"
 
 
 class JournalError(Exception):
-    """The journal cannot be written; the message says why, for people."""
-
-
-class JournalLostError(JournalError):
-    """The journal is not there any more; only `Journal.start_over` makes it new."""
-
-
-class JournalDamagedError(Exception):
-    """What is in the journal cannot be read."""
+    """Nothing can be stored; the message says why, for people."""
 
 
 class Journal:
-    """Appends records; `commit` makes them last.
+    """Appends records to a database; `commit` makes them last.
 
-    For one thread at a time. A journal belongs to one snapshot, named by its
-    generation; one that belongs to another snapshot is out of date.
+    For one thread at a time. After any failure it does nothing more: what the disk has
+    then is not known. See `spalloc_server.storage.store`.
     """
 
-    def __init__(self, filename: str) -> None:
-        """Open a journal, or make one.
+    def __init__(
+        self,
+        filename: str,
+        number: int = 0,
+        length: int = 0,
+        promise: Callable[[int], object] | None = None,
+    ) -> None:
+        """Open the journal of a database that has been checked, and is in place.
 
-        A file that is no journal is moved aside, and an error line names its new
-        place.
-
-        :raises StateFileError: if the file belongs to another user, or others may
-            write it
-        :raises JournalError: if it cannot be opened or made
+        :param number: that of the last commit in it
+        :param length: of how many records it consists
+        :param promise: is told the number of each commit that is on the disk
+        :raises JournalError: if it cannot be opened
         """
         self._filename = filename
-        self._pending: list[str] = []
-        self._database: sqlite3.Connection | None = None
+        self._promise = promise
+        self.number = number
+        """Of the last commit."""
+        self.length = length
+        """How many records have been stored since the snapshot."""
         self._places: list[_Place] = []
-        self._stored = 0
-        self._commits = 0
-        self._generation: int | None = None
-        # Of the snapshot to go on from, while the file does not say so yet.
-        self._next_generation: int | None = None
+        self._usable = True
+        self._database: sqlite3.Connection | None = None
         try:
-            database = self._open()
-        except sqlite3.DatabaseError as e:
-            if not _is_damaged(e):
-                raise JournalError(f"cannot open {filename}: {e}") from e
-            aside = self.set_aside()
-            logger.error(
-                "Journal %s cannot be read (%s); it is kept as %s, "
-                "and the server starts without it",
-                filename,
-                e,
-                aside,
-            )
-            database = self._open_new()
-        self._stored, self._commits = database.execute(
-            "SELECT coalesce(sum(length), 0), coalesce(max(number), 0) FROM commits"
-        ).fetchone()
-
-    def _open_new(self) -> sqlite3.Connection:
-        try:
-            return self._open()
-        except sqlite3.Error as e:
-            raise JournalError(f"cannot make {self._filename}: {e}") from e
-
-    def _open(self) -> sqlite3.Connection:
-        # SQLite would make a file that others may read.
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        try:
-            fd = os.open(self._filename, flags, 0o600)
-        except OSError as e:
-            raise JournalError(f"cannot open {self._filename}: {e.strerror}") from e
-        try:
-            check_owner(self._filename, os.fstat(fd))
-        finally:
-            os.close(fd)
-        log_frames = count_frames(self._filename + "-wal")
-        database = sqlite3.connect(
-            self._filename, isolation_level=None, check_same_thread=False
-        )
-        try:
-            # Nobody else may use it, so the index of the log need not be shared.
-            database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = FULL")
-            (problem,) = database.execute("PRAGMA quick_check(1)").fetchone()
-            if problem != "ok":
-                raise sqlite3.DatabaseError(problem)
-            self._warn_of_torn_end(database, log_frames)
-            database.executescript(_SCHEMA)
-            self._check_format(database)
-            generation = _generation(database)
-            if self._generation not in (None, generation):
-                raise JournalLostError(f"{self._filename} is not what it was")
-            self._generation = generation
+            self._database = connect(filename)
+            # Creates the log, so that its place is known.
+            self._database.execute("PRAGMA journal_mode = WAL").fetchone()
+            self._database.execute("SELECT count(*) FROM about").fetchone()
             for suffix in ("", "-wal"):
-                self._places.append(_Place(self._filename + suffix))
-        except BaseException:
-            self._forget_places()
-            database.close()
-            raise
-        self._database = database
-        return database
+                self._places.append(_Place(filename + suffix))
+        except (sqlite3.Error, OSError) as e:
+            self.close()
+            raise JournalError(f"cannot open {filename}: {reason(e)}") from e
 
-    def _warn_of_torn_end(self, database: sqlite3.Connection, frames: int) -> None:
-        """Say so if SQLite has dropped a commit that a crash had interrupted."""
-        if frames == 0:
-            return
-        # Besides doing its work, it tells how many frames SQLite has found good.
-        _, good, _ = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if good < frames:
-            logger.warning(
-                "The last entry of journal %s is incomplete and is dropped; "
-                "what it was for has not been acknowledged",
-                self._filename,
-            )
+    def commit(self, texts: Sequence[str]) -> None:
+        """Write records to the disk, all of them or none.
 
-    @staticmethod
-    def _check_format(database: sqlite3.Connection) -> None:
-        row = database.execute("SELECT value FROM about WHERE name='format'").fetchone()
-        if row is None:
-            database.execute("INSERT INTO about VALUES ('format', ?)", (_FORMAT,))
-        elif row[0] != _FORMAT:
-            raise sqlite3.DatabaseError(f"unknown format {row[0]}")
-
-    def set_aside(self) -> str:
-        """Close the journal and move its files aside; gives the new name."""
-        self.close()
-        aside = move_aside(self._filename)
-        for suffix in ("-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(self._filename + suffix, aside + suffix)
-        return aside
-
-    def __len__(self) -> int:
-        """How many records have been made since the snapshot."""
-        return self._stored + len(self._pending)
-
-    @property
-    def generation(self) -> int:
-        """The generation of the snapshot that this journal goes on from."""
-        assert self._generation is not None
-        return self._generation
-
-    def records(self) -> Iterator[list[Any]]:
-        """The stored records, in the order in which they were made.
-
-        :raises JournalDamagedError: if one of them is not what was stored
+        :param texts: as `encoded` gives them
+        :raises JournalError: if that fails. What the disk has of it is not known then.
         """
-        assert self._database is not None
+        number = self.number + 1
+        records = f"[{','.join(texts)}]"
+        row = number, len(texts), checksum(number, records.encode()), records
+        self._do(lambda database: database.execute(_INSERT, row))
+        self.number = number
+        self.length += len(texts)
+        if self._promise is not None:
+            self._promise(number)
+
+    def write(self, do: Callable[[sqlite3.Connection], object]) -> None:
+        """Change anything else, in a transaction.
+
+        :raises JournalError: if that fails; all of the journal is void then
+        """
+
+        def in_transaction(database: sqlite3.Connection) -> None:
+            with transaction(database):
+                do(database)
+
+        self._do(in_transaction)
+
+    def _do(self, do: Callable[[sqlite3.Connection], object]) -> None:
+        if not self._usable or self._database is None:
+            raise JournalError(f"{self._filename} cannot be trusted")
         try:
-            for number, checksum, records in self._database.execute(
-                "SELECT number, checksum, records FROM commits ORDER BY number"
-            ):
-                if zlib.crc32(records.encode()) != checksum:
-                    raise JournalDamagedError(f"entry {number} is damaged")
-                yield from json.loads(records)
-        except (sqlite3.Error, ValueError) as e:
-            raise JournalDamagedError(str(e)) from e
-
-    def append(self, record: Record) -> None:
-        """Make a record; it lasts from the next `commit` on."""
-        self._pending.append(_encoded(record))
-
-    def has_pending(self) -> bool:
-        """Are there records that do not last yet?"""
-        return bool(self._pending)
-
-    def commit(self, records: Iterable[Record] = ()) -> None:
-        """Write all pending records and then these to the disk, or none of them.
-
-        :raises JournalError: if that fails. The pending records stay pending; the
-            others were never made.
-        """
-        texts = [*self._pending, *map(_encoded, records)]
-        if texts or self._next_generation is not None:
-            self._write(texts)
-
-    def try_out(self) -> None:
-        """Find out, by writing, if it can be written.
-
-        :raises JournalError: if not
-        """
-        self._write(self._pending)
-
-    def _write(self, texts: Sequence[str]) -> None:
-        commit = _encoded_commit(texts)
-        try:
-            database = self._database or self._open()
             for place in self._places:
                 place.check()
-            if self._next_generation is None:
-                self._insert(database, self._commits + 1, commit)
-            else:
-                with _transaction(database):
-                    database.execute("DELETE FROM commits")
-                    database.execute(
-                        "INSERT OR REPLACE INTO about VALUES ('generation', ?)",
-                        (self._next_generation,),
-                    )
-                    self._insert(database, 1, commit)
-        except (sqlite3.Error, StateFileError, JournalError) as e:
-            # After some failures SQLite can only go on with a new connection.
-            self.close()
+            do(self._database)
+        except (sqlite3.Error, JournalError) as e:
+            # Whether it was written, or half, or what a sync has left of what was
+            # written before: nobody knows.
+            self._usable = False
             if isinstance(e, JournalError):
                 raise
-            raise JournalError(_reason(e)) from e
-        if self._next_generation is not None:
-            self._generation = self._next_generation
-            self._next_generation = None
-            self._stored = self._commits = 0
-        self._commits += 1
-        self._stored += len(texts)
-        self._pending.clear()
+            raise JournalError(reason(e)) from e
 
-    @staticmethod
-    def _insert(
-        database: sqlite3.Connection, number: int, commit: tuple[int, int, str]
-    ) -> None:
-        # One that was reported to have failed may be there all the same, if it was
-        # its end that failed: it is replaced.
-        database.execute(
-            "INSERT OR REPLACE INTO commits VALUES (?, ?, ?, ?)", (number, *commit)
-        )
+    def remove_before(self, number: int) -> bool:
+        """Remove some commits with lower numbers; no more than are done in no time.
 
-    def start_over(self, generation: int) -> None:
-        """Forget all records: they are part of the snapshot of this generation.
-
-        :raises JournalError: if that fails; it is then done by the next `commit`
+        :return: whether there are more
+        :raises JournalError: as `write` does
         """
-        self._next_generation = generation
-        self._generation = None
-        self._pending.clear()
-        self.commit()
+        first = None if self._database is None else self._first()
+        if first is None or first >= number:
+            return False
+        end = min(number, first + ROWS_AT_ONCE)
+        delete = "DELETE FROM commits WHERE number < ?"
+        self.write(lambda database: database.execute(delete, (end,)))
+        return end < number
+
+    def remove_one(self, table: str, first: int, end: int) -> bool:
+        """Remove a row of a table whose number is not in a range.
+
+        :return: whether there was one
+        :raises JournalError: as `write` does
+        """
+        assert self._database is not None
+        row = self._database.execute(
+            f"SELECT max(number) FROM {table} WHERE number < ?", (first,)
+        ).fetchone()
+        if row[0] is None:
+            row = self._database.execute(
+                f"SELECT min(number) FROM {table} WHERE number >= ?", (end,)
+            ).fetchone()
+        if row[0] is None:
+            return False
+        delete = f"DELETE FROM {table} WHERE number = ?"
+        self.write(lambda database: database.execute(delete, (row[0],)))
+        return True
+
+    def _first(self) -> int | None:
+        assert self._database is not None
+        row = self._database.execute("SELECT min(number) FROM commits").fetchone()
+        return None if row[0] is None else int(row[0])
 
     def close(self) -> None:
-        """Let go of the file. What is pending is lost."""
-        if self._database is not None:
+        """Let go of the file."""
+        database, self._database = self._database, None
+        if database is not None:
             with contextlib.suppress(sqlite3.Error):
-                self._database.close()
-            self._database = None
-        self._forget_places()
-
-    def _forget_places(self) -> None:
+                database.close()
         while self._places:
             self._places.pop().close()
 
@@ -293,10 +170,7 @@ class _Place:
 
     def __init__(self, filename: str) -> None:
         self._filename = filename
-        try:
-            self._fd = os.open(filename, os.O_PATH | os.O_CLOEXEC)
-        except OSError as e:
-            raise JournalError(f"cannot open {filename}: {e.strerror}") from e
+        self._fd = os.open(filename, os.O_PATH | os.O_CLOEXEC)
         self._path = self._path_now()
 
     def _path_now(self) -> str | None:
@@ -307,49 +181,18 @@ class _Place:
             return None
 
     def check(self) -> None:
-        """Raise `JournalLostError` if the name leads to another file, or none."""
+        """Raise `JournalError` if the name leads to another file, or none."""
         if self._path_now() != self._path:
-            raise JournalLostError(f"{self._filename} has been removed")
+            raise JournalError(f"{self._filename} has been removed or replaced")
 
     def close(self) -> None:
         """Look no more."""
         os.close(self._fd)
 
 
-def _generation(database: sqlite3.Connection) -> int:
-    row = database.execute(
-        "SELECT value FROM about WHERE name = 'generation'"
-    ).fetchone()
-    return int(row[0]) if row else 0
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
-_encoded = json.JSONEncoder(separators=(",", ":")).encode
-
-
-def _encoded_commit(texts: Sequence[str]) -> tuple[int, int, str]:
-    """The columns of a row, of records that are encoded already."""
-    records = f"[{','.join(texts)}]"
-    return len(texts), zlib.crc32(records.encode()), records
-
-
-@contextlib.contextmanager
-def _transaction(database: sqlite3.Connection) -> Iterator[None]:
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            database.execute("ROLLBACK")
-        raise
-
-
-def _is_damaged(error: sqlite3.DatabaseError) -> bool:
-    """Is the file at fault, and not the disk, its room or its permissions?"""
-    return not isinstance(error, sqlite3.OperationalError)
-
-
-def _reason(error: Exception) -> str:
-    """What SQLite says, which for want of room is not much."""
-    text = str(error)
-    return f"{text} (is there room for it?)" if text == "disk I/O error" else text
+def encoded(records: Iterable[Record]) -> list[str]:
+    """Records as they are stored."""
+    return [_encode(record) for record in records]

@@ -1,29 +1,30 @@
-"""The server's state on disk: a snapshot, and a journal of what came after it.
+"""The server's state on disk: one file, with a snapshot and what came after it.
 
-The snapshot is the pickled `Controller`. Both files are named after the version
-that wrote them; those of an older version are read where there is no newer one.
+A change is stored before it is done, and both before anybody is told. See
+`spalloc_server.storage.database` for the file. Whenever something cannot be written,
+neither the file nor the connection to it is trusted any more: all that is in memory is
+*owed* to the disk, as a file that is written anew, before anything is promised again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import glob
 import logging
 import os
+import pickle
+import sqlite3
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-from spalloc_server.control.replayable import ReplayError, unpickled_dormant
 from spalloc_server.controller import Controller
-from spalloc_server.storage import snapshot_file
-from spalloc_server.storage.journal import (
-    Journal,
-    JournalDamagedError,
-    JournalError,
-    JournalLostError,
-)
-from spalloc_server.storage.snapshot_file import StateFileError
+from spalloc_server.storage import database, files, names
+from spalloc_server.storage.background import BackgroundSnapshot, Tidying
+from spalloc_server.storage.files import StateFileError
+from spalloc_server.storage.forked import ForkError
+from spalloc_server.storage.journal import Journal, JournalError, Record, encoded
+from spalloc_server.storage.lock_file import Promise, StateLock
+from spalloc_server.storage.restoring import Restored, restore
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,9 @@ RETRY_SECONDS: Final = 1.0
 SNAPSHOT_RETRY_SECONDS: Final = 30.0
 """The same for a snapshot that the journal can go on without."""
 
+WORK_SECONDS: Final = 0.01
+"""Between two pieces of work on a snapshot that is being written, when idle."""
+
 
 class StateStore:
     """Keeps a controller's state, and gives it back after a restart.
@@ -48,272 +52,368 @@ class StateStore:
     """
 
     def __init__(self, filename: str) -> None:
-        """Keep the state in a file and its journal beside it.
+        """Keep the state in a file.
 
-        :param filename: the name of the snapshot; it ends in the version
+        :param filename: it ends in the version
         """
         self._filename = filename
-        self._journal: Journal | None = None
+        self.lock: StateLock | None = None
+        """Where it is noted how much has been stored; None for nowhere."""
         self.retry_at: float | None = None
         """When to call `commit_events` although nothing has happened; None for never.
         By the monotonic clock."""
-        self._problem = ""
         self.errors = 0
         """How often something could not be written."""
-        # Has something changed that no record tells, or is a file gone?
-        self._snapshot_owed = False
-        self._snapshot_status: os.stat_result | None = None
+        self._journal: Journal | None = None
+        self._identity = 0
+        self._snapshot_number = 1
+        self._events: list[str] = []
+        # Why nothing can be stored for now.
+        self._problem = ""
+        # Is all that is in memory to be written before anything is promised?
+        self._owed = False
+        self._failed_until: float | None = None
+        self._background: BackgroundSnapshot | None = None
+        self._tidying: Tidying | None = None
         self._snapshot_retry_at = 0.0
+        self._expected_bytes = 0
         self._superseded: list[str] = []
+        # Is what is in place to be kept when it is replaced?
+        self._keep_old = False
+        # Is a new file complete, but not in its place yet?
+        self._new_counts = False
+        self._recorded: Controller | None = None
 
     # Reading
 
     def restore(self) -> Controller | None:
         """Read the state back, as a controller that leaves the hardware alone.
 
-        What cannot be read is moved aside, and an error line names its new place.
+        It is being recorded from then on. What cannot be read is kept aside, and an
+        error line says where, and what is missing.
 
         :return: None where there is no state
         :raises StateFileError: if the state must not be read, or cannot for a reason
             that is no fault of the files
         """
-        filename = self._newest()
-        if filename is None:
-            return None
-        with unpickled_dormant():
-            controller = snapshot_file.load(filename, Controller)
-        journal_name = _journal_name(filename)
-        if os.path.exists(journal_name):
-            controller = self._replay(journal_name, controller, filename)
-        if filename != self._filename:
-            self._superseded = [filename, *_journal_files(filename)]
+        promise = Promise(0, 0) if self.lock is None else self.lock.found
+        found = restore(self._filename, promise)
+        self._superseded = found.superseded
+        self._keep_old = found.keep_old
+        controller = found.controller
+        if controller is not None and found.sound:
+            self._go_on_with(found)
+            if self._journal is not None:
+                self._recorded = controller
+                controller.on_event = self._append
         return controller
 
-    def _newest(self) -> str | None:
-        """The snapshot to read: this version's, or that of the newest older one."""
-        stem, _, own_version = self._filename.rpartition(".state.")
-        found = {}
-        for name in glob.glob(glob.escape(stem + ".state.") + "1.*"):
-            version = _version(name.rpartition(".state.")[2].removesuffix(".journal"))
-            if version is not None and version <= (_version(own_version) or version):
-                found[version] = f"{stem}.state.{'.'.join(map(str, version))}"
-        return found[max(found)] if found else None
-
-    def _replay(
-        self, journal_name: str, controller: Controller | None, filename: str
-    ) -> Controller | None:
+    def _go_on_with(self, found: Restored) -> None:
         try:
-            journal = Journal(journal_name)
-        except JournalError as e:
-            raise StateFileError(str(e)) from e
-        with contextlib.closing(journal):
-            if controller is None:
-                if len(journal):
-                    aside = journal.set_aside()
-                    logger.error(
-                        "Journal %s is of no use without a snapshot; it is kept as %s",
-                        journal_name,
-                        aside,
-                    )
-                return None
-            if journal.generation != controller.generation or not len(journal):
-                # Written out in full by the snapshot just before the journal was to
-                # be emptied.
-                return controller
-            logger.warning(
-                "The server was not stopped in good order; taking up %d changes "
-                "since the last snapshot",
-                len(journal),
+            self._journal = Journal(
+                self._filename, found.number, found.length, self._promise
             )
-            try:
-                controller.replay(journal.records())
-            except (ReplayError, JournalDamagedError) as e:
-                aside = journal.set_aside()
-                logger.error(
-                    "Journal %s cannot be followed from its snapshot (%s); it is kept "
-                    "as %s, and the server starts from the snapshot alone",
-                    journal_name,
-                    e,
-                    aside,
-                )
-                with unpickled_dormant():
-                    return snapshot_file.load(filename, Controller)
-            return controller
+        except JournalError:
+            return
+        self._identity = found.identity
+        self._snapshot_number = found.snapshot
+        self._promise(found.number)
+        self._tidying = Tidying(found.snapshot, found.after)
 
     def discard(self) -> None:
         """Remove all state there is, of any version."""
-        stem = self._filename.rpartition(".state.")[0]
-        for name in glob.glob(glob.escape(stem + ".state.") + "1.*"):
-            version = name.rpartition(".state.")[2]
-            for suffix in ("-wal", "-shm", ".journal"):
-                version = version.removesuffix(suffix)
-            if _version(version) is not None:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name)
+        for name, _ in names.state_files(self._filename):
+            if files.check_file(name):
+                files.remove(names.files_of(name))
+        files.remove(names.files_of(self._filename))
+        if self.lock is not None:
+            self.lock.promise(0, 0)
+            self.lock.found = Promise(0, 0)
 
     # Writing
 
     def open(self, controller: Controller) -> None:
-        """Begin to keep the state of a controller, with a first snapshot.
+        """Begin to keep the state of a controller; what is owed is written first.
 
-        :raises StateFileError: if that cannot be done
+        Where that is not possible, nothing is promised until it is.
         """
-        try:
-            self._journal = Journal(_journal_name(self._filename))
-            with controller.lock:
-                self._write_snapshot(controller)
-                controller.on_event = self._journal.append
-        except JournalError as e:
-            raise StateFileError(str(e)) from e
-        except OSError as e:
-            raise StateFileError(
-                f"cannot write state file {self._filename}: {e.strerror}"
-            ) from e
-        for name in self._superseded:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
+        with controller.lock:
+            controller.on_event = self._append
+            if self._journal is not None and self._recorded is controller:
+                self.commit_events(controller)
+                return
+        self._recorded = None
+        self._owed = True
+        self._try_to_pay(controller)
 
-    def commit(self, records: Sequence[Sequence[Any]] = ()) -> None:
+    def _append(self, record: Record) -> None:
+        self._events += encoded([record])
+
+    def _promise(self, number: int) -> None:
+        if self.lock is not None:
+            self.lock.promise(self._identity, number)
+
+    def commit(self, records: Sequence[Record] = ()) -> None:
         """Make changes last: those noted since the last time, then these.
 
         :raises JournalError: if they cannot be written; these are then forgotten,
             the others are kept for the next try
         """
-        assert self._journal is not None
-        waiting = self.retry_at is not None and time.monotonic() < self.retry_at
-        if waiting or self._snapshot_owed:
+        if self._owed:
             raise JournalError(self._problem)
+        if not self._events and not records:
+            return
+        assert self._journal is not None
         try:
-            self._check_snapshot()
-            if self._problem and not records:
-                self._journal.try_out()
-            else:
-                self._journal.commit(records)
+            self._journal.commit([*self._events, *encoded(records)])
         except JournalError as e:
-            # A snapshot makes up for a file that is gone.
-            self._snapshot_owed = isinstance(e, JournalLostError)
-            self._note_failure(str(e))
+            self._owe(str(e))
             raise
-        self._note_success()
+        self._events.clear()
 
-    def _check_snapshot(self) -> None:
-        """Make sure that the journal goes on from what is in place."""
-        assert self._snapshot_status is not None
-        with contextlib.suppress(OSError):
-            if os.path.samestat(os.stat(self._filename), self._snapshot_status):
-                return
-        raise JournalLostError(f"{self._filename} has been removed or replaced")
+    def _owe(self, problem: str) -> None:
+        """Note that all that is in memory has to be written."""
+        self._owed = True
+        self._give_up_background()
+        self._tidying = None
+        self._note_failure(problem)
+
+    def owe_snapshot(self, problem: str = "the last change failed") -> None:
+        """Have all that is in memory written before anything is promised again.
+
+        For when what was stored is not what was done. The next `commit_events` writes
+        it; until that has succeeded, `commit` fails.
+
+        :param problem: why, for those whose changes are refused meanwhile
+        """
+        self._owed = True
+        self._give_up_background()
+        self._tidying = None
+        self._problem = self._problem or problem
 
     def _note_failure(self, problem: str) -> None:
         self.errors += 1
-        if not self._problem:
+        if self._failed_until is None:
             logger.error("Changes cannot be stored: %s", problem)
         self._problem = problem
-        self.retry_at = time.monotonic() + RETRY_SECONDS
-
-    def _note_success(self) -> None:
-        if self._problem:
-            logger.warning("Changes are being stored again")
-        self._problem = ""
-        self.retry_at = None
+        self._failed_until = time.monotonic() + RETRY_SECONDS
+        self.retry_at = self._failed_until
 
     def commit_events(self, controller: Controller) -> None:
         """Make the events noted since the last time last, or try again later.
 
-        Also write the snapshots that are due. To be called in every turn of the loop.
+        Also write snapshots that are due, a little each time. To be called in every
+        turn of the loop, before replies are sent.
         """
-        assert self._journal is not None
-        if self._snapshot_owed:
-            if self.retry_at is None or time.monotonic() >= self.retry_at:
-                self.require_snapshot(controller)
-        elif self._journal.has_pending() or self._problem:
+        if self._owed:
+            if self._failed_until is None or time.monotonic() >= self._failed_until:
+                self._try_to_pay(controller)
+            return
+        if self._events:
             with controller.lock, contextlib.suppress(JournalError):
                 self.commit()
-        self._snapshot_if_long(controller)
+        if not self._owed:
+            self._work_on_snapshot(controller)
 
-    def _snapshot_if_long(self, controller: Controller) -> None:
-        """Replace a journal that has grown long by a snapshot."""
-        assert self._journal is not None
-        length = len(self._journal)
-        if length < RECORDS_BEFORE_SNAPSHOT or self.retry_at is not None:
-            return
-        if length < RECORDS_PER_JOB * controller.job_count:
-            return
-        now = time.monotonic()
-        if now < self._snapshot_retry_at:
-            return
+    # Snapshots, a little at a time
+
+    def _work_on_snapshot(self, controller: Controller) -> None:
+        journal = self._journal
+        assert journal is not None
+        self.retry_at = None
         try:
-            self._write_snapshot(controller)
-        except (OSError, JournalError) as e:
-            # The journal is as good as before, and what is to be stored comes first.
-            self.errors += 1
-            self._snapshot_retry_at = now + SNAPSHOT_RETRY_SECONDS
-            logger.error("%s; the journal goes on", self._describe(e))
+            if self._background is not None:
+                self._go_on_with_background(journal)
+            elif self._tidying is not None:
+                if not self._tidying.go_on(journal):
+                    self._tidying = None
+            elif self._is_long(controller):
+                self._begin_background(controller, journal)
+        except ForkError as e:
+            self._give_up_background()
+            self._postpone_snapshot(str(e))
+        except JournalError as e:
+            self._owe(str(e))
+            return
+        if self._background is not None or self._tidying is not None:
+            self.retry_at = time.monotonic() + WORK_SECONDS
 
-    def _describe(self, error: Exception) -> str:
-        return f"cannot save state to {self._filename}: {error}"
+    def _is_long(self, controller: Controller) -> bool:
+        assert self._journal is not None
+        length = self._journal.length
+        return (
+            length >= RECORDS_BEFORE_SNAPSHOT
+            and length >= RECORDS_PER_JOB * controller.job_count
+            and time.monotonic() >= self._snapshot_retry_at
+        )
+
+    def _begin_background(self, controller: Controller, journal: Journal) -> None:
+        if not self._has_room():
+            self._postpone_snapshot("there is no room for it")
+            return
+        with controller.lock:
+            # What it is to follow must be there.
+            self.commit()
+            self._background = BackgroundSnapshot(
+                self._snapshot_number + 1, journal, lambda: _data(controller)
+            )
+
+    def _has_room(self) -> bool:
+        """Is there room for a snapshot beside the one that is there?"""
+        try:
+            there = os.statvfs(os.path.dirname(os.path.abspath(self._filename)))
+            needed = 4 * os.path.getsize(self._filename)
+        except OSError:
+            return False
+        return there.f_bavail * there.f_frsize > needed
+
+    def _go_on_with_background(self, journal: Journal) -> None:
+        background = self._background
+        assert background is not None
+        if background.go_on(journal):
+            self._background = None
+            background.close()
+            self._snapshot_number = background.number
+            journal.length -= background.length
+            self._tidying = Tidying(background.number, background.after)
+
+    def _give_up_background(self) -> None:
+        if self._background is not None:
+            self._background.close()
+            self._background = None
+
+    def _postpone_snapshot(self, problem: str) -> None:
+        # The journal is as good as before. What is there of the snapshot is removed.
+        self.errors += 1
+        self._snapshot_retry_at = time.monotonic() + SNAPSHOT_RETRY_SECONDS
+        logger.error("%s; the journal goes on", self._describe(problem))
+        # Its number may be in use by now.
+        self._tidying = Tidying(self._snapshot_number, 0)
+
+    # Snapshots, all at once
+
+    def _describe(self, problem: str) -> str:
+        return f"cannot save state to {self._filename}: {problem}"
 
     def require_snapshot(self, controller: Controller) -> None:
         """Write a snapshot of what the journal cannot tell; else store nothing more.
 
         Where it fails, it is tried again by and by, and `commit` fails until then.
         """
-        self._snapshot_owed = not self.snapshot(controller)
+        self.owe_snapshot()
+        self._try_to_pay(controller)
 
     def snapshot(self, controller: Controller) -> bool:
-        """Write all state in one file and begin a new journal.
+        """Write all state anew, and begin a new journal.
 
         :return: whether that was possible; if not, it was logged
         """
-        assert self._journal is not None
-        try:
-            self._write_snapshot(controller)
-        except (OSError, JournalError) as e:
-            self._note_failure(self._describe(e))
-            return False
-        self._note_success()
-        return True
+        self.require_snapshot(controller)
+        return not self._owed
 
-    def _write_snapshot(self, controller: Controller) -> None:
-        assert self._journal is not None
+    def _try_to_pay(self, controller: Controller) -> None:
+        """Write all that is owed, if that is possible now."""
+        had_failed = self._failed_until is not None
+        try:
+            self._rewrite(controller)
+            self._journal = Journal(self._filename, promise=self._promise)
+            self._promise(0)
+        except (OSError, sqlite3.Error, JournalError, StateFileError) as e:
+            with controller.lock:
+                # All that is in memory is owed, they among it.
+                self._events.clear()
+            self._note_failure(self._describe(database.reason(e)))
+            return
+        self._owed = False
+        self._problem = ""
+        self._failed_until = self.retry_at = None
+        if had_failed:
+            logger.warning("Changes are being stored again")
+
+    def _rewrite(self, controller: Controller) -> None:
+        """Replace the file by one with nothing but a snapshot of what is in memory.
+
+        :raises OSError, sqlite3.Error, StateFileError: if that cannot be done; the old
+            file is there then, or the new one is beside it, and is put in its place
+            at the next try, or at a start
+        """
+        if self.lock is not None:
+            self.lock.ensure()
+        for name in (self._filename, self._filename + names.NEW):
+            files.check_file(name)
+        if self._new_counts:
+            # The old one must not count again.
+            self._put_in_place()
+        self._try_for_room()
         with controller.lock:
-            controller.generation += 1
-            # A crash between the two leaves a journal of an older generation, all
-            # of which is in the snapshot.
-            snapshot_file.save(self._filename, controller)
-            self._snapshot_status = os.stat(self._filename)
-            self._journal.start_over(controller.generation)
+            contents = _pickled(controller)
+            # They are part of it; what comes from now on is not.
+            self._events.clear()
+        data = database.compressed(contents)
+        self._expected_bytes = 2 * len(data)
+        self._identity = database.write_new(self._filename, data)
+        self._snapshot_number = 1
+        # From here on the new one counts. SQLite may empty the old log into the old
+        # file, whatever state these are in.
+        self._new_counts = True
+        self.close()
+        self._put_in_place()
+
+    def _put_in_place(self) -> None:
+        if self._keep_old:
+            old = names.files_of(self._filename)
+            files.move_all_aside(
+                [name for name in old if names.NEW not in name], "unreadable"
+            )
+            self._keep_old = False
+        database.put_in_place(self._filename)
+        self._new_counts = False
+        own = set(names.files_of(self._filename)[:2])
+        files.remove([name for name in self._superseded if name not in own])
+        self._superseded = []
+
+    def _try_for_room(self) -> None:
+        """Raise `OSError` if there is no room, before much work is done in vain."""
+        name = self._filename + names.NEW
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        fd = files.create(name)
+        try:
+            os.posix_fallocate(fd, 0, max(self._expected_bytes, 1 << 16))
+        finally:
+            os.close(fd)
+            files.remove([name])
 
     def finish(self, controller: Controller) -> bool:
         """Write the last snapshot, of a controller that has been stopped.
 
-        The journal goes away if that succeeds; else it has all that was committed.
-
-        :return: whether it succeeded; if not, it was logged
+        :return: whether it succeeded; if not, it was logged, and the journal has all
+            that was committed
         """
-        saved = self.snapshot(controller)
-        self.close()
-        if saved:
-            for name in _journal_files(self._filename):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name)
-        return saved
+        self._give_up_background()
+        if not self._owed:
+            with controller.lock, contextlib.suppress(JournalError):
+                self.commit()
+        try:
+            self._rewrite(controller)
+        except (OSError, sqlite3.Error, JournalError, StateFileError) as e:
+            self._note_failure(self._describe(database.reason(e)))
+            self.close()
+            return False
+        return True
 
     def close(self) -> None:
         """Let go of the files."""
+        self._give_up_background()
+        self._tidying = None
         if self._journal is not None:
             self._journal.close()
+            self._journal = None
 
 
-def _journal_name(filename: str) -> str:
-    return filename + ".journal"
+def _pickled(controller: Controller) -> bytes:
+    return pickle.dumps(controller, protocol=pickle.HIGHEST_PROTOCOL)
 
 
-def _journal_files(filename: str) -> list[str]:
-    return [_journal_name(filename) + suffix for suffix in ("", "-wal", "-shm")]
-
-
-def _version(text: str) -> tuple[int, ...] | None:
-    """A version with plain numbers, None for anything else."""
-    parts = text.split(".")
-    return tuple(map(int, parts)) if all(p.isdigit() for p in parts) else None
+def _data(controller: Controller) -> bytes:
+    return database.compressed(_pickled(controller))

@@ -21,8 +21,8 @@ class Room:
     """Runs jobs, and looks at what is kept for whom.
 
     :ivar started: when each job got boards, and on which machine
-    :ivar latest: for each job that a part was kept for: when it starts at the latest, if
-        nobody who came later, or was behind it, makes it wait
+    :ivar latest: for each job that a part was kept for: when it starts at the latest,
+        if nobody who came later, or was behind it, makes it wait
     """
 
     def __init__(self, scheduling: str = "backfill", restart_every: int = 0) -> None:

@@ -23,7 +23,8 @@ class Work:
         self.work = Timers()
         self.done: list[tuple[str, float]] = []
 
-    def destroy_timed_out_jobs(self) -> None:
+    def destroy_silent_jobs(self, heard_until: float) -> None:
+        assert heard_until == self.clock.now - 1.0
         self.done.append(("jobs", self.clock.now))
 
     def check_free(self) -> None:
@@ -35,7 +36,9 @@ class Work:
         controller: Any = self
         while self.work.due <= end:
             self.clock.now = max(self.clock.now, self.work.due)
-            self.work.run(controller, self.interval)
+            if self.work.is_check_due():
+                self.work.check(controller, self.interval, self.clock.now - 1.0)
+            self.work.give_out_free_boards(controller)
         self.clock.now = end
         return self.done
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -15,18 +16,22 @@ from pathlib import Path
 
 import pytest
 
-from spalloc_server.storage.journal import (
-    Journal,
-    JournalDamagedError,
-    JournalError,
-    JournalLostError,
-)
-from spalloc_server.storage.snapshot_file import StateFileError
+from spalloc_server.storage import database
+from spalloc_server.storage.contents import Contents
+from spalloc_server.storage.journal import Journal, JournalError, encoded
 
 
 @pytest.fixture
 def filename(tmp_path: Path) -> str:
-    return str(tmp_path / "journal")
+    name = str(tmp_path / "state")
+    make(name)
+    return name
+
+
+def make(filename: str, data: bytes = b"state") -> None:
+    """Make a database with a snapshot of nothing that would be of use."""
+    database.write_new(filename, database.compressed(data))
+    database.put_in_place(filename)
 
 
 @contextmanager
@@ -42,134 +47,130 @@ def largest_file(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, old_handler)
 
 
-def stored(filename: str) -> list[list[object]]:
-    with closing(Journal(filename)) as journal:
-        return list(journal.records())
+def stored(filename: str, problems: list[str] | None = None) -> list[list[object]]:
+    """The records in a database, which is expected to have these problems."""
+    with closing(Contents(filename)) as contents:
+        assert contents.snapshot() == b"state"
+        records = list(contents.records())
+        assert contents.problems == (problems or [])
+        return records
 
 
 def test_committed_records_are_found_again_in_order(filename: str) -> None:
-    with closing(Journal(filename)) as journal:
-        journal.append(["ready", 1])
-        assert journal.has_pending()
-        journal.commit([["create_job", 2.5, None, [1, 2], {"owner": "\u00fc"}]])
-        assert not journal.has_pending()
-        journal.append(["lost", 3])
-        assert len(journal) == 3
+    promised: list[int] = []
+    with closing(Journal(filename, promise=promised.append)) as journal:
+        journal.commit(encoded([["ready", 1], ["freed", 2]]))
+        journal.commit(
+            encoded([["create_job", 2.5, None, [1, 2], {"owner": "\u00fc"}]])
+        )
+        assert (journal.number, journal.length) == (2, 3)
+    assert promised == [1, 2]
     assert stored(filename) == [
         ["ready", 1],
+        ["freed", 2],
         ["create_job", 2.5, None, [1, 2], {"owner": "\u00fc"}],
     ]
 
 
 def test_nobody_else_may_read_it(filename: str) -> None:
     with closing(Journal(filename)) as journal:
-        journal.commit([["x"]])
-        for file in Path(filename).parent.iterdir():
+        journal.commit(encoded([["x"]]))
+        found = list(Path(filename).parent.iterdir())
+        assert sorted(file.name for file in found) == ["state", "state-wal"]
+        for file in found:
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
-
-
-def test_a_file_that_others_may_write_is_refused(filename: str) -> None:
-    Path(filename).touch()
-    os.chmod(filename, 0o666)
-    with pytest.raises(StateFileError, match="others may write it"):
-        Journal(filename)
-
-
-def test_starting_over(filename: str) -> None:
-    with closing(Journal(filename)) as journal:
-        assert journal.generation == 0
-        journal.commit([["old"]])
-        journal.append(["old, too"])
-        journal.start_over(7)
-        assert len(journal) == 0
-        journal.commit([["new"]])
-    with closing(Journal(filename)) as journal:
-        assert journal.generation == 7
-        assert list(journal.records()) == [["new"]]
 
 
 def test_records_survive_the_death_of_the_process(filename: str) -> None:
     script = (
         "import os, sys; from spalloc_server.storage.journal import Journal\n"
         "journal = Journal(sys.argv[1])\n"
-        "journal.commit([['kept', 1]]); journal.commit([['kept', 2]])\n"
-        "journal.append(['pending']); os.kill(os.getpid(), 9)\n"
+        "journal.commit(['1']); journal.commit(['[2]', '[3]'])\n"
+        "os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", script, filename])
     assert done.returncode == -signal.SIGKILL
-    assert stored(filename) == [["kept", 1], ["kept", 2]]
+    assert stored(filename) == [1, [2], [3]]
 
 
-def test_a_torn_transaction_is_dropped_and_nothing_else(
-    filename: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_torn_transaction_is_dropped_and_nothing_else(filename: str) -> None:
     script = (
         "import os, sys; from spalloc_server.storage.journal import Journal\n"
         "journal = Journal(sys.argv[1])\n"
-        "journal.commit([['kept']]); print(os.path.getsize(sys.argv[1] + '-wal'))\n"
-        "journal.commit([['torn']]); sys.stdout.flush(); os.kill(os.getpid(), 9)\n"
+        "journal.commit(['1']); print(os.path.getsize(sys.argv[1] + '-wal'))\n"
+        "journal.commit(['2']); sys.stdout.flush(); os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, filename], capture_output=True, text=True
     )
     whole = int(done.stdout)
-    log = Path(filename + "-wal")
-    contents = log.read_bytes()
+    contents = Path(filename + "-wal").read_bytes()
     assert len(contents) > whole
     for length in (len(contents) - 1, whole + 100, whole + 1, whole):
-        log.write_bytes(contents[:length])
         copy = Path(filename + f".{length}")
         copy.write_bytes(Path(filename).read_bytes())
-        copy.chmod(0o600)
         Path(f"{copy}-wal").write_bytes(contents[:length])
-        caplog.clear()
-        assert stored(str(copy)) == [["kept"]]
-        torn = [f"last entry of journal {copy} is" in line for line in caplog.messages]
-        assert torn == ([] if length == whole else [True])
+        assert stored(str(copy)) == [1]
 
 
-def test_a_whole_log_is_not_called_torn(
-    filename: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_reading_changes_neither_file(filename: str) -> None:
     script = (
         "import os, sys; from spalloc_server.storage.journal import Journal\n"
         "journal = Journal(sys.argv[1])\n"
-        # Enough to have the log begun from the start again, over what it had.
-        "for n in range(1100): journal.commit([[n]])\n"
+        "for n in range(20): journal.commit([str(n)])\n"
         "os.kill(os.getpid(), 9)\n"
     )
     subprocess.run([sys.executable, "-c", script, filename], check=False)
-    assert stored(filename) == [[n] for n in range(1100)]
-    assert caplog.messages == []
+    before = Path(filename).read_bytes(), Path(filename + "-wal").read_bytes()
+    with closing(Contents(filename)) as contents:
+        assert contents.snapshot() is not None
+        assert list(contents.records()) == list(range(20))
+        # So that damaged ones can be copied as they were.
+        after = Path(filename).read_bytes(), Path(filename + "-wal").read_bytes()
+        assert after == before
 
 
-def test_damage_within_a_record_is_noticed(filename: str) -> None:
+def test_damage_within_a_record_is_noticed_and_the_rest_is_read(filename: str) -> None:
     with closing(Journal(filename)) as journal:
-        journal.commit([["create_job", 1]])
+        for number in range(1, 6):
+            journal.commit(encoded([["create_job", number]]))
     contents = Path(filename).read_bytes()
-    assert contents.count(b'[["create_job",1]]') == 1
-    damaged = contents.replace(b'[["create_job",1]]', b'[["create_job",3]]')
+    assert contents.count(b'[["create_job",3]]') == 1
+    damaged = contents.replace(b'[["create_job",3]]', b'[["create_job",7]]')
     Path(filename).write_bytes(damaged)
-    with (
-        closing(Journal(filename)) as journal,
-        pytest.raises(JournalDamagedError, match="entry 1 is damaged"),
-    ):
-        list(journal.records())
+    with closing(Contents(filename)) as found:
+        assert found.snapshot() == b"state"
+        assert [number for _, number in found.records()] == [1, 2]
+        assert found.last == 2
+        assert found.problems == ["commit 3 is damaged"]
+        assert [number for _, number in found.rest()] == [4, 5]
 
 
-def test_a_commit_that_failed_but_is_there_all_the_same_is_replaced(
-    filename: str,
-) -> None:
+def test_a_missing_commit_is_noticed(filename: str) -> None:
     with closing(Journal(filename)) as journal:
-        journal.commit([["first"]])
-        journal.close()
-        # What it looks like when all was written and only the sync failed.
-        with closing(sqlite3.connect(filename)) as database:
-            database.execute("INSERT INTO commits VALUES (2, 1, 0, '[[\"ghost\"]]')")
-            database.commit()
-        journal.commit([["second"]])
-        journal.commit([["third"]])
-    assert stored(filename) == [["first"], ["second"], ["third"]]
+        for number in range(1, 6):
+            journal.commit([str(number)])
+        journal.write(lambda db: db.execute("DELETE FROM commits WHERE number = 2"))
+    assert stored(filename, ["commit 2 is missing"]) == [1]
+
+
+def test_a_part_of_the_snapshot_that_is_damaged_is_read_from_its_copy(
+    tmp_path: Path,
+) -> None:
+    filename = str(tmp_path / "state")
+    data = os.urandom(3 * database.PART_BYTES)
+    make(filename, data)
+    first = database.PARTS_PER_SNAPSHOT
+    with closing(database.connect(filename)) as db:
+        for table, number in (("parts", first), ("copies", first + 1)):
+            db.execute(f"UPDATE {table} SET data = x'00' WHERE number = ?", (number,))
+        db.execute("DELETE FROM parts WHERE number = ?", (first + 2,))
+    with closing(Contents(filename)) as contents:
+        assert contents.snapshot() == data
+        assert sorted(contents.problems) == [
+            "a part of the snapshot is damaged",
+            "a part of the snapshot is missing",
+        ]
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal"])
@@ -177,100 +178,33 @@ def test_a_journal_that_was_removed_takes_nothing_more(
     filename: str, suffix: str
 ) -> None:
     with closing(Journal(filename)) as journal:
-        journal.start_over(4)
-        journal.commit([["lost"]])
+        journal.commit(["1"])
         os.unlink(filename + suffix)
         removed = f"{filename}{suffix} has been removed"
-        with pytest.raises(JournalLostError, match=removed):
-            journal.commit([["refused"]])
-        if not suffix:
-            # Nor is a new one made of it that has lost the beginning.
-            with pytest.raises(JournalLostError, match="is not what it was"):
-                journal.commit([["refused"]])
-        journal.start_over(5)
-        journal.commit([["new"]])
+        with pytest.raises(JournalError, match=removed):
+            journal.commit(["2"])
+        with pytest.raises(JournalError, match="cannot be trusted"):
+            journal.commit(["2"])
+
+
+def test_after_want_of_room_it_does_nothing_more(filename: str) -> None:
     with closing(Journal(filename)) as journal:
-        assert journal.generation == 5
-    assert stored(filename) == [["new"]]
+        journal.commit(["1"])
+        with largest_file(60_000), pytest.raises(JournalError):
+            journal.commit([json.dumps("x" * 100_000)])
+        with pytest.raises(JournalError, match="cannot be trusted"):
+            journal.commit(["2"])
+    assert stored(filename) == [1]
 
 
-def test_a_journal_that_others_may_write_by_now_takes_nothing_more(
-    filename: str,
-) -> None:
-    with closing(Journal(filename)) as journal:
-        journal.commit([["first"]])
-        journal.close()
-        os.chmod(filename, 0o622)
-        with pytest.raises(JournalError, match="others may write it"):
-            journal.commit([["second"]])
-        os.chmod(filename, 0o600)
-        journal.commit([["third"]])
-    assert stored(filename) == [["first"], ["third"]]
-
-
-def test_trying_it_out(filename: str) -> None:
-    with closing(Journal(filename)) as journal:
-        journal.append(["event"])
-        with largest_file(1000), pytest.raises(JournalError):
-            journal.try_out()
-        assert journal.has_pending()
-        journal.try_out()
-        journal.try_out()
-        assert not journal.has_pending()
-        assert len(journal) == 1
-    assert stored(filename) == [["event"]]
-
-
-@pytest.mark.parametrize("damage", ["text", "format"])
-def test_a_file_that_is_no_journal_is_kept_aside(
-    filename: str, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    if damage == "text":
-        Path(filename).write_text("this is no database, but long enough to be one" * 9)
-        os.chmod(filename, 0o600)
-    else:
-        Journal(filename).close()
-        with closing(sqlite3.connect(filename)) as database:
-            database.execute("UPDATE about SET value = 99 WHERE name = 'format'")
-            database.commit()
+def test_a_new_file_that_cannot_be_finished_leaves_nothing(filename: str) -> None:
     before = Path(filename).read_bytes()
-    with closing(Journal(filename)) as journal:
-        assert list(journal.records()) == []
-    (aside,) = Path(filename).parent.glob("journal.unreadable-*[0-9]")
-    assert aside.read_bytes() == before
-    (message,) = caplog.messages
-    assert filename in message
-    assert str(aside) in message
-
-
-def test_want_of_room_is_told_and_passes(filename: str) -> None:
-    big = ["x" * 100_000]
-    with closing(Journal(filename)) as journal:
-        journal.commit([["first"]])
-        journal.append(["event"])
-        with largest_file(60_000):
-            for _ in range(2):
-                with pytest.raises(JournalError):
-                    journal.commit([big])
-        assert journal.has_pending()
-        journal.commit([["after"]])
-    assert stored(filename) == [["first"], ["event"], ["after"]]
-
-
-def test_starting_over_without_room_is_made_up_for(filename: str) -> None:
-    with closing(Journal(filename)) as journal:
-        journal.commit([["old" * 10_000]])
-        with largest_file(os.path.getsize(filename + "-wal")):
-            with pytest.raises(JournalError):
-                journal.start_over(3)
-            with pytest.raises(JournalError):
-                journal.commit([["lost" * 50_000]])
-        journal.commit([["new"]])
-    with closing(Journal(filename)) as journal:
-        assert journal.generation == 3
-        assert list(journal.records()) == [["new"]]
+    with largest_file(60_000), pytest.raises((OSError, sqlite3.Error)):
+        database.write_new(filename, os.urandom(100_000))
+    assert [path.name for path in Path(filename).parent.iterdir()] == ["state"]
+    assert Path(filename).read_bytes() == before
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match="No such file or directory"):
-        Journal(str(tmp_path / "missing" / "journal"))
+    with pytest.raises(JournalError, match="no such file"):
+        Journal(str(tmp_path / "missing" / "state"))

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from spalloc_server.control import replayable
 from spalloc_server.controller import Controller, JobState
+from spalloc_server.model.changes import ReplayError
+from spalloc_server.storage import database
 from spalloc_server.storage import store as store_module
+from spalloc_server.storage.contents import Contents
+from spalloc_server.storage.files import StateFileError
 from spalloc_server.storage.journal import Journal, JournalError
-from spalloc_server.storage.snapshot_file import StateFileError
+from spalloc_server.storage.lock_file import StateLock
 from spalloc_server.storage.store import StateStore
 from tests.recorded_bmps import BMPs, machine
 from tests.storage.test_journal import largest_file
+from tests.support import wait_until
 
 
 @pytest.fixture
@@ -36,9 +40,42 @@ def kept(filename: str, controller: Controller) -> Iterator[StateStore]:
 
 
 def restored(filename: str) -> Controller:
-    controller = StateStore(filename).restore()
+    store = StateStore(filename)
+    controller = store.restore()
+    store.close()
     assert controller is not None
     return controller
+
+
+def length(filename: str) -> int:
+    """How many records a state file has after its snapshot."""
+    with closing(Contents(filename)) as contents:
+        assert contents.snapshot() is not None
+        records = list(contents.records())
+        assert contents.problems == []
+        return len(records)
+
+
+def go_on_until(
+    store: StateStore, controller: Controller, condition: Callable[[], bool]
+) -> None:
+    """Have the store do what it does in turns of the loop until something is so."""
+
+    def turn() -> bool:
+        store.commit_events(controller)
+        return condition()
+
+    wait_until(turn)
+
+
+def work(store: StateStore, controller: Controller) -> None:
+    """Let the store do what it does by and by, until all is done."""
+
+    def idle() -> bool:
+        store.commit_events(controller)
+        return store._background is None and store._tidying is None
+
+    wait_until(idle)
 
 
 def create(store: StateStore, controller: Controller, *args: int, **kwargs: Any) -> int:
@@ -47,16 +84,16 @@ def create(store: StateStore, controller: Controller, *args: int, **kwargs: Any)
     record = ["create_job", 12.5, "1.1.1.1", args, kwargs]
     store.commit([record])
     controller.replay([record])
-    return controller._next_id - 1
+    return controller._state.next_id - 1
 
 
 def description(controller: Controller) -> dict[str, Any]:
     """All that has to be the same after a crash."""
     return {
         "jobs": [job._replace(keepalivehost="") for job in controller.list_jobs()],
-        "retired": dict(controller._retired_jobs),
-        "ending": {i: job.boards for i, job in controller._ending_jobs.items()},
-        "next": controller._next_id,
+        "retired": dict(controller._state.retired_jobs),
+        "ending": {i: job.boards for i, job in controller._state.ending_jobs.items()},
+        "next": controller._state.next_id,
         "machines": controller.machines,
     }
 
@@ -95,7 +132,7 @@ def test_a_crash_loses_nothing_that_was_committed(filename: str, bmps: BMPs) -> 
     # The third job was ready and is left alone.
     assert "bmp-m-2" not in pending
     bmps.answer()
-    assert copy._ending_jobs == {}
+    assert copy._state.ending_jobs == {}
 
 
 def test_what_only_happened_after_the_last_commit_is_done_again(
@@ -122,7 +159,7 @@ def test_boards_that_cooled_down_do_so_again_in_the_same_order(
     monkeypatch.setattr("time.monotonic", lambda: now)
     controller = Controller(seconds_before_free=10)
     controller.machines = {"m": machine(width=2)}
-    for queue_machine in controller._job_queue._machines.values():
+    for queue_machine in controller._state.job_queue._machines.values():
         queue_machine.allocator.clock = lambda: now
     with kept(filename, controller) as store:
         jobs = [create(store, controller, 1, 1) for _ in range(4)]
@@ -155,27 +192,8 @@ def test_a_snapshot_replaces_the_journal(filename: str, bmps: BMPs) -> None:
         create(store, controller)
         assert store.snapshot(controller)
         create(store, controller)
-    with closing(Journal(filename + ".journal")) as journal:
-        assert len(journal) == 1
+    assert length(filename) == 1
     assert [job.job_id for job in restored(filename).list_jobs()] == [1, 2]
-
-
-def test_a_journal_that_was_not_emptied_after_its_snapshot_is_not_replayed(
-    filename: str, bmps: BMPs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    controller = Controller()
-    controller.machines = {"m": machine()}
-    with kept(filename, controller) as store:
-        create(store, controller)
-
-        def crash(journal: Journal, generation: int) -> None:
-            raise JournalError("crashed here")
-
-        monkeypatch.setattr(Journal, "start_over", crash)
-        assert not store.snapshot(controller)
-    with closing(Journal(filename + ".journal")) as journal:
-        assert len(journal) == 1
-    assert [job.job_id for job in restored(filename).list_jobs()] == [1]
 
 
 def test_snapshots_are_due_when_the_journal_is_long(
@@ -190,38 +208,162 @@ def test_snapshots_are_due_when_the_journal_is_long(
         lengths = []
         for _ in range(4):
             create(store, controller)
-            store.commit_events(controller)
-            lengths.append(len(store._journal))
+            work(store, controller)
+            lengths.append(store._journal.length)
         assert lengths == [1, 2, 3, 4]  # not worth it for so many jobs
         for _ in range(4):
             store.commit([["destroy_job", 13.5, None, 99, None]])
-            store.commit_events(controller)
-            lengths.append(len(store._journal))
+            work(store, controller)
+            lengths.append(store._journal.length)
         assert lengths[4:] == [5, 6, 7, 0]
+        create(store, controller)
+        expected = description(controller)
+    assert length(filename) == 1
+    assert description(restored(filename)) == expected
+
+
+def test_what_happens_while_a_snapshot_is_written_is_not_in_it_but_after_it(
+    filename: str, bmps: BMPs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "RECORDS_BEFORE_SNAPSHOT", 2)
+    monkeypatch.setattr(store_module, "RECORDS_PER_JOB", 0)
+    controller = Controller()
+    controller.machines = {"m": machine()}
+    with kept(filename, controller) as store:
+        create(store, controller, owner="a")
+        create(store, controller, owner="b")
+        # At every moment of it, a copy of the files is as good as any other.
+        for number in range(1000):
+            store.commit_events(controller)
+            if number % 3 == 0:
+                create(store, controller, owner=f"c{number}")
+            copy = f"{filename.rpartition('.state.')[0]}{number}.state.1.0.0"
+            for suffix in ("", "-wal"):
+                Path(copy + suffix).write_bytes(Path(filename + suffix).read_bytes())
+                os.chmod(copy + suffix, 0o600)
+            assert description(restored(copy)) == description(controller)
+            assert store._journal is not None
+            if store._snapshot_number > 1 and number > 40:
+                break
+            for name in (copy, f"{copy}-wal"):
+                Path(name).unlink(missing_ok=True)
+        assert store._snapshot_number > 1
+        expected = description(controller)
+    assert description(restored(filename)) == expected
+
+
+@pytest.mark.parametrize("trouble", ["dies", "raises", "cannot be made"])
+def test_a_child_that_fails_costs_a_line_and_is_tried_again(
+    filename: str,
+    bmps: BMPs,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    trouble: str,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    monkeypatch.setattr(store_module, "RECORDS_BEFORE_SNAPSHOT", 2)
+    monkeypatch.setattr(store_module, "RECORDS_PER_JOB", 0)
+    controller = Controller()
+    controller.machines = {"m": machine()}
+    with kept(filename, controller) as store:
+        with monkeypatch.context() as patch:
+            if trouble == "cannot be made":
+
+                def no_fork() -> int:
+                    raise OSError(11, "Resource temporarily unavailable")
+
+                patch.setattr(os, "fork", no_fork)
+            elif trouble == "dies":
+                patch.setattr(store_module, "_data", lambda _: os._exit(0))
+            else:
+                patch.setattr(store_module, "_data", lambda _: 1 / 0)
+            for _ in range(4):
+                create(store, controller)
+            go_on_until(store, controller, lambda: bool(caplog.messages))
+        (message,) = caplog.messages
+        assert f"cannot save state to {filename}: " in message
+        assert message.endswith("; the journal goes on")
+        assert store.retry_at is None or store.retry_at <= now + 1
+        create(store, controller)
+        work(store, controller)
+        assert store._snapshot_number == 1
+        now += store_module.SNAPSHOT_RETRY_SECONDS
+        go_on_until(store, controller, lambda: store._snapshot_number == 2)
+    assert [job.job_id for job in restored(filename).list_jobs()] == [1, 2, 3, 4, 5]
 
 
 def test_state_of_an_older_version_is_read_and_then_superseded(
     tmp_path: Path, bmps: BMPs
 ) -> None:
-    for version, jobs in (("1.0.0", 1), ("1.9.3", 3), ("1.10.0", 2), ("1.11.0", 4)):
+    for number, version in enumerate(("1.9.3", "1.10.0"), 1):
         controller = Controller()
         controller.machines = {"m": machine()}
-        with kept(str(tmp_path / f".config.state.{version}"), controller) as store:
-            for _ in range(jobs):
+        name = str(tmp_path / f".config.state.{version}")
+        with kept(name, controller) as store:
+            for _ in range(number):
                 create(store, controller)
-    (tmp_path / ".config.state.lock").touch()
+        os.utime(name, (number, number))
     store = StateStore(str(tmp_path / ".config.state.1.10.5"))
     copy = store.restore()
     assert copy is not None
-    # 1.10.0 is the newest that is not newer than ours.
     assert len(copy.list_jobs()) == 2
     store.open(copy)
     store.close()
-    names = {path.name for path in tmp_path.iterdir()}
-    assert ".config.state.1.10.5" in names
-    assert ".config.state.1.10.0" not in names
-    assert ".config.state.1.10.0.journal" not in names
-    assert ".config.state.1.9.3" in names
+    found = sorted(path.name for path in tmp_path.iterdir())
+    assert found[0] == ".config.state.1.10.5"
+    # The older one is kept, but never comes back.
+    assert len(found) == 2
+    assert found[1].startswith(".config.state.1.9.3.out-of-date-")
+
+
+def test_what_was_written_last_counts_and_not_the_version(
+    tmp_path: Path, bmps: BMPs, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Upgraded, then downgraded, and upgraded once more.
+    for number, version in ((2, "1.9.3"), (1, "1.10.0")):
+        controller = Controller()
+        controller.machines = {"m": machine()}
+        name = str(tmp_path / f".config.state.{version}")
+        with kept(name, controller) as store:
+            for _ in range(number):
+                create(store, controller)
+        os.utime(name, (number, number))
+    copy = restored(str(tmp_path / ".config.state.1.10.0"))
+    assert len(copy.list_jobs()) == 2
+    assert any("1.10.0 is out of date" in message for message in caplog.messages)
+
+
+def test_state_of_a_newer_version_is_named_and_never_comes_back(
+    tmp_path: Path, bmps: BMPs, caplog: pytest.LogCaptureFixture
+) -> None:
+    newer = tmp_path / ".config.state.1.99.0"
+    with kept(str(newer), Controller()):
+        pass
+    for name in (".config.state.1.²", ".config.state.1.x", ".config.state.1."):
+        (tmp_path / name).write_bytes(b"")
+    own = str(tmp_path / ".config.state.1.2.0")
+    assert StateStore(own).restore() is None
+    (message,) = caplog.messages
+    assert "is of a newer version, 1.99.0" in message
+    assert not newer.exists()
+    assert StateStore(str(newer)).restore() is None
+
+
+@pytest.mark.parametrize("version", ["1.2.0", "1.1.0"])
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
+def test_what_is_no_file_is_refused_at_once(
+    tmp_path: Path, kind: str, version: str
+) -> None:
+    file = tmp_path / f".config.state.{version}"
+    if kind == "fifo":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        file.symlink_to("/dev/zero")
+    with pytest.raises(StateFileError, match=f"{file} is not a regular file"):
+        StateStore(str(tmp_path / ".config.state.1.2.0")).restore()
 
 
 def test_discarding_the_state_leaves_other_files_alone(
@@ -237,58 +379,238 @@ def test_discarding_the_state_leaves_other_files_alone(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
 
 
-def test_a_journal_that_does_not_fit_is_kept_aside(
+def test_records_that_do_not_fit_are_kept_aside_and_no_others(
     filename: str, bmps: BMPs, caplog: pytest.LogCaptureFixture
 ) -> None:
     controller = Controller()
     controller.machines = {"m": machine()}
     with kept(filename, controller) as store:
         create(store, controller)
-        assert store.snapshot(controller)
-        create(store, controller)
-        store.commit([["freed", 1.5, 99, [], None]])
-    copy = restored(filename)
-    assert [job.job_id for job in copy.list_jobs()] == [1]
-    message = caplog.messages[-1]
-    assert "['freed', 1.5, 99, [], None]: KeyError: 99" in message
-    (aside,) = Path(filename).parent.glob("*.journal.unreadable-*[0-9]")
-    assert str(aside) in message
-
-
-def test_a_journal_without_its_snapshot_is_kept_aside(
-    filename: str, bmps: BMPs, caplog: pytest.LogCaptureFixture
-) -> None:
-    controller = Controller()
-    controller.machines = {"m": machine()}
-    with kept(filename, controller) as store:
-        create(store, controller)
-    Path(filename).write_bytes(b"this is no pickle")
+        store.commit([["freed", 1.5, 99, [], None], ["destroy_job", 2.5, None, 1, ""]])
     store = StateStore(filename)
-    assert store.restore() is None
-    assert len(list(Path(filename).parent.glob("*.unreadable-*[0-9]"))) == 2
-    assert all("kept as" in message for message in caplog.messages)
-    # Neither gets in the way of a new beginning.
-    store.open(Controller())
+    copy = store.restore()
+    assert copy is not None
+    assert [job.job_id for job in copy.list_jobs()] == [1]
+    (message,) = caplog.messages
+    assert "['freed', 1.5, 99, [], None]: KeyError: 99" in message
+    assert "2 changes that do not follow from that are in" in message
+    assert "after 1970-01-01 00:00:12 UTC" in message
+    asides = list(Path(filename).parent.glob("*.unreadable-*"))
+    (lines,) = (path for path in asides if path.read_bytes().startswith(b"["))
+    assert [json.loads(line) for line in lines.read_text().splitlines()] == [
+        ["freed", 1.5, 99, [], None],
+        ["destroy_job", 2.5, None, 1, ""],
+    ]
+    for aside in asides:
+        assert str(aside) in message or aside.name.endswith("-wal")
+        assert aside.stat().st_mode & 0o777 == 0o600
+    # They are not tried again.
+    store.open(copy)
     store.close()
-    assert restored(filename).list_jobs() == []
+    caplog.clear()
+    assert [job.job_id for job in restored(filename).list_jobs()] == [1]
+    assert caplog.messages == []
 
 
-def test_state_that_others_may_write_is_refused(filename: str, bmps: BMPs) -> None:
-    with kept(filename, Controller()):
-        pass
-    os.chmod(filename + ".journal", 0o622)
-    with pytest.raises(StateFileError, match="others may write it"):
-        StateStore(filename).restore()
-    os.chmod(filename + ".journal", 0o600)
-    os.chmod(filename, 0o622)
-    with pytest.raises(StateFileError, match="others may write it"):
-        StateStore(filename).restore()
+def test_a_commit_that_is_damaged_costs_no_more_than_what_follows(
+    filename: str, bmps: BMPs, caplog: pytest.LogCaptureFixture
+) -> None:
+    controller = Controller()
+    controller.machines = {"m": machine()}
+    with kept(filename, controller) as store:
+        for owner in ("first", "somebody", "last"):
+            create(store, controller, owner=owner)
+    contents = Path(filename).read_bytes()
+    Path(filename).write_bytes(contents.replace(b"somebody", b"somebady"))
+    copy = restored(filename)
+    assert [job.owner for job in copy.list_jobs()] == ["first"]
+    (message,) = caplog.messages
+    assert "commit 2 is damaged" in message
+    assert "1 changes that do not follow" in message
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path, bmps: BMPs) -> None:
-    store = StateStore(str(tmp_path / "missing" / ".config.state.1.0.0"))
-    with pytest.raises(StateFileError, match="No such file or directory"):
+def test_commits_that_were_promised_but_are_not_there_are_missed(
+    filename: str, bmps: BMPs, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    controller = Controller()
+    controller.machines = {"m": machine()}
+    lock_name = tmp_path / "lock"
+    with StateLock(str(lock_name)) as lock:
+        store = StateStore(filename)
+        store.lock = lock
+        store.open(controller)
+        create(store, controller)
+        store._journal.close()  # type: ignore[union-attr]
+        kept_file = Path(filename).read_bytes()
+        store._journal = Journal(filename, 1, 1, store._promise)
+        for _ in range(3):
+            create(store, controller)
+        left = lock_name.read_bytes()
+        store.close()
+    # As if the log had been lost, or an older copy been put back.
+    Path(filename).write_bytes(kept_file)
+    lock_name.write_bytes(left)
+    with StateLock(str(lock_name)) as lock:
+        store = StateStore(filename)
+        store.lock = lock
+        copy = store.restore()
+        assert copy is not None
+        assert [job.job_id for job in copy.list_jobs()] == [1]
+        (message,) = caplog.messages
+        assert "the last 3 commits are missing" in message
+        store.open(copy)
+        store.close()
+        left = lock_name.read_bytes()
+    caplog.clear()
+    lock_name.write_bytes(left)
+    with StateLock(str(lock_name)) as lock:
+        store = StateStore(filename)
+        store.lock = lock
+        assert store.restore() is not None
+        assert caplog.messages == []
+        store.close()
+        os.unlink(filename)
+        store = StateStore(filename)
+        store.lock = lock
+        assert store.restore() is None
+        (message,) = caplog.messages
+        assert "is missing, which a server had kept" in message
+
+
+def test_a_file_that_is_no_state_is_kept_aside(
+    filename: str, bmps: BMPs, caplog: pytest.LogCaptureFixture
+) -> None:
+    for contents in (b"this is no state", b"", b"\x80\x04nonsense."):
+        Path(filename).write_bytes(contents)
+        os.chmod(filename, 0o600)
+        caplog.clear()
+        store = StateStore(filename)
+        assert store.restore() is None
+        (message,) = caplog.messages
+        (aside,) = Path(filename).parent.glob("*.unreadable-*")
+        assert str(aside) in message
+        assert aside.read_bytes() == contents
+        aside.unlink()
+        # It does not get in the way of a new beginning.
         store.open(Controller())
+        store.close()
+        assert restored(filename).list_jobs() == []
+        os.unlink(filename)
+
+
+def test_a_new_file_that_was_not_put_in_place_counts_if_it_is_complete(
+    filename: str, bmps: BMPs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = Controller()
+    controller.machines = {"m": machine()}
+    with kept(filename, controller) as store:
+        create(store, controller, owner="old")
+        # What was reported as failed is not to come back with the old file.
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                database, "put_in_place", lambda _: (_ for _ in ()).throw(OSError(5))
+            )
+            controller.destroy_job(None, 1)
+            assert not store.snapshot(controller)
+            # A second try does not lose it, either.
+            assert not store.snapshot(controller)
+    assert os.path.exists(filename + ".new")
+    assert restored(filename).list_jobs() == []
+    assert not os.path.exists(filename + ".new")
+    Path(filename + ".new").write_bytes(Path(filename).read_bytes()[:5000])
+    os.chmod(filename + ".new", 0o600)
+    assert restored(filename).list_jobs() == []
+    assert not os.path.exists(filename + ".new")
+
+
+def test_what_was_done_otherwise_than_it_was_stored_is_not_replayed(
+    filename: str, bmps: BMPs
+) -> None:
+    controller = Controller()
+    controller.machines = {"m": machine()}
+    with kept(filename, controller) as store:
+        store.commit([["freed", 1.5, 99, [], None]])
+        # ... which then fails, though it is in the journal.
+        store.owe_snapshot("an error")
+        with pytest.raises(JournalError, match="an error"):
+            create(store, controller)
+        store.commit_events(controller)
+        create(store, controller)
+    assert length(filename) == 1
+    assert [job.job_id for job in restored(filename).list_jobs()] == [1]
+
+
+def test_what_happens_between_reading_and_opening_is_recorded(
+    filename: str, bmps: BMPs
+) -> None:
+    controller = Controller()
+    controller.machines = {"m": machine()}
+    with kept(filename, controller) as store:
+        create(store, controller)
+    store = StateStore(filename)
+    copy = store.restore()
+    assert copy is not None
+    bmps.made.clear()
+    copy.start()
+    bmps.answer()
+    store.open(copy)
+    store.commit_events(copy)
+    store.close()
+    # The file was gone on with, no new one was needed.
+    assert length(filename) == 2
+    assert restored(filename).get_job_state(None, 1).state is JobState.ready
+
+
+def test_another_configuration_is_stored_before_anything_else(
+    filename: str, bmps: BMPs
+) -> None:
+    controller = Controller()
+    controller.machines = {"m": machine()}
+    with kept(filename, controller) as store:
+        create(store, controller)
+    store = StateStore(filename)
+    copy = store.restore()
+    assert copy is not None
+    copy.start()
+    copy.machines = {"m": machine(tags={"new"}), "n": machine("n")}
+    store.open(copy)
+    store.close()
+    assert list(restored(filename).machines.items()) == list(copy.machines.items())
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_state_that_others_may_write_is_refused(
+    filename: str, bmps: BMPs, suffix: str
+) -> None:
+    controller = Controller()
+    store = StateStore(filename)
+    store.open(controller)
+    os.chmod(filename + suffix, 0o622)
+    with pytest.raises(StateFileError, match="others may write it"):
+        StateStore(filename).restore()
+    store.close()
+
+
+def test_a_folder_that_cannot_be_written_is_waited_for(
+    tmp_path: Path,
+    bmps: BMPs,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    folder = tmp_path / "missing"
+    store = StateStore(str(folder / ".config.state.1.0.0"))
+    controller = Controller()
+    store.open(controller)
+    assert "No such file or directory" in caplog.messages[-1]
+    with pytest.raises(JournalError, match="No such file or directory"):
+        create(store, controller)
+    folder.mkdir()
+    now += 2
+    store.commit_events(controller)
+    create(store, controller)
+    store.close()
 
 
 def test_want_of_room_stops_changes_until_there_is_some(
@@ -303,7 +625,7 @@ def test_want_of_room_stops_changes_until_there_is_some(
     controller.machines = {"m": machine()}
     with kept(filename, controller) as store:
         job_id = create(store, controller, owner="x" * 100_000)
-        with largest_file(os.path.getsize(filename + ".journal-wal")):
+        with largest_file(os.path.getsize(filename + "-wal")):
             with pytest.raises(JournalError):
                 create(store, controller, owner="y" * 100_000)
             bmps.answer()
@@ -323,26 +645,7 @@ def test_want_of_room_stops_changes_until_there_is_some(
     assert copy.get_job_state(None, job_id).state is JobState.ready
 
 
-def test_a_damaged_journal_is_kept_aside(
-    filename: str, bmps: BMPs, caplog: pytest.LogCaptureFixture
-) -> None:
-    controller = Controller()
-    controller.machines = {"m": machine()}
-    with kept(filename, controller) as store:
-        create(store, controller)
-        assert store.snapshot(controller)
-        create(store, controller, owner="somebody")
-    journal = Path(filename + ".journal")
-    contents = journal.read_bytes()
-    journal.write_bytes(contents.replace(b"somebody", b"somebady"))
-    copy = restored(filename)
-    assert [job.job_id for job in copy.list_jobs()] == [1]
-    assert "entry 2 is damaged" in caplog.messages[-1]
-    (aside,) = Path(filename).parent.glob("*.journal.unreadable-*[0-9]")
-    assert aside.read_bytes() == contents.replace(b"somebody", b"somebady")
-
-
-@pytest.mark.parametrize("suffix", ["", ".journal", ".journal-wal"])
+@pytest.mark.parametrize("suffix", ["", "-wal"])
 def test_files_that_are_removed_are_made_again_before_anything_is_promised(
     filename: str, bmps: BMPs, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
@@ -364,35 +667,6 @@ def test_files_that_are_removed_are_made_again_before_anything_is_promised(
     assert [job.job_id for job in restored(filename).list_jobs()] == [1, 2]
 
 
-def test_a_snapshot_that_is_due_but_fails_stops_nobody(
-    filename: str,
-    bmps: BMPs,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    now = 1000.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    monkeypatch.setattr(store_module, "RECORDS_BEFORE_SNAPSHOT", 2)
-    monkeypatch.setattr(store_module, "RECORDS_PER_JOB", 0)
-    controller = Controller()
-    controller.machines = {"m": machine()}
-    with kept(filename, controller) as store:
-        assert store._journal is not None
-        os.mkdir(filename + ".new")  # in the way
-        for _ in range(4):
-            create(store, controller)
-            store.commit_events(controller)
-        assert len(store._journal) == 4
-        (message,) = caplog.messages
-        assert f"cannot save state to {filename}: " in message
-        assert message.endswith("; the journal goes on")
-        os.rmdir(filename + ".new")
-        now += store_module.SNAPSHOT_RETRY_SECONDS
-        store.commit_events(controller)
-        assert len(store._journal) == 0
-    assert [job.job_id for job in restored(filename).list_jobs()] == [1, 2, 3, 4]
-
-
 def test_jobs_that_timed_out_together_do_so_again(filename: str, bmps: BMPs) -> None:
     controller = Controller(seconds_before_free=0)
     controller.machines = {"m": machine(width=2)}
@@ -406,7 +680,7 @@ def test_jobs_that_timed_out_together_do_so_again(filename: str, bmps: BMPs) -> 
         bmps.answer()
         store.commit_events(controller)
         expected = description(controller)
-        assert controller._retired_jobs[3] == "Cancelled: Job timed out."
+        assert controller._state.retired_jobs[3] == "Cancelled: Job timed out."
     copy = restored(filename)
     assert description(copy) == expected
     assert copy.get_job_machine_info(None, last).boards == {(1, 0, z) for z in range(3)}
@@ -439,17 +713,6 @@ def test_a_snapshot_taken_while_boards_are_powered_has_it_done_again(
     assert copy.get_job_state(None, job_id).state is JobState.ready
 
 
-def test_dormancy_ends_with_its_block(bmps: BMPs) -> None:
-    controller = Controller()
-    controller.machines = {"m": machine()}
-    pickled = pickle.dumps(controller)
-    with replayable.unpickled_dormant():
-        pickle.loads(pickled)
-    assert len(bmps.made) == 1
-    pickle.loads(pickled)
-    assert len(bmps.made) == 2
-
-
 def test_unknown_records_are_refused() -> None:
-    with pytest.raises(replayable.ReplayError, match="no_such_event"):
+    with pytest.raises(ReplayError, match="no_such_event"):
         Controller().replay([["no_such_event", 1.5, 1]])

@@ -1,0 +1,242 @@
+"""The state as plain data, which is what outlives the process, and back again.
+
+Plain data says what it is by its schema number. It has no classes in it, so that
+nothing has to be executed to read it, and it is checked as a whole when it is read:
+what is missing, unknown or of another type is an error then, and not some time later.
+
+Each machine is in it once. The machines in force come first, in their order; those that
+are not, but that jobs still have boards of, come after them. Jobs refer to machines by
+number.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Final
+
+from spalloc_server.configuration import Machine
+from spalloc_server.control.old_schemas import of_present_schema
+from spalloc_server.control.state import State
+from spalloc_server.job_queue import JobQueue
+from spalloc_server.links import Links
+from spalloc_server.model.board_health import BoardHealth
+from spalloc_server.model.job import JobState, _Job
+from spalloc_server.plain.shapes import (
+    INT,
+    OPTIONAL_STR,
+    STR,
+    PlainDataError,
+    anything_plain,
+    dict_of,
+    fields,
+    ints,
+    list_of,
+    of_type,
+    one_of,
+    set_of,
+    tuple_of,
+)
+
+SCHEMA: Final = 3
+"""What `to_plain` gives. 1 was a pickle of all the objects themselves; 2 had no owners
+in the job queue, and knew nothing of parts that are kept."""
+
+_MACHINE = fields(
+    "machine",
+    {
+        "name": STR,
+        "tags": set_of(STR),
+        "width": INT,
+        "height": INT,
+        "dead_boards": set_of(ints(3)),
+        "dead_links": set_of(tuple_of(INT, INT, INT, one_of(*map(int, Links)))),
+        "board_locations": dict_of(ints(3), ints(3)),
+        "bmp_ips": dict_of(ints(2), STR),
+        "spinnaker_ips": dict_of(ints(3), STR),
+    },
+)
+
+_KEPT_JOB = of_type(dict)
+
+_STATE = fields(
+    "state",
+    {
+        "schema": one_of(SCHEMA),
+        "next_id": INT,
+        "next_holder_id": INT,
+        "max_retired_jobs": INT,
+        "machines": list_of(_MACHINE),
+        "machines_in_force": INT,
+        "job_queue": anything_plain,
+        "jobs": list_of(_KEPT_JOB),
+        "ending_jobs": list_of(_KEPT_JOB),
+        "retired_jobs": dict_of(INT, OPTIONAL_STR),
+        "health": anything_plain,
+    },
+)
+
+
+def to_plain(state: State) -> dict[str, Any]:
+    """All of a state that outlives the process, as plain data.
+
+    The data shares nothing with the state that changes. What is told to those who
+    watch (`State.changed_jobs`, `State.changed_machines`) ends with them.
+
+    :param state: to be called with the lock that guards it
+    """
+    machines = _Machines(state.machines)
+    jobs = [job.to_plain(machines.number(job)) for job in state.jobs.values()]
+    ending = [job.to_plain(machines.number(job)) for job in state.ending_jobs.values()]
+    return {
+        "schema": SCHEMA,
+        "next_id": state.next_id,
+        "next_holder_id": state.next_holder_id,
+        "max_retired_jobs": state.max_retired_jobs,
+        "machines": [machine_to_plain(machine) for machine in machines.all],
+        "machines_in_force": len(state.machines),
+        "job_queue": state.job_queue.__getstate__(),
+        "jobs": jobs,
+        "ending_jobs": ending,
+        "retired_jobs": dict(state.retired_jobs),
+        "health": state.health.__getstate__(),
+    }
+
+
+def from_plain(data: Any) -> State:
+    """Make a state of plain data of the present schema, or of one since 2.
+
+    The callbacks of its job queue are None. All jobs count as heard from just now.
+
+    :raises PlainDataError: if the data is not what `to_plain` gives
+    """
+    data = of_present_schema(data)
+    _STATE(data, "state")
+    machines = [machine_from_plain(machine) for machine in data["machines"]]
+    in_force = data["machines_in_force"]
+    if not 0 <= in_force <= len(machines):
+        raise PlainDataError(f"state: {in_force} of {len(machines)} machines")
+    job_queue = JobQueue.__new__(JobQueue)
+    job_queue.__setstate__(data["job_queue"])
+    health = BoardHealth()
+    health.__setstate__(data["health"])
+    jobs, ending = (
+        [_job_from_plain(job, machines) for job in data[name]]
+        for name in ("jobs", "ending_jobs")
+    )
+    for job in jobs:
+        if job.state is JobState.destroyed:
+            raise PlainDataError(f"state: {job} is among those that have not ended")
+    for job in ending:
+        if job.state is not JobState.destroyed:
+            raise PlainDataError(f"state: {job} is among those that have ended")
+    return State(
+        job_queue=job_queue,
+        next_id=data["next_id"],
+        next_holder_id=data["next_holder_id"],
+        max_retired_jobs=data["max_retired_jobs"],
+        machines=OrderedDict((m.name, m) for m in machines[:in_force]),
+        jobs=OrderedDict((job.id, job) for job in jobs),
+        ending_jobs={job.id: job for job in ending},
+        retired_jobs=OrderedDict(data["retired_jobs"]),
+        health=health,
+    )
+
+
+def comparable(data: Mapping[str, Any]) -> Any:
+    """What of plain data is promised to be equal after a replay.
+
+    That leaves out which host asked last, and for how many seconds boards have yet to
+    cool down, though not in which order: neither is recorded.
+
+    :param data: what `to_plain` gives, which is not changed
+    """
+    queue = data["job_queue"]
+    return {
+        **data,
+        "jobs": [_without(job, "lasthost") for job in data["jobs"]],
+        "ending_jobs": [_without(job, "lasthost") for job in data["ending_jobs"]],
+        "retired_jobs": list(data["retired_jobs"].items()),
+        "job_queue": {
+            **queue,
+            "machines": [
+                {
+                    **machine,
+                    "allocator": {
+                        **machine["allocator"],
+                        "cooling": [i for i, _ in machine["allocator"]["cooling"]],
+                    },
+                }
+                for machine in queue["machines"]
+            ],
+        },
+    }
+
+
+def _without(data: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key != name}
+
+
+class _Machines:
+    """Numbers machines: first those in force, then others as they turn up."""
+
+    def __init__(self, in_force: Mapping[str, Machine]) -> None:
+        self.all = list(in_force.values())
+        self._number_of = {id(machine): n for n, machine in enumerate(self.all)}
+
+    def number(self, job: _Job) -> int | None:
+        """The number of a job's machine, None for a job without boards."""
+        machine = job.allocated_machine
+        if machine is None:
+            return None
+        number = self._number_of.get(id(machine))
+        if number is None:
+            # One of before a reload of the configuration; equal ones are one.
+            if machine in self.all:
+                number = self.all.index(machine)
+            else:
+                number = len(self.all)
+                self.all.append(machine)
+            # Its ID stays its own: the job holds it.
+            self._number_of[id(machine)] = number
+        return number
+
+
+def machine_to_plain(machine: Machine) -> dict[str, Any]:
+    """A machine as plain data."""
+    return {
+        **machine._asdict(),
+        "tags": set(machine.tags),
+        "dead_boards": set(machine.dead_boards),
+        "dead_links": {(x, y, z, int(link)) for x, y, z, link in machine.dead_links},
+    }
+
+
+def machine_from_plain(data: Mapping[str, Any]) -> Machine:
+    """Make a machine of plain data.
+
+    It was checked when it was configured. A check that has become stricter since must
+    not make state unreadable, so it is not made again.
+
+    :raises PlainDataError: if something is missing or of a wrong type
+    """
+    _MACHINE(data, "machine")
+    values = {
+        **data,
+        "tags": frozenset(data["tags"]),
+        "dead_boards": frozenset(data["dead_boards"]),
+        "dead_links": frozenset(
+            (x, y, z, Links(link)) for x, y, z, link in data["dead_links"]
+        ),
+    }
+    return tuple.__new__(Machine, (values[name] for name in Machine._fields))
+
+
+def _job_from_plain(data: dict[str, Any], machines: list[Machine]) -> _Job:
+    number = data.get("machine")
+    machine = None
+    if number is not None:
+        if type(number) is not int or not 0 <= number < len(machines):
+            raise PlainDataError(f"state: a job has boards of machine {number!r}")
+        machine = machines[number]
+    return _Job.from_plain(data, machine)

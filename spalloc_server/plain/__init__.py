@@ -1,0 +1,1 @@
+"""Plain data: what is kept of objects, without the objects."""

@@ -1,0 +1,58 @@
+"""State of every schema that ever landed is read, with all that was in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from spalloc_server.control.plain_state import from_plain, to_plain
+from spalloc_server.controller import Controller
+from spalloc_server.storage.legacy import load_schema_1
+from spalloc_server.storage.plain_pickle import load_data
+from tests.recorded_bmps import BMPs
+from tests.storage.golden.make import answer, describe
+
+FOLDER = Path(__file__).parent / "golden"
+
+NAMES = sorted(path.stem for path in FOLDER.glob("*.state"))
+
+
+def controller_of(data: object) -> Controller:
+    return Controller.restored(data)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_that_was_in_a_state_is_read(name: str, bmps: BMPs) -> None:
+    contents = (FOLDER / f"{name}.state").read_bytes()
+    if name.startswith("1-"):
+        data, _ = load_schema_1(contents)
+    else:
+        data = load_data(contents)
+    controller = controller_of(data)
+    expected = json.loads((FOLDER / f"{name}.json").read_text())
+    described = describe(controller)
+    if not expected["problems"]:
+        # Older than boards' problems.
+        assert described["problems"] == []
+    assert described == expected
+    # And what is kept of it from now on is the same.
+    assert describe(controller_of(controller.__getstate__())) == expected
+    state = from_plain(controller.__getstate__())
+    assert to_plain(state)["schema"] == 3
+    # It can be gone on with.
+    controller.start()
+    bmps.answer()
+    assert controller.get_job_state(None, 11).state == 3
+    controller.destroy_job(None, 11)
+    bmps.answer()
+    assert controller._state.ending_jobs == {}
+    assert controller.create_job(None, owner="new") == expected["next_id"]
+
+
+def test_there_is_a_golden_file_of_the_present_schema() -> None:
+    from spalloc_server.control.plain_state import SCHEMA
+
+    assert any(name.startswith(f"{SCHEMA}-") for name in NAMES)
+    assert answer is not None
