@@ -165,7 +165,7 @@ def _printable(name: str) -> str:
 def plot(rows: Sequence[Row], keys: Sequence[str], filename: str) -> None:
     """Draw board-hours: by day where days are told apart, in bars otherwise.
 
-    Raises :py:exc:`ImportError` without matplotlib, else what that raises.
+    :raises ImportError: without matplotlib, else what that raises
     """
     from matplotlib.figure import Figure
 

@@ -28,7 +28,7 @@ class Consumer(Protocol):
     """Someone who keeps events; in one thread between opening and closing."""
 
     def open(self) -> None:
-        """Get ready. May raise :py:exc:`OSError` to keep the server from starting."""
+        """Get ready. May raise `OSError` to keep the server from starting."""
 
     def take(self, events: Sequence[JobEvent]) -> None:
         """Keep some events, which come in the order in which they happened."""
