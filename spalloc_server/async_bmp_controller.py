@@ -203,7 +203,10 @@ class AsyncBMPController:
             try:
                 self._on_thread_start()
             except Exception:
-                logger.exception("BMP %s: starting its thread failed", self.hostname)
+                logger.exception(
+                    "BMP %s: unexpected error while its thread was started",
+                    self.hostname,
+                )
         going_on = True
         while going_on:
             try:
@@ -323,7 +326,9 @@ class AsyncBMPController:
         try:
             on_answer(problem)
         except Exception:
-            logger.exception("BMP %s: telling that it answers failed", self.hostname)
+            logger.exception(
+                "BMP %s: unexpected error while its answer was handled", self.hostname
+            )
 
     def _note_silence(self, problem: str) -> None:
         """Tell that the BMP, which has answered before, does not answer any more."""
@@ -479,4 +484,7 @@ class AsyncBMPController:
                 else:
                     task.on_done(False, reason)
             except Exception:
-                logger.exception("BMP %s: telling a result failed", self.hostname)
+                logger.exception(
+                    "BMP %s: unexpected error while its result was handled",
+                    self.hostname,
+                )

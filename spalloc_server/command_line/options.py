@@ -51,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--watch-config",
         action="store_true",
-        help="read the config file again whenever it was written (SIGHUP always works)",
+        help="read the config file again whenever it changes (SIGHUP always works)",
     )
     parser.add_argument(
         "--simulate",

@@ -261,4 +261,4 @@ def _raise_descriptor_limit() -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (ValueError, OSError) as e:
-        logger.warning("No more than %d files can be open: %s", soft, e)
+        logger.warning("The limit of open files stays at %d: %s", soft, e)

@@ -127,7 +127,7 @@ class ConfigWatcher:
             problem = e.strerror or str(e)
             if problem != self._problem:
                 logger.warning(
-                    "Cannot watch %s (%s); it is looked at every few seconds",
+                    "Cannot watch %s (%s); checking it every few seconds instead",
                     self._filename,
                     problem,
                 )

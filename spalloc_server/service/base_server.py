@@ -230,13 +230,14 @@ class Server:
             name = job.allocated_machine_name
             if name in removed:
                 logger.warning(
-                    "Job %d of %s (%d boards) is going to be destroyed: its machine "
-                    "%s %s",
+                    "Job %d of %s (%d boards) will be destroyed: machine %s %s",
                     job.job_id,
                     job.owner,
                     len(job.boards or ()),
                     name,
-                    "is described differently" if name in new else "is gone",
+                    "has been rewired or readdressed"
+                    if name in new
+                    else "has been removed",
                 )
 
     def _take_new_configuration(self) -> None:

@@ -90,7 +90,8 @@ class Listener:
                     self._socket = _open_nothing()
                     self._lost = old
                     logger.error(
-                        "%s; nobody can connect until that is over", lost.strerror
+                        "%s; nobody can connect until it can be had again",
+                        lost.strerror,
                     )
                 raise
         self._take(new_socket)
