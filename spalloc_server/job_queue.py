@@ -44,7 +44,7 @@ _DEFAULT_TAGS = frozenset({"default"})
 _NO_MACHINE = "No suitable machines available."
 
 #: How many seconds the head of a queue may be overtaken before a part is kept for it.
-DEFAULT_PATIENCE = 28_800.0
+LONGEST_OVERTAKING = 28_800.0
 
 
 class Holding(Enum):
@@ -100,7 +100,7 @@ class JobQueue:
         self._machines_changed = False
         self._to_process = False
         self._scheduling = _checked_scheduling(scheduling)
-        self._patience = DEFAULT_PATIENCE
+        self._longest_overtaking = LONGEST_OVERTAKING
         self._limits = Limits()
         self._timeline = Timeline()
         self._clock: Callable[[], float] = time.time
@@ -156,17 +156,22 @@ class JobQueue:
             self._regenerate_queues()
 
     @property
-    def patience(self) -> float:
+    def longest_overtaking(self) -> float:
         """For how many seconds the head of a queue may be overtaken.
 
         After that, a part of the machine is kept for it. Only with "backfill".
         """
-        return self._patience
+        return self._longest_overtaking
 
-    @patience.setter
-    def patience(self, seconds: float) -> None:
-        self._patience = seconds
+    @longest_overtaking.setter
+    def longest_overtaking(self, seconds: float) -> None:
+        self._longest_overtaking = seconds
         self._process_queue()
+
+    @property
+    def limits(self) -> tuple[int | None, int | None]:
+        """How many boards, and how many jobs, an owner may have; see `set_limits`."""
+        return self._limits.boards, self._limits.jobs
 
     def set_limits(
         self, boards_per_owner: int | None = None, jobs_per_owner: int | None = None
@@ -221,7 +226,7 @@ class JobQueue:
         return {
             "seconds_before_free": self._seconds_before_free,
             "scheduling": self._scheduling,
-            "patience": self._patience,
+            "longest_overtaking": self._longest_overtaking,
             "boards_per_owner": self._limits.boards,
             "jobs_per_owner": self._limits.jobs,
             "time": self._timeline.state(),
@@ -239,7 +244,7 @@ class JobQueue:
         self.__init__(None, None, None)  # type: ignore[misc]
         self._seconds_before_free = state["seconds_before_free"]
         self._scheduling = state["scheduling"]
-        self._patience = state["patience"]
+        self._longest_overtaking = state["longest_overtaking"]
         self._limits = Limits(state["boards_per_owner"], state["jobs_per_owner"])
         self._timeline = Timeline(*state["time"])
         self._arrivals, self._requeued = state["arrivals"], state["requeued"]
@@ -319,7 +324,7 @@ class JobQueue:
         self._to_process = self._postponed > 0
         if self._to_process:
             return
-        patience = self._patience if self._is_fair else None
+        patience = self._longest_overtaking if self._is_fair else None
         told = self.clock()
         now = self._timeline.at(told)
         progress = True
@@ -667,7 +672,8 @@ class JobQueue:
         """Would something be decided now only because time has passed?"""
         now = self._timeline.at(self.clock())
         return self._is_fair and any(
-            machine.is_due(now, self._patience) for machine in self._machines.values()
+            machine.is_due(now, self._longest_overtaking)
+            for machine in self._machines.values()
         )
 
     def free_cooling(self, freed: Mapping[str, int]) -> None:

@@ -68,6 +68,10 @@ class Configuration(NamedTuple):
     allowed_networks: list  # of ours
     first_board_retry: float  # of ours
     longest_board_retry: float  # of ours
+    scheduling: str  # of ours
+    longest_overtaking: float  # of ours
+    boards_per_owner: int  # of ours
+    jobs_per_owner: int  # of ours
     def __new__(
         cls,
         machines=None,
@@ -79,6 +83,10 @@ class Configuration(NamedTuple):
         allowed_networks=None,  # of ours
         first_board_retry=600.0,  # of ours
         longest_board_retry=86400.0,  # of ours
+        scheduling="backfill",  # of ours
+        longest_overtaking=28800.0,  # of ours
+        boards_per_owner=None,  # of ours
+        jobs_per_owner=None,  # of ours
     ): ...
 class Machine(NamedTuple):
     name: str

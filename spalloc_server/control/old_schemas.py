@@ -62,7 +62,7 @@ def _from_2(data: Mapping[str, Any]) -> dict[str, Any]:
         "job_queue": {
             **queue,
             "scheduling": "fifo",
-            "patience": 28_800.0,
+            "longest_overtaking": 28_800.0,
             "boards_per_owner": None,
             "jobs_per_owner": None,
             "time": (0.0, 0.0),

@@ -200,7 +200,7 @@ class _Machine:
     def see_head(self, now: float) -> _Job | None:
         """Who is first in line; what was kept for somebody else is let go."""
         job_id = self.line.head()
-        if self.head is None or self.head[0] != job_id:
+        if (None if self.head is None else self.head[0]) != job_id:
             self.head = None if job_id is None else (job_id, now)
             self.looked = now
             self.keep_at_once = False

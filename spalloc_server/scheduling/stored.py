@@ -82,7 +82,7 @@ QUEUE = fields(
     {
         "seconds_before_free": NUMBER,
         "scheduling": one_of(*SCHEDULING),
-        "patience": NUMBER,
+        "longest_overtaking": NUMBER,
         "boards_per_owner": OPTIONAL_INT,
         "jobs_per_owner": OPTIONAL_INT,
         "time": tuple_of(NUMBER, NUMBER),

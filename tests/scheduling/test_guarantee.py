@@ -35,7 +35,7 @@ def play(
 ) -> tuple[Room, list[Any]]:
     """Hand jobs in one after the other, and wait until all have ended."""
     room = Room(restart_every=restart_every)
-    room.queue.patience = patience
+    room.queue.longest_overtaking = patience
     room.queue.add_machine("a", 4, 4, dead_boards=dead)
     room.queue.add_machine("b", 2, 3, tags={"default", "b"})
     for job_id, (pause, args, run, owner, where, demands) in enumerate(jobs):
@@ -88,7 +88,7 @@ def test_a_new_part_is_chosen_when_boards_of_the_old_one_fail(
     jobs: list[Any], failures: list[Any]
 ) -> None:
     room = Room()
-    room.queue.patience = 0.0
+    room.queue.longest_overtaking = 0.0
     room.queue.add_machine("a", 4, 4)
     room.queue.add_machine("b", 2, 3, tags={"default", "b"})
     for job_id, (pause, args, run, owner, where, demands) in enumerate(jobs):
@@ -129,7 +129,7 @@ def test_a_small_job_passes_a_large_one_that_waits_and_the_large_one_is_next() -
 
 def test_single_boards_of_shared_triads_in_the_kept_part_are_kept() -> None:
     room = Room()
-    room.queue.patience = 0.0
+    room.queue.longest_overtaking = 0.0
     room.queue.add_machine("m", 2, 1)
     room.create(1, 1000.0, owner="ann")
     room.create(2, 500.0, 3, owner="ann")
@@ -143,7 +143,7 @@ def test_single_boards_of_shared_triads_in_the_kept_part_are_kept() -> None:
 
 def test_the_parts_on_other_machines_are_let_go_when_a_job_starts() -> None:
     room = Room()
-    room.queue.patience = 0.0
+    room.queue.longest_overtaking = 0.0
     room.queue.add_machine("a", 2, 2)
     room.queue.add_machine("b", 2, 2)
     for job_id, machine in enumerate(["a", "b"]):
@@ -160,7 +160,7 @@ def test_the_parts_on_other_machines_are_let_go_when_a_job_starts() -> None:
 
 def test_a_head_may_be_overtaken_for_as_long_as_is_set() -> None:
     room = Room()
-    room.queue.patience = 500.0
+    room.queue.longest_overtaking = 500.0
     room.queue.add_machine("m", 2, 1)
     # Two old jobs: the part is not expected to be free soon.
     room.create(1, 90_000.0, 3)
@@ -181,7 +181,7 @@ def test_a_head_may_be_overtaken_for_as_long_as_is_set() -> None:
 
 def test_time_that_is_set_back_does_not_make_a_head_wait() -> None:
     room = Room()
-    room.queue.patience = 500.0
+    room.queue.longest_overtaking = 500.0
     room.queue.add_machine("m", 1, 1)
     room.create(1, 1e9, 3)
     room.now += 1e6
@@ -212,16 +212,16 @@ def test_a_look_that_decides_nothing_leaves_no_trace() -> None:
 
 def test_words_can_be_changed_with_jobs_waiting() -> None:
     room = Room("fifo")
-    room.queue.patience = 0.0
+    room.queue.longest_overtaking = 0.0
     room.queue.add_machine("m", 2, 1)
     room.create(1, 1000.0, 3, owner="ann")
     room.create(2, 100.0, 6, owner="ann")
     room.create(3, 10.0, owner="bob")
     assert set(room.started) == {1}
-    room.queue.patience = 5000.0
+    room.queue.longest_overtaking = 5000.0
     room.queue.scheduling = "backfill"
     assert set(room.started) == {1, 3}
-    room.queue.patience = 0.0
+    room.queue.longest_overtaking = 0.0
     assert room.queue._machines["m"].kept is not None
     room.queue.scheduling = "fifo"
     assert room.queue._machines["m"].allocator.kept is None
@@ -245,13 +245,13 @@ def test_a_job_that_is_queued_again_is_before_all_but_the_one_with_a_part() -> N
     room.create(1, 1000.0, 3, owner="ann")
     room.create(2, 1000.0, 3, owner="ann")
     room.create(3, 10.0, 3, owner="bob")
-    room.queue.patience = 5000.0
+    room.queue.longest_overtaking = 5000.0
     room.boards.clear()
     room.ends |= {-1: 2000.0, -2: 2000.0}
     with room.queue:
         room.queue.requeue(1, -1)
     assert list(room.queue._machines["m"].line) == [1, 3]
-    room.queue.patience = 0.0
+    room.queue.longest_overtaking = 0.0
     room.create(4, 10.0, 3, owner="cy")
     assert room.queue._machines["m"].kept is not None
     with room.queue:

@@ -86,7 +86,7 @@ def test_nobody_ever_holds_more_and_everybody_is_served(
 ) -> None:
     room = Room(word, restart_every)
     room.queue.set_limits(boards_per_owner=limit)
-    room.queue.patience = 300.0
+    room.queue.longest_overtaking = 300.0
     room.queue.add_machine("a", 3, 3)
     room.queue.add_machine("b", 2, 2)
     owners = {job_id: job[3] for job_id, job in enumerate(jobs)}
