@@ -474,6 +474,25 @@ class Allocator:
             self._room = max(self._room, 0)
             self.generation += 1
 
+    def working_boards(self, region: Region) -> int:
+        """How many boards of a part of the machine may be given out at all."""
+        dead = sum((x, y) in region for x, y, _ in self._dead_boards)
+        return 3 * region.width * region.height - dead
+
+    def boards_held_by(self, allocations: Iterable[int]) -> list[int]:
+        """How many boards allocations have, of those that are not free again.
+
+        :param allocations: IDs, some of which may be free
+        """
+        boards = []
+        for allocation_id in allocations:
+            rectangle = self._held_triads.get(allocation_id)
+            if rectangle is not None:
+                boards.append(3 * rectangle.width * rectangle.height)
+            elif allocation_id in self._held_boards:
+                boards.append(1)
+        return boards
+
     def boards_asked(self, *args: Any, **kwargs: Any) -> int:
         """How many boards a request takes, with those that come with whole triads."""
         kind = self._alloc_type(*args, **kwargs)

@@ -25,8 +25,10 @@ from spalloc_server.coordinates import Board, BoardLink, WrapAround
 from spalloc_server.scheduling import stored
 from spalloc_server.scheduling.limits import Limits
 from spalloc_server.scheduling.machine import _Job, _Machine
+from spalloc_server.scheduling.recent import RecentTimes
 from spalloc_server.scheduling.stored import SCHEDULING
 from spalloc_server.scheduling.timeline import Timeline
+from spalloc_server.scheduling.waiting import Waiting, describe
 
 __all__ = ["Holding", "JobQueue", "_Job", "_Machine"]
 
@@ -105,6 +107,8 @@ class JobQueue:
         self._timeline = Timeline()
         self._clock: Callable[[], float] = time.time
         self._cool_by: Callable[[], float] | None = None
+        # How long jobs have waited, and had boards.
+        self._waits, self._runs = RecentTimes(), RecentTimes()
         # How many jobs have been queued, and how many queued again.
         self._arrivals = self._requeued = 0
 
@@ -286,6 +290,7 @@ class JobQueue:
         job.machine = machine
         machine.holders[allocation.allocation_id] = job
         job.started_at = self._go_on()
+        self._waits.add(job.boards, job.started_at - job.queued_at)
         self._limits.hold(job)
         self._allocated(job, allocation)
         return True
@@ -571,6 +576,8 @@ class JobQueue:
             self._process_queue()
         else:
             job.ending = True
+            ran = self._timeline.at(self.clock()) - job.started_at
+            self._runs.add(job.boards, ran)
             self._limits.discard(job)
             self._limits.release(job)
             if self.on_free is not None:
@@ -635,6 +642,33 @@ class JobQueue:
         :raises KeyError: if there is no such job
         """
         return tuple(machine.name for machine in self._jobs[job_id].queues)
+
+    def waiting(self, job_id: int) -> Waiting | None:
+        """Where a job stands and why it waits, None if it does not wait.
+
+        Takes time in proportion to the number of machines, and of those who hold boards
+        of what is kept for it.
+        """
+        job = self._jobs.get(job_id)
+        if job is None or not job.pending:
+            return None
+        return describe(
+            job,
+            job.queues,
+            not self._may_start(job),
+            self._timeline.at(self.clock()),
+            self._waits,
+            self._runs,
+        )
+
+    def kept_boards(self) -> dict[str, int]:
+        """How many working boards of each machine are kept for somebody."""
+        return {
+            name: 0
+            if (region := machine.allocator.kept) is None
+            else machine.allocator.working_boards(region)
+            for name, machine in self._machines.items()
+        }
 
     def holdings(self, machine_name: str) -> Iterator[tuple[Board, Holding]]:
         """The boards of a machine that are not free, and why not.
