@@ -463,7 +463,7 @@ class Controller:
 
     def check_free(self) -> None:
         """Give out boards that have cooled down, and try those out of service again."""
-        self._parts.check_free()
+        self._parts.look_after_boards()
 
     # Problems of boards
 
