@@ -197,7 +197,7 @@ def refuse_to_start(folder: Path) -> str:
     return line
 
 
-@pytest.mark.parametrize("name", [STATE, f"{STATE}.journal"])
+@pytest.mark.parametrize("name", [STATE, f"{STATE}-wal"])
 @pytest.mark.parametrize("problem", ["mode", "owner"])
 def test_state_of_others_is_refused(tmp_path: Path, name: str, problem: str) -> None:
     if problem == "owner" and os.geteuid() != 0:
@@ -239,7 +239,7 @@ def test_files_are_for_their_owner_only_whatever_the_umask(tmp_path: Path) -> No
         os.umask(old)
     assert modes == dict.fromkeys(
         [
-            *(STATE, f"{STATE}.journal", f"{STATE}.journal-wal"),
+            *(STATE, f"{STATE}-wal"),
             ".spalloc.cfg.state.lock",
         ],
         0o600,

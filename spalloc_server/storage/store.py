@@ -401,7 +401,8 @@ class StateStore:
         try:
             self._rewrite(controller)
         except (OSError, sqlite3.Error, JournalError, StateFileError) as e:
-            self._note_failure(self._describe(database.reason(e)))
+            self.errors += 1
+            logger.error("%s", self._describe(database.reason(e)))
             self.close()
             return False
         return True
