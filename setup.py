@@ -66,8 +66,8 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "spalloc_server = spalloc_server.server:main",
-            "spalloc-server = spalloc_server.server:main",
+            "spalloc_server = spalloc_server.__main__:main",
+            "spalloc-server = spalloc_server.__main__:main",
             "spalloc_server_usage = spalloc_server.command_line.usage_report:main",
         ],
     },

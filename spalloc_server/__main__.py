@@ -1,8 +1,46 @@
-"""Runs the server: ``python -m spalloc_server``."""
+"""Runs the server: ``python -m spalloc_server``, and what is installed as a command."""
 
+from __future__ import annotations
+
+import signal
 import sys
+from types import FrameType
+from typing import Final
 
-from spalloc_server.server import main
+INTERRUPTED: Final = 128 + signal.SIGINT
+"""The exit status after Ctrl-C, as shells have it."""
+
+
+def main() -> int:
+    """Run the server, as :py:func:`spalloc_server.server.main` does.
+
+    A Ctrl-C while all of it is still being imported, or while a config file is only
+    checked, ends the process with a line and no traceback.
+    """
+    early: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        early.append(number)
+
+    # Raised in the midst of an import, KeyboardInterrupt can get lost.
+    old = {
+        number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGHUP)
+    }
+    from spalloc_server.command_line.terminal import open_standard_streams
+
+    open_standard_streams()
+    from spalloc_server import server
+
+    for number, handler in old.items():
+        signal.signal(number, handler)
+    try:
+        if signal.SIGINT in early:
+            raise KeyboardInterrupt
+        return server.main()
+    except KeyboardInterrupt:
+        print("spalloc_server: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
 
 if __name__ == "__main__":
     sys.exit(main())

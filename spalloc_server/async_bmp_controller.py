@@ -7,18 +7,19 @@ touches no other frame.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from spalloc_server.hardware import counts, directory
-from spalloc_server.hardware.requests import AtomicRequests, FailureReason, LinkRequest
+from spalloc_server.hardware.requests import AtomicRequests, Failure, LinkRequest
 from spalloc_server.hardware.schedule import TASK_TRIES, Schedule, Stage, Step, Task
 from spalloc_server.hardware.transceiver import BMPError, BMPTransceiver, boards_text
 from spalloc_server.links import Links
 
-__all__ = ["AsyncBMPController", "AtomicRequests", "FailureReason", "LinkRequest"]
+__all__ = ["AsyncBMPController", "AtomicRequests", "Failure", "LinkRequest"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,9 @@ _SMALL_COMMANDS_SECONDS = 0.02
 _ASK = Step(Stage.CHECK, [])
 """Not a step of any task: ask the BMP whether it is there."""
 
+_TELL = Step(Stage.LINKS, [])
+"""Not a step of any task: only tell the results of what was overtaken."""
+
 
 class AsyncBMPController:
     """Carries out requests to the boards of one frame in a thread of its own.
@@ -39,9 +43,10 @@ class AsyncBMPController:
     The thread starts at once and runs until `stop`. It sends one command at a time, but
     waiting for boards to settle, and for a failed request to be tried again, takes
     nothing from other requests: see `spalloc_server.hardware.schedule` for how they are
-    ordered and merged. A request fails after two tries, with a `FailureReason` that
-    names the boards at fault where they can be told from others; those are all boards
-    of the request if the BMP does not do or answer a power command.
+    ordered and merged. Of the requests to power a board only the last one counts: what
+    it overtakes ends at once, as a success. A request fails after two tries, with a
+    `Failure` that names the boards at fault where they can be told from others; those
+    are all boards of the request if the BMP does not do or answer a power command.
 
     Used as a context manager, it holds requests back until the context ends, so that
     those added within it start together. Every method may be called from any thread.
@@ -71,6 +76,12 @@ class AsyncBMPController:
     LONGEST_PAUSE = 300.0
     """It is left for twice as long each time, but never longer than this."""
 
+    STOP_SECONDS = 20.0
+    """How long after `stop` commands are still sent, and answers waited for."""
+
+    JOIN_SECONDS = 2.0
+    """How much longer `join` waits for the thread: it may be looking up a name."""
+
     def __init__(
         self, hostname: str, on_thread_start: Callable[[], object] | None = None
     ) -> None:
@@ -93,6 +104,8 @@ class AsyncBMPController:
         # Was `_on_answer` told that the BMP does not answer? Belongs to the thread.
         self._silence_told = False
         self._stopping = False
+        self._give_up_at = math.inf
+        self._abandoned = False
         self._ended = False
         self._thread = threading.Thread(
             target=self._run, name=f"BMP {hostname}", daemon=True
@@ -118,7 +131,7 @@ class AsyncBMPController:
         """Have a group of requests carried out.
 
         Its ``on_done`` is called exactly once, from the thread of this controller, and
-        with no lock held.
+        with no lock held; but not at all if `stop` left no time for it.
 
         Raises
         ------
@@ -147,7 +160,7 @@ class AsyncBMPController:
             self._ask_at = time.monotonic()
             self._condition.notify_all()
 
-    def stop(self) -> None:
+    def finish(self) -> None:
         """Have the thread end once everything asked for has been carried out.
 
         Returns at once. Requests that wait to be tried again are tried at once.
@@ -156,9 +169,31 @@ class AsyncBMPController:
             self._stopping = True
             self._condition.notify_all()
 
+    def stop(self) -> None:
+        """Have the thread end soon: as `finish`, but for no more than `STOP_SECONDS`.
+
+        Returns at once. What has not been done by then is lost: nothing is told of it.
+        """
+        with self._condition:
+            self._stopping = True
+            limit = time.monotonic() + self.STOP_SECONDS
+            self._give_up_at = min(self._give_up_at, limit)
+            self._transceiver.give_up_at = self._give_up_at
+            self._condition.notify_all()
+
     def join(self) -> None:
-        """Wait until the thread has ended."""
-        self._thread.join()
+        """Wait until the thread has ended.
+
+        One that does not end in time after `stop` is left to itself; it tells nothing
+        more.
+        """
+        while self._thread.is_alive():
+            # `stop` may be called meanwhile.
+            if time.monotonic() > self._give_up_at + self.JOIN_SECONDS:
+                self._abandoned = True
+                logger.error("BMP %s: its thread does not end", self.hostname)
+                break
+            self._thread.join(0.5)
 
     @property
     def has_ended(self) -> bool:
@@ -198,6 +233,12 @@ class AsyncBMPController:
                 if self._stopping:
                     self._schedule.hurry()
                 now = time.monotonic()
+                if now >= self._give_up_at:
+                    self._ended = True
+                    self._tell_losses()
+                    return None
+                if self._schedule.has_ended_tasks:
+                    return _TELL
                 step = self._schedule.next_step(now)
                 if step is not None:
                     return step
@@ -209,7 +250,17 @@ class AsyncBMPController:
                     if self._ask_at <= now:
                         return _ASK
                     due_next = min(self._ask_at, due_next or self._ask_at)
+                if self._give_up_at < math.inf:
+                    due_next = min(self._give_up_at, due_next or self._give_up_at)
                 self._condition.wait(None if due_next is None else due_next - now)
+
+    def _tell_losses(self) -> None:
+        """Log what there was no time for. With the condition."""
+        lost = len(self._schedule) + len(self._incoming)
+        if lost:
+            logger.warning(
+                "BMP %s: stopped with %d requests not done", self.hostname, lost
+            )
 
     def _ask(self) -> None:
         """Ask the BMP whether it is there, and tell what is news."""
@@ -238,7 +289,7 @@ class AsyncBMPController:
     def _tell_answer(self, problem: str | None) -> None:
         with self._condition:
             on_answer = self._on_answer
-        if on_answer is None:
+        if on_answer is None or time.monotonic() >= self._give_up_at:
             return
         try:
             on_answer(problem)
@@ -255,6 +306,8 @@ class AsyncBMPController:
             self._tell_answer(problem)
 
     def _perform(self, step: Step) -> None:
+        if step is _TELL:
+            return
         if step.stage is Stage.POWER_ON or step.stage is Stage.POWER_OFF:
             self._power(step.tasks, step.stage is Stage.POWER_ON)
             return
@@ -372,14 +425,21 @@ class AsyncBMPController:
 
     def _fail(self, task: Task, text: str, boards: Iterable[int]) -> None:
         """Note that a task failed, to be tried again if it was the first time."""
+        if time.monotonic() >= self._give_up_at:
+            # There was no time for it: nobody knows whether it would have failed.
+            return
         self._boards_with_fpgas.clear()
         logger.warning("%s (try %d of %d)", text, task.failures + 1, TASK_TRIES)
-        task.failed(FailureReason(text, boards), time.monotonic() + self.RETRY_SECONDS)
+        task.failed(
+            Failure(text, frozenset(boards)), time.monotonic() + self.RETRY_SECONDS
+        )
 
     def _report(self) -> None:
         """Tell the results of tasks that have ended."""
         for task in self._schedule.take_ended():
             assert task.result is not None
+            if self._abandoned:
+                return
             success, reason = task.result
             counts.note_request(self.hostname, success)
             try:

@@ -296,12 +296,11 @@ class Configuration(_ConfigurationFields):
         """Check the options and that the machines can exist beside each other."""
         machine_list = _checked_machines(machines)
         checks.check_int("port", port, 0, 65535)
-        if not isinstance(ip, str):
-            raise TypeError(f"ip should be a str, not {ip!r}")
-        checks.check_seconds("timeout_check_interval", timeout_check_interval)
-        if timeout_check_interval == 0:
-            raise ValueError("timeout_check_interval should be more than 0 s")
-        checks.check_int("max_retired_jobs", max_retired_jobs, 0)
+        checks.check_host("ip", ip)
+        checks.check_seconds(
+            "timeout_check_interval", timeout_check_interval, checks.SHORTEST_INTERVAL
+        )
+        checks.check_int("max_retired_jobs", max_retired_jobs, 0, checks.MOST_RETIRED)
         checks.check_seconds("seconds_before_free", seconds_before_free)
         checks.check_seconds("first_board_retry", first_board_retry)
         checks.check_seconds("longest_board_retry", longest_board_retry)

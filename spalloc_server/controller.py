@@ -2,26 +2,28 @@
 
 The controller is what the server's commands act on. It puts jobs into a `JobQueue`, and
 when that gives a job boards, has the `AsyncBMPController` of each frame power them on
-and cut them off from their surroundings. What jobs go through then is in
-`spalloc_server.control.job_lifecycle`, and what becomes of boards that fail in
-`spalloc_server.control.sick_boards`.
+and cut them off from their surroundings. The parts that do so are in
+`spalloc_server.control`; in here are the doors to them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from spalloc_server.async_bmp_controller import AsyncBMPController
 from spalloc_server.configuration import Machine
-from spalloc_server.control.job_lifecycle import JobRunner
-from spalloc_server.coordinates import Board, Physical
-from spalloc_server.model import where_is
+from spalloc_server.control.job_power import FrameResult
+from spalloc_server.control.machine_set import Settings
+from spalloc_server.control.parts import Parts
+from spalloc_server.control.plain_state import from_plain, to_plain
+from spalloc_server.control.state import State
+from spalloc_server.coordinates import Board, BoardLink, Physical, WrapAround
+from spalloc_server.job_queue import JobQueue
+from spalloc_server.model import changes
 from spalloc_server.model.board_states import BoardState
+from spalloc_server.model.changes import Change, Record
 from spalloc_server.model.job import (
     JobDetails,
     JobMachineInfoTuple,
@@ -31,6 +33,7 @@ from spalloc_server.model.job import (
     MachineTuple,
     _Job,
 )
+from spalloc_server.model.job_events import JobEvent
 
 __all__ = [
     "Controller",
@@ -46,47 +49,222 @@ _UNKNOWN_JOB = JobStateTuple(JobState.unknown, None, None, None, None, None)
 _NO_BOARDS = JobMachineInfoTuple(None, None, None, None, None)
 
 
-class Controller(JobRunner):
+class Controller:
     """Jobs, machines, and the hardware of the machines.
 
     All methods may be called from any thread unless they say otherwise. After
-    `stop` and `join` an instance can be pickled; the unpickled one runs at once,
-    unless it was unpickled within
-    `spalloc_server.control.replayable.unpickled_dormant`.
+    `stop` and `join` an instance can be pickled; the unpickled one runs at once.
     """
 
+    def __init__(
+        self,
+        next_id: int = 1,
+        max_retired_jobs: int = 1200,
+        on_background_state_change: Callable[[], object] | None = None,
+        seconds_before_free: float = 30,
+    ) -> None:
+        """Start with no machine and no job.
+
+        :param next_id: the ID of the next job
+        :param max_retired_jobs: of how many ended jobs to remember the reason
+        :param on_background_state_change: see the attribute
+        :param seconds_before_free: how long boards stay unused after power-off
+        """
+        self._state = State(
+            JobQueue(None, None, None, seconds_before_free),
+            next_id=next_id,
+            max_retired_jobs=max_retired_jobs,
+        )
+        self._init_dynamic_state()
+        self.on_background_state_change = on_background_state_change
+
     # Life cycle
+
+    def _init_dynamic_state(self) -> None:
+        """Make what is not kept, and take up the work on the hardware."""
+        self._connect_parts()
+        self.start()
+
+    def _connect_parts(self) -> None:
+        """Make what is not kept, and leave the hardware alone."""
+        self._parts = Parts(self._state, self._create_machine_bmp_controllers)
+        self._log = self._parts.log
+
+    def start(self) -> None:
+        """Take up the work on the hardware. Called only on a dormant controller.
+
+        Every job counts as heard from just now, and power changes that were
+        interrupted are done again.
+        """
+        self._parts.start()
 
     def stop(self) -> None:
         """Ask all threads to end once they have done what they were asked to do.
 
         Only `join` may be called afterwards.
         """
-        with self.lock:
-            for controller in self._bmps.all():
-                controller.stop()
+        for controller in self._parts.all_frames():
+            controller.stop()
 
     def join(self) -> None:
         """Wait for all threads to end. Blocks."""
-        with self.lock:
-            controllers = self._bmps.all()
         # Without the lock: the threads need it to report their last results.
-        for controller in controllers:
+        for controller in self._parts.all_frames():
             controller.join()
 
-    # Settings
+    def __getstate__(self) -> dict[str, Any]:
+        """What is kept over a restart; to be called after `stop` and `join`."""
+        with self._log.lock:
+            return to_plain(self._state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go on from where the pickled controller was stopped."""
+        self._state = from_plain(state)
+        self._init_dynamic_state()
+
+    @classmethod
+    def restored(cls, state: dict[str, Any]) -> Controller:
+        """Make a controller that leaves the hardware alone until `start` is called.
+
+        :param state: what `__getstate__` of another one has given
+        :raises ValueError: if it is no such thing
+        """
+        controller = cls.__new__(cls)
+        controller._state = from_plain(state)
+        controller._connect_parts()
+        return controller
+
+    # Changes
+
+    @property
+    def lock(self) -> Any:
+        """Held by whoever changes anything; hold it over several calls to have
+        nothing happen between them.
+        """
+        return self._log.lock
+
+    @property
+    def on_event(self) -> Callable[[Record], object] | None:
+        """Told, with the lock held, of changes that no command explains, as they are
+        to be stored for `replay`.
+        """
+        return self._log.on_event
+
+    @on_event.setter
+    def on_event(self, callback: Callable[[Record], object] | None) -> None:
+        self._log.on_event = callback
+
+    @property
+    def on_job_event(self) -> Callable[[JobEvent], object] | None:
+        """Told, with the lock held and by any thread, what happens to jobs; must not
+        block.
+        """
+        return self._parts.jobs.on_job_event
+
+    @on_job_event.setter
+    def on_job_event(self, callback: Callable[[JobEvent], object] | None) -> None:
+        self._parts.jobs.on_job_event = callback
+
+    @property
+    def on_background_state_change(self) -> Callable[[], object] | None:
+        """Called when something changes other than by a call of a method.
+
+        It is called from any thread and must not call the controller. None for no call.
+        """
+        return self._log.on_background_change
+
+    @on_background_state_change.setter
+    def on_background_state_change(self, callback: Callable[[], object] | None) -> None:
+        self._log.on_background_change = callback
+
+    def apply(self, change: Change, at: float | None = None) -> Any:
+        """Do a change that is stored already, or that nobody stores.
+
+        :param at: when that is said to be, in seconds since 1970 (UTC); None for now
+        :return: the ID of the job, of `CreateJob`
+        :raises RefusedError: if it cannot be done as things are
+        """
+        return self._log.do(change, at)
+
+    def replay(self, records: Iterable[Sequence[Any]]) -> None:
+        """Do again, on a dormant controller, what was done to this state before.
+
+        :param records: stored changes, see `spalloc_server.model.changes`
+        :raises ReplayError: if one cannot follow those before it
+        """
+        self._log.replay(records)
+
+    @property
+    def changed_jobs(self) -> set[int]:
+        """IDs of the jobs that have changed since this was last read."""
+        if not self._state.changed_jobs:
+            return set()
+        with self._log.lock:
+            changed, self._state.changed_jobs = self._state.changed_jobs, set()
+            return changed
+
+    @property
+    def changed_machines(self) -> set[str]:
+        """Names of the machines that have changed since this was last read.
+
+        A machine changes when it is added, removed or modified, and when a job is
+        allocated on it or frees its boards.
+        """
+        if not self._state.changed_machines:
+            return set()
+        with self._log.lock:
+            state = self._state
+            changed, state.changed_machines = state.changed_machines, set()
+            return changed
+
+    # Settings and machines
+
+    def configure(
+        self, settings: Settings, machines: Mapping[str, Machine] | None = None
+    ) -> None:
+        """Have other settings or machines in force, as one change.
+
+        :param machines: see `machines`; None leaves them
+        """
+        with self._log.lock:
+            self._parts.machines.configure(settings, machines)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._parts.machines.settings
+
+    @property
+    def max_retired_jobs(self) -> int:
+        """Of how many ended jobs the reason is remembered."""
+        return self._state.max_retired_jobs
+
+    @max_retired_jobs.setter
+    def max_retired_jobs(self, number: int) -> None:
+        with self._log.lock:
+            self.configure(self.settings._replace(max_retired_jobs=number))
 
     @property
     def seconds_before_free(self) -> float:
         """How long boards powered off from now on stay unused."""
-        return self._job_queue.seconds_before_free
+        return self._state.job_queue.seconds_before_free
 
     @seconds_before_free.setter
     def seconds_before_free(self, seconds: float) -> None:
-        with self.lock:
-            self._job_queue.seconds_before_free = seconds
+        with self._log.lock:
+            self.configure(self.settings._replace(seconds_before_free=seconds))
 
-    # Machines
+    def set_board_retries(self, first: float, longest: float) -> None:
+        """Set after how many seconds boards out of service are tried again.
+
+        :param first: the first time; twice as long each time after that
+        :param longest: but never longer than this
+        """
+        with self._log.lock:
+            settings = self.settings._replace(
+                first_board_retry=first, longest_board_retry=longest
+            )
+            self.configure(settings)
 
     @property
     def machines(self) -> OrderedDict[str, Machine]:
@@ -96,14 +274,13 @@ class Controller(JobRunner):
         machine change, its jobs go on; otherwise, and where it is removed, they
         are destroyed.
         """
-        with self.lock:
-            return self._machines.copy()
+        with self._log.lock:
+            return self._state.machines.copy()
 
     @machines.setter
     def machines(self, machines: Mapping[str, Machine]) -> None:
-        with self.lock:
-            changes = self._machine_set.change(machines)
-            self._changed_machines.update(*changes)
+        with self._log.lock:
+            self.configure(self.settings, machines)
 
     def _create_machine_bmp_controllers(
         self, machine: Machine, on_thread_start: Callable[[], object] | None = None
@@ -115,25 +292,24 @@ class Controller(JobRunner):
 
         :param on_thread_start: called first by the thread of each of them
         """
-        self._bmps.start(
-            machine, AsyncBMPController, self._sick_boards.bmp_heard, on_thread_start
-        )
+        # Looked up now: programs put others in the place of the class.
+        self._parts.frames.make(machine, AsyncBMPController, on_thread_start)
 
     def list_machines(self) -> list[MachineTuple]:
         """Describe all machines, highest priority first.
 
         Boards out of service are among the dead ones.
         """
-        with self.lock:
-            return self._machine_set.tuples()
+        with self._log.lock:
+            return self._parts.machines.tuples()
 
     def board_states(self, machine_name: str) -> dict[Board, BoardState]:
         """The state of every board of a machine.
 
         :raises KeyError: if there is no such machine
         """
-        with self.lock:
-            return self._machine_set.board_states(machine_name)
+        with self._log.lock:
+            return self._parts.machines.board_states(machine_name)
 
     def get_board_position(
         self, machine_name: str, x: int, y: int, z: int
@@ -142,8 +318,8 @@ class Controller(JobRunner):
 
         :return: (cabinet, frame, board), None if there is no such board
         """
-        with self.lock:
-            machine = self._machines.get(machine_name)
+        with self._log.lock:
+            machine = self._state.machines.get(machine_name)
             return None if machine is None else machine.board_locations.get((x, y, z))
 
     def get_board_at_position(
@@ -153,8 +329,8 @@ class Controller(JobRunner):
 
         :return: (x, y, z), None if there is no such board
         """
-        with self.lock:
-            return self._places.board_at(machine_name, (cabinet, frame, board))
+        with self._log.lock:
+            return self._parts.finder.board_at(machine_name, cabinet, frame, board)
 
     # Jobs
 
@@ -171,61 +347,34 @@ class Controller(JobRunner):
         :raises TypeError: if there is no owner, or an argument is unknown
         :raises ValueError: if the arguments contradict each other
         """
-        owner = kwargs.pop("owner", None)
-        if owner is None:
+        if kwargs.get("owner") is None:
             raise TypeError("owner must be specified for all jobs")
-        keepalive = kwargs.pop("keepalive", 60.0)
-        if keepalive is not None:
-            keepalive = float(keepalive)
-        with self.lock:
-            job_id = self._next_id
-            job = _Job(
-                job_id,
-                str(owner),
-                start_time=self.wall_time(),
-                keepalive=keepalive,
-                lasthost=ownerhost,
-                args=args,
-                kwargs=kwargs,
-            )
-            self._job_queue.check_job(*args, **kwargs, job_id=job_id)
-            self._jobs[job_id] = job
-            self._tell("created", job)
-            self._job_queue.create_job(*args, **kwargs, job_id=job_id)
-            self._next_id += 1
-            self._keepalives.watch(job)
-            self._changed_jobs.add(job_id)
-            return job_id
+        options = {**kwargs, "owner": str(kwargs["owner"])}
+        if kwargs.get("keepalive") is not None:
+            options["keepalive"] = float(kwargs["keepalive"])
+        job_id: int = self.apply(changes.CreateJob(ownerhost, args, options))
+        return job_id
 
     def job_keepalive(self, clienthost: str | None, job_id: int) -> None:
         """Note that somebody still wants a job; all other job methods do so too.
 
         :param clienthost: IP address of the host that asks
         """
-        with self.lock:
-            job = self._jobs.get(job_id)
-            if job is not None:
-                job.update_keepalive(clienthost)
-
-    def _touch(self, clienthost: str | None, job_id: int) -> _Job | None:
-        """Find a job that has not ended, and keep it alive."""
-        job = self._jobs.get(job_id)
-        if job is not None:
-            job.update_keepalive(clienthost)
-        return job
+        with self._log.lock:
+            self._parts.jobs.touch(clienthost, job_id)
 
     def get_job_state(self, clienthost: str | None, job_id: int) -> JobStateTuple:
         """The state of a job, of any ID.
 
         :param clienthost: IP address of the host that asks
         """
-        with self.lock:
-            job = self._touch(clienthost, job_id)
+        with self._log.lock:
+            job = self._parts.jobs.touch(clienthost, job_id)
             if job is not None:
                 return job.state_tuple()
-            if job_id in self._retired_jobs:
+            if job_id in self._state.retired_jobs:
                 return _UNKNOWN_JOB._replace(
-                    state=JobState.destroyed, reason=self._retired_jobs[job_id]
+                    state=JobState.destroyed, reason=self._state.retired_jobs[job_id]
                 )
             return _UNKNOWN_JOB
 
@@ -236,8 +385,8 @@ class Controller(JobRunner):
 
         :param clienthost: IP address of the host that asks
         """
-        with self.lock:
-            job = self._touch(clienthost, job_id)
+        with self._log.lock:
+            job = self._parts.jobs.touch(clienthost, job_id)
             if job is None or job.allocated_machine is None:
                 return _NO_BOARDS
             return job.machine_info_tuple()
@@ -247,20 +396,14 @@ class Controller(JobRunner):
 
         :param clienthost: IP address of the host that asks
         """
-        with self.lock:
-            job = self._touch(clienthost, job_id)
-            if job is not None and job.boards is not None:
-                self._set_job_power_and_links(job, power=True, link_enable=False)
+        self.apply(changes.PowerOnJob(clienthost, job_id))
 
     def power_off_job_boards(self, clienthost: str | None, job_id: int) -> None:
         """Power the boards of a job off.
 
         :param clienthost: IP address of the host that asks
         """
-        with self.lock:
-            job = self._touch(clienthost, job_id)
-            if job is not None and job.boards is not None:
-                self._set_job_power_and_links(job, power=False)
+        self.apply(changes.PowerOffJob(clienthost, job_id))
 
     def destroy_job(
         self, clienthost: str | None, job_id: int, reason: str | None = None
@@ -270,87 +413,50 @@ class Controller(JobRunner):
         :param clienthost: IP address of the host that asks
         :param reason: for the people who ask what became of it
         """
-        with self.lock:
-            if self._touch(clienthost, job_id) is not None:
-                self._job_queue.destroy_job(job_id, reason)
+        self.apply(changes.DestroyJob(clienthost, job_id, reason))
 
     def list_jobs(self) -> list[JobTuple]:
         """Describe all jobs that have not ended, oldest first."""
-        with self.lock:
-            return [job.list_tuple() for job in self._jobs.values()]
+        with self._log.lock:
+            return [job.list_tuple() for job in self._state.jobs.values()]
 
     def job_details(self) -> dict[int, JobDetails]:
         """What `list_jobs` does not tell, by job ID; for those who only look on."""
-        with self.lock:
+        with self._log.lock:
             return {
                 job.id: job.details(
-                    self._job_queue.queues_of(job.id)
+                    self._state.job_queue.queues_of(job.id)
                     if job.state is JobState.queued
                     else ()
                 )
-                for job in self._jobs.values()
+                for job in self._state.jobs.values()
             }
 
     @property
     def job_count(self) -> int:
         """How many jobs have not ended."""
-        return len(self._jobs)
+        return len(self._state.jobs)
 
     # Regular work
 
     def destroy_timed_out_jobs(self) -> None:
         """Destroy the jobs that have not been heard of for too long."""
-        with self.lock:
-            now = time.monotonic()
-            timed_out = list(self._keepalives.timed_out(now, self._jobs.get))
-            if timed_out:
-                self.do_event("timed out", [job.id for job in timed_out])
+        with self._log.lock:
+            self._parts.jobs.destroy_timed_out()
+
+    def excuse_silence(self, seconds: float) -> None:
+        """Have some time not count for the keepalives of jobs.
+
+        :param seconds: for how long nobody could be heard until now
+        """
+        with self._log.lock:
+            self._parts.jobs.excuse_silence(seconds)
 
     def check_free(self) -> None:
         """Give out boards that have cooled down, and try those out of service again."""
-        with self.lock:
-            # Noted before jobs get the boards, and so before what comes of that.
-            with self._job_queue:
-                freed = self._job_queue.check_free()
-                if freed:
-                    self.note_event("cooled", self.wall_time(), freed)
-            self._sick_boards.test_boards()
-
-    def _make_changers(self) -> dict[str, Callable[..., object]]:
-        return {
-            **super()._make_changers(),
-            "create_job": self._replay_create_job,
-            "destroy_job": self.destroy_job,
-            "power_on_job_boards": self.power_on_job_boards,
-            "power_off_job_boards": self.power_off_job_boards,
-            "report_problem": partial(self._replay_problem, self.report_problem),
-            "clear_problem": partial(self._replay_problem, self.clear_problem),
-        }
-
-    def _replay_create_job(
-        self, ownerhost: str | None, args: list[Any], kwargs: dict[str, Any]
-    ) -> None:
-        # What was refused then is refused now.
-        with contextlib.suppress(TypeError, ValueError):
-            self.create_job(ownerhost, *args, **kwargs)
-
-    @staticmethod
-    def _replay_problem(
-        command: Callable[..., object], _host: str | None, *arguments: Any
-    ) -> None:
-        with contextlib.suppress(ValueError):
-            command(*arguments)
+        self._parts.check_free()
 
     # Problems of boards
-
-    def set_board_retries(self, first: float, longest: float) -> None:
-        """Set after how many seconds boards out of service are tried again.
-
-        :param first: the first time; twice as long each time after that
-        :param longest: but never longer than this
-        """
-        with self.lock:
-            self._sick_boards.set_retries(first, longest)
 
     def report_problem(
         self,
@@ -370,8 +476,7 @@ class Controller(JobRunner):
         :param p: core of the chip
         :raises ValueError: if no board has this address
         """
-        with self.lock:
-            self._sick_boards.report(ip_address, x, y, p, description)
+        self.apply(changes.ReportProblem(None, ip_address, x, y, p, description))
 
     def list_problems(self, machine_name: str | None = None) -> list[dict[str, Any]]:
         """Describe the boards out of service, and those that were reported.
@@ -384,16 +489,15 @@ class Controller(JobRunner):
             scheduled), and the ``reports``, a list of dictionaries with the fields
             of `spalloc_server.model.board_health.Report`
         """
-        with self.lock:
-            return list(self._sick_boards.problems(machine_name))
+        with self._log.lock:
+            return list(self._parts.sick_boards.problems(machine_name))
 
     def clear_problem(self, machine_name: str, x: int, y: int, z: int) -> None:
         """Forget all problems of a board, and put it back into service.
 
         :raises ValueError: if there is no such board
         """
-        with self.lock:
-            self._sick_boards.clear(machine_name, (x, y, z))
+        self.apply(changes.ClearProblem(None, machine_name, x, y, z))
 
     # Places
 
@@ -401,43 +505,31 @@ class Controller(JobRunner):
         self, machine: Machine, x: int, y: int, z: int
     ) -> _Job | None:
         """The job that has a board, None if no job has it."""
-        return self._places.job_at(machine.name, (x, y, z))
+        return self._parts.finder.job_at(machine, x, y, z)
 
     def _where_is_by_logical_triple(
         self, machine_name: str, x: int, y: int, z: int
     ) -> dict[str, Any] | None:
         """`where_is` by board coordinates."""
-        machine = self._machines.get(machine_name)
-        if machine is None:
-            return None
-        return where_is.describe_board(machine, (x, y, z), self._job_for_location)
+        return self._parts.finder.by_board(machine_name, x, y, z)
 
     def _where_is_by_physical_triple(
         self, machine_name: str, cabinet: int, frame: int, board: int
     ) -> dict[str, Any] | None:
         """`where_is` by physical coordinates."""
-        logical = self.get_board_at_position(machine_name, cabinet, frame, board)
-        if logical is None:
-            return None
-        return self._where_is_by_logical_triple(machine_name, *logical)
+        return self._parts.finder.by_place(machine_name, cabinet, frame, board)
 
     def _where_is_by_chip_coordinate(
         self, machine_name: str, chip_x: int, chip_y: int
     ) -> dict[str, Any] | None:
         """`where_is` by chip of a machine."""
-        machine = self._machines.get(machine_name)
-        if machine is None:
-            return None
-        return where_is.describe_chip(machine, (chip_x, chip_y), self._job_for_location)
+        return self._parts.finder.by_chip(machine_name, chip_x, chip_y)
 
     def _where_is_by_job_chip_coordinate(
         self, job_id: int, chip_x: int, chip_y: int
     ) -> dict[str, Any] | None:
         """`where_is` by chip of a job."""
-        job = self._jobs.get(job_id)
-        if job is None:
-            return None
-        return where_is.describe_job_chip(job, (chip_x, chip_y), self._job_for_location)
+        return self._parts.finder.by_job_chip(job_id, chip_x, chip_y)
 
     def where_is(self, **kwargs: Any) -> dict[str, Any] | None:
         """Find a board or chip.
@@ -453,16 +545,51 @@ class Controller(JobRunner):
             such board or chip
         :raises TypeError: if the arguments are not one of these sets
         """
-        finders: dict[str, Callable[..., dict[str, Any] | None]] = {
-            "machine x y z": self._where_is_by_logical_triple,
-            "machine cabinet frame board": self._where_is_by_physical_triple,
-            "machine chip_x chip_y": self._where_is_by_chip_coordinate,
-            "job_id chip_x chip_y": self._where_is_by_job_chip_coordinate,
-        }
-        for arguments, find in finders.items():
-            names = arguments.split()
-            if kwargs.keys() == set(names):
-                with self.lock:
-                    return find(*(kwargs[name] for name in names))
-        given = ", ".join(sorted(kwargs)) or "none"
-        raise TypeError(f"where_is cannot find anything by these arguments: {given}")
+        with self._log.lock:
+            return self._parts.finder.find(**kwargs)
+
+    # What the manual names, of the parts
+
+    def _bmp_on_request_complete(
+        self, job: _Job, success: bool, reason: object = None
+    ) -> None:
+        """Note that one of a job's requests to frames has ended; from any thread.
+
+        :param reason: why it failed; all boards of the job are at fault unless it says
+            which, in an attribute ``boards``
+        """
+        result = FrameResult(job)
+        if not success:
+            at_fault = frozenset(getattr(reason, "boards", job.boards or ()))
+            result = FrameResult(job, str(reason), at_fault)
+        if job.outstanding:
+            self._parts.jobs.frame_done(min(job.outstanding), result)
+
+    def _set_job_power_and_links(
+        self, job: _Job, power: bool, link_enable: bool | None = None
+    ) -> None:
+        """See `JobLifecycle.set_power`. With the lock held, as all below."""
+        self._parts.jobs.set_power(job, power, link_enable)
+
+    def _job_queue_on_allocate(
+        self,
+        job_id: int,
+        machine_name: str,
+        boards: set[Board],
+        periphery: set[BoardLink],
+        torus: WrapAround,
+    ) -> None:
+        """See `JobLifecycle.allocated`."""
+        self._parts.jobs.allocated(job_id, machine_name, boards, periphery, torus)
+
+    def _job_queue_on_free(self, job_id: int, reason: str | None) -> None:
+        """See `JobLifecycle.end`."""
+        self._parts.jobs.end(job_id, reason)
+
+    def _job_queue_on_cancel(self, job_id: int, reason: str | None) -> None:
+        """See `JobLifecycle.cancelled`."""
+        self._parts.jobs.cancelled(job_id, reason)
+
+    def _teardown_job(self, job_id: int, reason: str | None) -> None:
+        """See `JobLifecycle.end`."""
+        self._parts.jobs.end(job_id, reason)

@@ -551,15 +551,18 @@ class JobQueue:
         :raises ValueError: if the arguments contradict each other, or the ID is
             in use
         """
-        job = self._make_job(args, kwargs)
+        self.add_job(self.make_job(*args, **kwargs))
+
+    def add_job(self, job: _Job) -> None:
+        """Queue a job that `make_job` has just made; see `create_job`."""
         self._jobs[job.id] = job
         self._enqueue_job(job)
 
-    def check_job(self, *args: Any, **kwargs: Any) -> None:
-        """Raise what `create_job` would raise."""
-        self._make_job(args, kwargs)
+    def make_job(self, *args: Any, **kwargs: Any) -> _Job:
+        """Check the arguments of `create_job`, and raise what it raises.
 
-    def _make_job(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Job:
+        :return: the job, for `add_job`
+        """
         job_id = kwargs.pop("job_id", None)
         machine_name = kwargs.pop("machine", None)
         tags = kwargs.pop("tags", None)

@@ -9,16 +9,30 @@ The way of a command: the loop of :py:class:`Server` reads a line of a client's
 import logging
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 from spalloc_server import __version__
 from spalloc_server.command_line import run as cli
 from spalloc_server.configuration import Configuration
 from spalloc_server.controller import JobStateTuple
+from spalloc_server.model.changes import (
+    ClearProblem,
+    CreateJob,
+    DestroyJob,
+    PowerOffJob,
+    PowerOnJob,
+    ReportProblem,
+)
 from spalloc_server.service import arguments, replies
 from spalloc_server.service.base_server import DEFAULT_PORT, Server, _CriticalStop
-from spalloc_server.service.command_server import Watches
-from spalloc_server.service.registry import _COMMANDS, encodes, spalloc_command
+from spalloc_server.service.notifier import JOBS_CHANGED, MACHINES_CHANGED, Watches
+from spalloc_server.service.registry import (
+    _COMMANDS,
+    changes,
+    encodes,
+    reads,
+    spalloc_command,
+)
 from spalloc_server.wire.connection import Connection
 
 __all__ = [
@@ -33,12 +47,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-MAX_WATCHES: Final = 10_000
-"""How many jobs, and how many machines, one client may watch one by one."""
-
-JOBS_CHANGED: Final = "jobs_changed"
-MACHINES_CHANGED: Final = "machines_changed"
-
 
 class SpallocServer(Server):
     """The server with all commands of the protocol, also as a context manager.
@@ -48,14 +56,6 @@ class SpallocServer(Server):
     :py:exc:`ValueError` names the one that is wrong. Every command about a job keeps
     that job alive, and for a job or machine that does not exist it does nothing.
     """
-
-    def __init__(
-        self, config_filename: str, cold_start: bool = False, port: int = DEFAULT_PORT
-    ) -> None:
-        # Before the server's thread is there.
-        self._client_job_watches: Watches = {}
-        self._client_machine_watches: Watches = {}
-        super().__init__(config_filename, cold_start, port)
 
     def __enter__(self) -> "SpallocServer":
         return self
@@ -69,6 +69,7 @@ class SpallocServer(Server):
         self.stop_and_join()
 
     @spalloc_command
+    @reads
     def version(self, _client: Connection) -> str:
         """Tell the server's version."""
         return __version__
@@ -76,7 +77,8 @@ class SpallocServer(Server):
     # Jobs
 
     @spalloc_command
-    def create_job(self, client: Connection, *args: Any, **kwargs: Any) -> int:
+    @changes
+    def create_job(self, client: Connection, *args: Any, **kwargs: Any) -> CreateJob:
         """Ask for boards, and get the ID of the job that will have them.
 
         ::
@@ -102,16 +104,18 @@ class SpallocServer(Server):
         :param require_torus: only take boards whose edges are connected all around;
             not for single boards
         """
-        boards, options = arguments.check_create_job(args, kwargs)
-        return self._controller.create_job(self._name(client), *boards, **options)
+        size, options = arguments.check_create_job(args, kwargs)
+        return CreateJob(self._name(client), size, options)
 
     @spalloc_command
+    @reads
     def job_keepalive(self, client: Connection, job_id: int) -> None:
         """Say that a job is still needed."""
         job_id = arguments.check_job_id(job_id)
         self._controller.job_keepalive(self._name(client), job_id)
 
     @spalloc_command
+    @reads
     def get_job_state(self, client: Connection, job_id: int) -> dict[str, Any]:
         """Tell the state of a job: the fields of :py:class:`.JobStateTuple`."""
         return replies.job_state(self._job_state(client, job_id))
@@ -125,6 +129,7 @@ class SpallocServer(Server):
         return self._controller.get_job_state(self._name(client), job_id)
 
     @spalloc_command
+    @reads
     def get_job_machine_info(self, client: Connection, job_id: int) -> dict[str, Any]:
         """Tell where a job's boards are, as :py:class:`.JobMachineInfoTuple` does.
 
@@ -135,27 +140,29 @@ class SpallocServer(Server):
         return replies.job_machine_info_reply(info)
 
     @spalloc_command
-    def power_on_job_boards(self, client: Connection, job_id: int) -> None:
+    @changes
+    def power_on_job_boards(self, client: Connection, job_id: int) -> PowerOnJob:
         """Begin to power a job's boards on, or to reset those that are on."""
-        job_id = arguments.check_job_id(job_id)
-        self._controller.power_on_job_boards(self._name(client), job_id)
+        return PowerOnJob(self._name(client), arguments.check_job_id(job_id))
 
     @spalloc_command
-    def power_off_job_boards(self, client: Connection, job_id: int) -> None:
+    @changes
+    def power_off_job_boards(self, client: Connection, job_id: int) -> PowerOffJob:
         """Begin to power a job's boards off."""
-        job_id = arguments.check_job_id(job_id)
-        self._controller.power_off_job_boards(self._name(client), job_id)
+        return PowerOffJob(self._name(client), arguments.check_job_id(job_id))
 
     @spalloc_command
+    @changes
     def destroy_job(
         self, client: Connection, job_id: int, reason: str | None = None
-    ) -> None:
+    ) -> DestroyJob:
         """End a job and give its boards back; the reason is for people to read."""
         job_id = arguments.check_job_id(job_id)
         reason = arguments.check_reason(reason)
-        self._controller.destroy_job(self._name(client), job_id, reason)
+        return DestroyJob(self._name(client), job_id, reason)
 
     @spalloc_command
+    @reads
     def list_jobs(self, _client: Connection) -> list[dict[str, Any]]:
         """List the jobs that have not ended, oldest first: :py:class:`.JobTuple`."""
         return [replies.job_reply(job) for job in self._controller.list_jobs()]
@@ -167,6 +174,7 @@ class SpallocServer(Server):
     # Notifications
 
     @spalloc_command
+    @reads
     def notify_job(self, client: Connection, job_id: int | None = None) -> None:
         """Begin to notify the client of changes of a job, None for all jobs.
 
@@ -177,6 +185,7 @@ class SpallocServer(Server):
         self._register_for_notifications(client, self._client_job_watches, job_id)
 
     @spalloc_command
+    @reads
     def no_notify_job(self, client: Connection, job_id: int | None = None) -> None:
         """End what :py:meth:`notify_job` began, for a job or, with None, altogether.
 
@@ -187,6 +196,7 @@ class SpallocServer(Server):
         self._unregister_for_notifications(client, self._client_job_watches, job_id)
 
     @spalloc_command
+    @reads
     def notify_machine(
         self, client: Connection, machine_name: str | None = None
     ) -> None:
@@ -201,6 +211,7 @@ class SpallocServer(Server):
         )
 
     @spalloc_command
+    @reads
     def no_notify_machine(
         self, client: Connection, machine_name: str | None = None
     ) -> None:
@@ -215,30 +226,21 @@ class SpallocServer(Server):
         self, client: Connection, watchset: Watches, _id: int | str | None
     ) -> None:
         """Have a client watch something, None for everything of its kind."""
-        watched = watchset.setdefault(client, set())
-        if _id is None:
-            watchset[client] = None
-        elif watched is not None and _id not in watched:
-            if len(watched) >= MAX_WATCHES:
-                raise ValueError(f"more than {MAX_WATCHES} watched one by one")
-            watched.add(_id)
+        self._notifier.watch(client, watchset, _id)
 
     def _unregister_for_notifications(
         self, client: Connection, watchset: Watches, _id: int | str | None
     ) -> None:
         """Undo :py:meth:`_register_for_notifications`, None for all of it."""
-        watched = watchset.get(client, set())
-        if _id is None:
-            watchset.pop(client, None)
-        elif watched is not None:
-            watched.discard(_id)
-            if not watched:
-                watchset.pop(client, None)
-        else:
-            return
-        # Changes that the client has been too slow to hear of.
-        is_job = watchset is self._client_job_watches
-        client.forget_changes(JOBS_CHANGED if is_job else MACHINES_CHANGED, _id)
+        self._notifier.unwatch(client, watchset, _id)
+
+    @property
+    def _client_job_watches(self) -> Watches:
+        return self._notifier.job_watches
+
+    @property
+    def _client_machine_watches(self) -> Watches:
+        return self._notifier.machine_watches
 
     def _send_change_notifications(self) -> None:
         """Notify those clients that watch them of changed jobs and machines."""
@@ -250,36 +252,35 @@ class SpallocServer(Server):
             watches = self._client_machine_watches
             self._send_notifications(MACHINES_CHANGED, machines, watches)
 
-    def _clear_watches(self, client: Connection) -> None:
-        self._client_job_watches.pop(client, None)
-        self._client_machine_watches.pop(client, None)
-
     # Machines
 
     @spalloc_command
+    @reads
     def list_machines(self, _client: Connection) -> list[dict[str, Any]]:
         """List the machines, highest priority first: :py:class:`.MachineTuple`."""
         return [replies.machine_reply(m) for m in self._controller.list_machines()]
 
     @spalloc_command
+    @changes
     def report_problem(
         self,
-        _client: Connection,
+        client: Connection,
         ip_address: str,
         x: int | None = None,
         y: int | None = None,
         p: int | None = None,
         description: str | None = None,
-    ) -> None:
+    ) -> ReportProblem:
         """Say that something is wrong with the board that has this IP address.
 
         ``x`` and ``y`` may name a chip of the board and ``p`` one of its cores. Two
         reports by different jobs take a board out of service.
         """
         checked = arguments.check_problem(ip_address, x, y, p, description)
-        self._controller.report_problem(*checked)
+        return ReportProblem(self._name(client), *checked)
 
     @spalloc_command
+    @reads
     def list_problems(
         self, _client: Connection, machine_name: str | None = None
     ) -> list[dict[str, Any]]:
@@ -292,15 +293,17 @@ class SpallocServer(Server):
         return self._controller.list_problems(machine_name)
 
     @spalloc_command
+    @changes
     def clear_problem(
-        self, _client: Connection, machine_name: str, x: int, y: int, z: int
-    ) -> None:
+        self, client: Connection, machine_name: str, x: int, y: int, z: int
+    ) -> ClearProblem:
         """Put a board back into service, and forget what was reported of it."""
         machine_name = arguments.check_machine_name(machine_name)
         board = arguments.check_coordinates(x=x, y=y, z=z)
-        self._controller.clear_problem(machine_name, *board)
+        return ClearProblem(self._name(client), machine_name, *board)
 
     @spalloc_command
+    @reads
     def get_board_position(
         self, _client: Connection, machine_name: str, x: int, y: int, z: int
     ) -> tuple[int, int, int] | None:
@@ -310,6 +313,7 @@ class SpallocServer(Server):
         return self._controller.get_board_position(machine_name, *board)
 
     @spalloc_command
+    @reads
     def get_board_at_position(
         self, _client: Connection, machine_name: str, x: int, y: int, z: int
     ) -> tuple[int, int, int] | None:
@@ -322,6 +326,7 @@ class SpallocServer(Server):
         return self._controller.get_board_at_position(machine_name, *place)
 
     @spalloc_command
+    @reads
     def where_is(self, _client: Connection, **kwargs: Any) -> dict[str, Any] | None:
         """Tell where a board or chip is, None if there is none.
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from spalloc_server.async_bmp_controller import AtomicRequests
+from spalloc_server.async_bmp_controller import AtomicRequests, Failure
 from spalloc_server.links import Links
 
 SECONDS = 30.0
@@ -40,7 +40,7 @@ class Outcome:
         off: Iterable[int] = (),
         links: Iterable[tuple[int, Links, bool]] = (),
     ) -> None:
-        self.calls: list[tuple[bool, str | None]] = []
+        self.calls: list[tuple[bool, Failure | None]] = []
         self.thread: threading.Thread | None = None
         self.at = 0.0
         self._done = threading.Event()
@@ -52,7 +52,7 @@ class Outcome:
         for board, link, enable in links:
             self.requests.link(board, link, enable)
 
-    def _on_done(self, success: bool, reason: str | None = None) -> None:
+    def _on_done(self, success: bool, reason: Failure | None = None) -> None:
         self.at = time.monotonic()
         self.thread = threading.current_thread()
         self.calls.append((success, reason))
@@ -62,7 +62,7 @@ class Outcome:
     def is_done(self) -> bool:
         return self._done.is_set()
 
-    def wait(self) -> tuple[bool, str | None]:
+    def wait(self) -> tuple[bool, Failure | None]:
         """Wait for the result and check that it came once."""
         assert self._done.wait(SECONDS), "the request did not end"
         assert len(self.calls) == 1

@@ -16,12 +16,11 @@ from unittest import mock
 from spalloc_server import controller as controller_module
 from spalloc_server.allocator import Allocator
 from spalloc_server.configuration import Machine
-from spalloc_server.control import replayable, sick_boards
+from spalloc_server.control import change_log, job_lifecycle, sick_boards
 from spalloc_server.control.frames import Frames
-from spalloc_server.control.replayable import unpickled_dormant
 from spalloc_server.controller import Controller, JobState
 from spalloc_server.coordinates import Board
-from spalloc_server.hardware.requests import AtomicRequests, FailureReason
+from spalloc_server.hardware.requests import AtomicRequests, Failure
 from spalloc_server.model import job
 from spalloc_server.model.board_states import BoardState
 from spalloc_server.storage.store import StateStore
@@ -67,7 +66,7 @@ class BoardWalk:
         self._undo = ExitStack()
         self.clock = HandClock()
         self.bmps = BMPs()
-        for module in (sick_boards, controller_module, job, replayable):
+        for module in (sick_boards, job_lifecycle, job, change_log):
             self._undo.enter_context(mock.patch.object(module, "time", self.clock))
         monotonic = staticmethod(self.clock.monotonic)
         self._undo.enter_context(mock.patch.object(Allocator, "clock", monotonic))
@@ -154,7 +153,7 @@ class BoardWalk:
             self._perhaps_on -= off
             return
         failed = boards[:1] if outcome % 2 else boards
-        requests.on_done(False, FailureReason("no answer", failed))
+        requests.on_done(False, Failure("no answer", frozenset(failed)))
         self._perhaps_on |= off & self._boards_at(bmp, failed)
 
     def _boards_at(
@@ -171,7 +170,7 @@ class BoardWalk:
         }
 
     def _frames(self, name: str) -> Frames:
-        frames = self.controller._bmps.of_machine(name)
+        frames = self.controller._parts.frames.of_machine(name)
         assert frames is not None
         return frames
 
@@ -217,7 +216,6 @@ class BoardWalk:
         wired = {n: m.board_locations for n, m in self.controller.machines.items()}
         self.controller.seconds_before_free = [30, 0, 5][number % 3]
         self.controller.machines = CONFIGURATIONS[number % len(CONFIGURATIONS)]
-        self.store.require_snapshot(self.controller)
         self._perhaps_on = {
             (name, board)
             for name, board in self._perhaps_on
@@ -318,7 +316,7 @@ class BoardWalk:
         for job_tuple in self.controller.list_jobs():
             if job_tuple.allocated_machine_name == name:
                 living.update(job_tuple.boards or ())
-        for ended in self.controller._ending_jobs.values():
+        for ended in self.controller._state.ending_jobs.values():
             found = ended.allocated_machine
             if found is not None and found.name == name and not ended.machine_removed:
                 ending.update(ended.boards or ())
@@ -329,14 +327,14 @@ class BoardWalk:
         _, ending = self._boards_of_jobs(name)
         held = {
             board
-            for board, holding in self.controller._job_queue.holdings(name)
+            for board, holding in self.controller._state.job_queue.holdings(name)
             if holding.name == "ending"
         }
         return held - set(ending)
 
     def check_allocator(self, name: str) -> None:
         """Check who has which board, and that exactly the free ones can be given."""
-        allocator = self.controller._job_queue._machines[name].allocator
+        allocator = self.controller._state.job_queue._machines[name].allocator
         owners = {
             board: job_tuple.job_id
             for job_tuple in self.controller.list_jobs()
@@ -356,13 +354,13 @@ class BoardWalk:
     def check_requests(self) -> None:
         """Check that each job waits for exactly the requests that are under way."""
         waiting = Counter(
-            id(requests.on_done.args[0])  # type: ignore[attr-defined]
+            id(requests.on_done.args[1])  # type: ignore[attr-defined]
             for _, requests in self.bmps.pending()
             if _is_for_job(requests)
         )
-        for ended in self.controller._ending_jobs.values():
+        for ended in self.controller._state.ending_jobs.values():
             assert ended.bmp_requests_until_ready == waiting[id(ended)] > 0
-        for living in self.controller._jobs.values():
+        for living in self.controller._state.jobs.values():
             assert living.bmp_requests_until_ready == waiting[id(living)]
             if living.boards is None:
                 assert living.state is JobState.queued
@@ -374,9 +372,7 @@ class BoardWalk:
         """Check that all can be given out once everybody is gone and all is mended."""
         bmps, self.bmps = self.bmps, BMPs()
         try:
-            with unpickled_dormant():
-                copy = pickle.loads(pickled)
-            copy.start()
+            copy = pickle.loads(pickled)
             self.mend_everything(copy)
             self.check_all_free(copy)
         finally:
@@ -396,7 +392,7 @@ class BoardWalk:
 
     def check_all_free(self, controller: Controller) -> None:
         """Check that every board can be given out, one by one and all at once."""
-        assert not controller._ending_jobs
+        assert not controller._state.ending_jobs
         for name, described in controller.machines.items():
             states = Counter(controller.board_states(name).values())
             dead = len(described.dead_boards)
@@ -429,8 +425,8 @@ def _is_for_job(requests: AtomicRequests) -> bool:
     return name == "_frame_done"
 
 
-def random_step(walk: BoardWalk, chance: random.Random) -> str:
-    """Do any step; tells which."""
+def choose_step(chance: random.Random) -> tuple[str, tuple[Any, ...]]:
+    """Choose any step: its name and its arguments."""
     number, kind = chance.randrange(1000), chance.randrange(1000)
     steps: list[tuple[int, str, tuple[Any, ...]]] = [
         (12, "create", (number, kind)),
@@ -448,6 +444,12 @@ def random_step(walk: BoardWalk, chance: random.Random) -> str:
         (2, "crash", (kind % 2 == 0,)),
     ]
     ((_, name, arguments),) = chance.choices(steps, [weight for weight, *_ in steps])
+    return name, arguments
+
+
+def random_step(walk: BoardWalk, chance: random.Random) -> str:
+    """Do any step; tells which."""
+    name, arguments = choose_step(chance)
     getattr(walk, name)(*arguments)
     return f"{name}{arguments}"
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from spalloc_server.async_bmp_controller import AsyncBMPController, FailureReason
+from spalloc_server.async_bmp_controller import AsyncBMPController, Failure
 from spalloc_server.hardware.transceiver import BMPError, BMPTransceiver
 from spalloc_server.links import Links
 from spalloc_server.simulator import BMPSimulator, Command, SimulatedFrame
@@ -216,11 +216,8 @@ def test_requests_for_one_board_keep_their_order(
         add(controller, *jobs)
     assert [job.wait() for job in jobs] == [(True, None)] * 4
     assert [job.at for job in jobs] == sorted(job.at for job in jobs)
-    assert frame.power_commands() == [
-        (True, frozenset({1})),
-        (False, frozenset({1})),
-        (True, frozenset({1})),
-    ]
+    # Nothing had been sent yet, and only the last one counts.
+    assert frame.power_commands() == [(True, frozenset({1}))]
     assert frame.register(1, 0, 0x5C) == frame.register(1, 2, 0x5C) == 1
 
 
@@ -269,10 +266,10 @@ def test_one_failing_request_fails_alone(
     assert good.wait() == other.wait() == (True, None)
     success, reason = bad.wait()
     assert not success
-    assert reason == (
+    assert isinstance(reason, Failure)
+    assert reason.text == (
         "BMP frame.test: power on of boards 3, 4 failed: the answer was RC_DEAD"
     )
-    assert isinstance(reason, FailureReason)
     assert reason.boards == {3, 4}
     assert frame.power_commands().count((True, frozenset({3, 4}))) == 2
     assert "BMP frame.test: powered on boards 1, 2" in caplog.messages
@@ -302,8 +299,8 @@ def test_links_that_fail_name_the_board(
     assert good.wait() == (True, None)
     success, reason = missing.wait()
     assert not success
-    assert isinstance(reason, FailureReason)
-    assert "board 30 failed: the answer was RC_CPU" in reason
+    assert isinstance(reason, Failure)
+    assert "board 30 failed: the answer was RC_CPU" in reason.text
     assert reason.boards == {30}
 
 
@@ -344,6 +341,100 @@ def test_stop_flushes_what_is_queued(simulator: BMPSimulator, connect: Connect) 
     controller.join()
 
 
+def test_a_power_off_overtakes_what_settles_and_what_waits_to_be_tried_again(
+    simulator: BMPSimulator, connect: Connect
+) -> None:
+    # Neither the 60 s that boards settle nor the 15 s before a second try are waited.
+    frame = simulator.add_frame(HOST, settle_seconds=60.0)
+    frame.faults.fail_power([2], on=True)
+    controller = connect()
+    settling, failing, kept = Outcome(on=[1]), Outcome(on=[2]), Outcome(on=[3])
+    add(controller, settling, kept)
+    wait_for(lambda: frame.powered_boards == {1, 3}, "the power-on")
+    add(controller, failing)
+    wait_for(lambda: (True, frozenset({2})) in frame.power_commands(), "the first try")
+    offs = [Outcome(off=[1]), Outcome(off=[2])]
+    add(controller, *offs)
+    for outcome in (settling, failing, *offs):
+        assert outcome.wait() == (True, None)
+    assert frame.powered_boards == {3}
+    assert not kept.is_done
+    off = Outcome(off=[3])
+    add(controller, off)
+    assert kept.wait() == off.wait() == (True, None)
+
+
+def test_what_is_overtaken_is_answered_though_nothing_is_to_be_done(
+    simulator: BMPSimulator, connect: Connect
+) -> None:
+    simulator.add_frame(HOST)
+    controller = connect()
+    with controller:
+        jobs = [Outcome(on=[1]) if n % 2 else Outcome(off=[1]) for n in range(60)]
+        add(controller, *jobs)
+    assert [job.wait() for job in jobs] == [(True, None)] * 60
+    assert len(simulator.frames[HOST].power_commands()) == 1
+
+
+@pytest.mark.usefixtures("short_retry")
+def test_stop_gives_up_after_a_while_and_tells_nothing_of_that(
+    frame: SimulatedFrame,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(AsyncBMPController, "STOP_SECONDS", 0.3)
+    frame.faults.fail_power([1], result=None)
+    controller = connect()
+    lost = [Outcome(on=[1]), Outcome(on=[2])]
+    add(controller, lost[0])
+    wait_for(lambda: Command.POWER in commands(frame), "the power-on")
+    add(controller, lost[1])
+    began = time.monotonic()
+    controller.stop()
+    controller.join()
+    assert time.monotonic() - began < 5.0
+    assert controller.has_ended
+    assert not any(job.is_done for job in lost)
+    assert f"BMP {HOST}: stopped with 2 requests not done" in caplog.messages
+    with pytest.raises(RuntimeError):
+        controller.add_requests(Outcome(on=[2]).requests)
+
+
+def test_finishing_takes_the_time_it_takes(
+    simulator: BMPSimulator, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AsyncBMPController, "STOP_SECONDS", 0.05)
+    simulator.add_frame(HOST, settle_seconds=0.4)
+    controller = connect()
+    job = Outcome(on=[1])
+    add(controller, job)
+    controller.finish()
+    controller.join()
+    assert job.wait() == (True, None)
+
+
+def test_a_thread_that_does_not_end_is_left_to_itself(
+    frame: SimulatedFrame,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(AsyncBMPController, "STOP_SECONDS", 0.05)
+    monkeypatch.setattr(AsyncBMPController, "JOIN_SECONDS", 0.05)
+    release = threading.Event()
+    controller = connect(HOST, lambda: release.wait(SECONDS))
+    job = Outcome(on=[1])
+    add(controller, job)
+    controller.stop()
+    controller.join()
+    assert not controller.has_ended
+    assert f"BMP {HOST}: its thread does not end" in caplog.messages
+    release.set()
+    wait_for(lambda: controller.has_ended)
+    assert not job.is_done
+
+
 @pytest.mark.usefixtures("short_retry")
 def test_only_a_board_with_a_wrong_fpga_is_powered_on_again(
     frame: SimulatedFrame, connect: Connect
@@ -372,8 +463,10 @@ def test_a_wrong_fpga_that_stays_names_its_board_and_no_other(
     assert good.wait() == (True, None)
     success, reason = bad.wait()
     assert not success
-    assert isinstance(reason, FailureReason)
-    assert reason == ("BMP frame.test: wrong FPGA identity on board 2: FPGA 0 says 1")
+    assert isinstance(reason, Failure)
+    assert str(reason) == (
+        "BMP frame.test: wrong FPGA identity on board 2: FPGA 0 says 1"
+    )
     assert reason.boards == {2}
     expected = [{1, 2, 3}, {2}, {2}, {1, 2}, {2}, {2}]
     assert frame.power_commands() == [(True, frozenset(boards)) for boards in expected]
@@ -421,9 +514,9 @@ def test_a_silent_bmp_touches_only_its_own_frame(
     for board, job in enumerate(lost, 1):
         success, reason = job.wait()
         assert not success
-        assert isinstance(reason, FailureReason)
+        assert isinstance(reason, Failure)
         assert reason.boards == {board}
-        assert f"of board {board} failed: no answer" in reason
+        assert f"of board {board} failed: no answer" in reason.text
 
 
 @pytest.mark.usefixtures("impatient", "short_retry")
@@ -439,7 +532,7 @@ def test_a_power_on_that_is_never_answered_fails_only_its_request(
     success, reason = bad.wait()
     assert not success
     assert reason is not None
-    assert "power on of board 1 failed: no answer (4 tries" in reason
+    assert "power on of board 1 failed: no answer (4 tries" in reason.text
 
 
 @pytest.mark.usefixtures("impatient", "short_retry")
@@ -462,7 +555,9 @@ def test_a_host_without_address_is_told_by_the_result(connect: Connect) -> None:
     success, reason = job.wait()
     assert not success
     assert reason is not None
-    assert reason.startswith("BMP no-such-host.invalid: power on of board 1 failed: ")
+    assert reason.text.startswith(
+        "BMP no-such-host.invalid: power on of board 1 failed: "
+    )
 
 
 def test_on_thread_start_comes_first(frame: SimulatedFrame, connect: Connect) -> None:
@@ -490,7 +585,7 @@ def test_handing_over_to_another_controller(
     first = connect()
     on, off = Outcome(on=[1]), Outcome(off=[1])
     add(first, on)
-    first.stop()
+    first.finish()
     second = connect(HOST, first.join)
     add(second, off)
     assert on.wait() == off.wait() == (True, None)
@@ -534,7 +629,10 @@ def test_a_defect_ends_the_request_and_not_the_thread(
     controller = connect()
     wrong = Outcome(links=[(1, 17, False)])  # type: ignore[list-item]
     add(controller, wrong)
-    assert wrong.wait() == (False, "internal error: KeyError(17)")
+    assert wrong.wait() == (
+        False,
+        Failure("internal error: KeyError(17)", frozenset({1})),
+    )
     assert "internal error" in caplog.text
     job = Outcome(on=[1])
     add(controller, job)
@@ -599,6 +697,6 @@ def test_a_bmp_that_falls_silent_while_boards_settle(
     frame.faults.silent = True
     success, reason = job.wait()
     assert not success
-    assert isinstance(reason, FailureReason)
+    assert isinstance(reason, Failure)
     assert reason.boards == {1}
     assert "reading the BMP version of board 1 failed: no answer" in caplog.text

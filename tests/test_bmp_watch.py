@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spalloc_server.async_bmp_controller import AsyncBMPController
+from spalloc_server.async_bmp_controller import AsyncBMPController, Failure
 from spalloc_server.hardware.transceiver import BMPTransceiver
 from spalloc_server.simulator import BMPSimulator, SimulatedFrame
 from tests.bmp_helpers import Outcome, wait_for
@@ -74,7 +74,7 @@ def test_a_bmp_that_falls_silent_is_told_before_the_result(
     job = Outcome(on=[1]) if on else Outcome(off=[1])
     told_then: list[str | None] = []
 
-    def on_done(success: bool, reason: str | None = None) -> None:
+    def on_done(success: bool, reason: Failure | None = None) -> None:
         told_then.extend(told)
         job._on_done(success, reason)
 

@@ -92,12 +92,47 @@ def test_configuration_pickles_and_compares_by_value() -> None:
         (
             {"timeout_check_interval": 0},
             ValueError,
-            "timeout_check_interval should be more than 0 s",
+            "timeout_check_interval should be 0.01 s or more and finite, not 0",
+        ),
+        (
+            {"timeout_check_interval": 1e-12},
+            ValueError,
+            "timeout_check_interval should be 0.01 s or more and finite, not 1e-12",
+        ),
+        (
+            {"timeout_check_interval": 1e300},
+            ValueError,
+            "timeout_check_interval should be 31622400 s at most, not 1e+300",
+        ),
+        (
+            {"seconds_before_free": 10**400},
+            ValueError,
+            f"seconds_before_free should be 31622400 s at most, not 1{39 * '0'}",
+        ),
+        (
+            {"ip": "10.0..1"},
+            ValueError,
+            "ip should be an address or a host's name, not '10.0..1'",
+        ),
+        (
+            {"ip": "a\0b"},
+            ValueError,
+            "ip should be an address or a host's name, not 'a\\x00b'",
+        ),
+        (
+            {"ip": "\udc80"},
+            ValueError,
+            "ip should be an address or a host's name, not '\\udc80'",
+        ),
+        (
+            {"ip": 64 * "x"},
+            ValueError,
+            f"ip should be an address or a host's name, not '{64 * 'x'}'",
         ),
         (
             {"timeout_check_interval": float("nan")},
             ValueError,
-            "timeout_check_interval should be 0 s or more and finite, not nan",
+            "timeout_check_interval should be 0.01 s or more and finite, not nan",
         ),
         (
             {"max_retired_jobs": 1.5},
@@ -107,7 +142,7 @@ def test_configuration_pickles_and_compares_by_value() -> None:
         (
             {"max_retired_jobs": -1},
             ValueError,
-            "max_retired_jobs should be 0 or more, not -1",
+            "max_retired_jobs should be 0 to 10000000, not -1",
         ),
         (
             {"seconds_before_free": -0.5},

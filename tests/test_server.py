@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from spalloc_server import __version__, server
+from spalloc_server import __version__
 from spalloc_server.server import (
     _COMMANDS,
     Server,
     SpallocServer,
     spalloc_command,
 )
-from spalloc_server.service.registry import _ENCODED
+from spalloc_server.service import notifier, registry
 from tests.support import ONE_TRIAD, Client, CommandError, Site, ready, wait_until
 
 VERSION = b'{"command": "version", "args": [], "kwargs": {}}\n'
@@ -54,9 +54,11 @@ def test_a_subclass_can_add_commands(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("spalloc_server.service.registry._COMMANDS", dict(_COMMANDS))
+        patch.setattr(registry, "_SPECS", dict(registry._SPECS))
 
         class Extended(SpallocServer):
             @spalloc_command
+            @registry.reads
             def double(self, client: Any, number: int) -> int:
                 return 2 * number
 
@@ -297,7 +299,7 @@ def test_no_notifications_any_more(
 def test_watches_end_with_the_connection_and_have_a_bound(
     site: Site, running: SpallocServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "MAX_WATCHES", 3)
+    monkeypatch.setattr(notifier, "MAX_WATCHES", 3)
     for job_id in (1, 2, 3, 3):
         client.call("notify_job", job_id)
     with pytest.raises(CommandError, match="more than 3 watched"):
@@ -382,10 +384,11 @@ def test_a_subclass_may_replace_a_command_with_encoded_replies(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("spalloc_server.service.registry._COMMANDS", dict(_COMMANDS))
-        patch.setattr("spalloc_server.service.registry._ENCODED", dict(_ENCODED))
+        patch.setattr(registry, "_SPECS", dict(registry._SPECS))
 
         class Secretive(SpallocServer):
             @spalloc_command
+            @registry.reads
             def list_jobs(self, _client: Any) -> list[dict[str, Any]]:
                 return []
 

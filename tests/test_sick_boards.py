@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from spalloc_server.controller import Controller, JobState
-from spalloc_server.hardware.requests import AtomicRequests, FailureReason
+from spalloc_server.hardware.requests import AtomicRequests, Failure
 from spalloc_server.model.board_states import BoardState
 from tests.recorded_bmps import BMPs, RecordedBMP, machine
 from tests.support import wait_until
@@ -20,7 +20,9 @@ def controller(bmps: BMPs) -> Controller:
     return controller
 
 
-def answer(bmps: BMPs, frame: int, success: bool, reason: str | None = None) -> None:
+def answer(
+    bmps: BMPs, frame: int, success: bool, reason: Failure | str | None = None
+) -> None:
     """Answer the oldest request to a frame."""
     bmps[f"bmp-m-{frame}"].requests.pop(0).on_done(success, reason)
 
@@ -34,7 +36,7 @@ def test_a_job_whose_board_fails_is_given_others(
 ) -> None:
     job_id = controller.create_job(None, 1, 1, owner="me", max_dead_boards=0)
     controller.changed_jobs, controller.changed_machines  # noqa: B018
-    answer(bmps, 0, False, FailureReason("FPGA 1 is asleep", [2]))
+    answer(bmps, 0, False, Failure("FPGA 1 is asleep", frozenset([2])))
     state = controller.get_job_state(None, job_id)
     assert (state.state, state.power) == (JobState.power, True)
     assert controller.get_job_machine_info(None, job_id).boards == {
@@ -83,7 +85,7 @@ def test_a_job_is_given_up_after_three_places(
         assert boards is not None
         x = min(boards)[0]
         places.append(x)
-        answer(bmps, x, False, FailureReason("FPGA 0 is asleep", [1]))
+        answer(bmps, x, False, Failure("FPGA 0 is asleep", frozenset([1])))
         answer(bmps, x, True)
     assert controller.get_job_state(None, job_id).reason == (
         "Machine configuration failed. Error: FPGA 0 is asleep "
@@ -98,7 +100,7 @@ def test_a_job_that_fits_nowhere_else_is_told_what_failed(
 ) -> None:
     job_id = controller.create_job(None, 5, 1, owner="me", max_dead_boards=0)
     waiting = controller.create_job(None, 5, 1, owner="you", max_dead_boards=0)
-    answer(bmps, 0, False, FailureReason("FPGA 0 is asleep", [1]))
+    answer(bmps, 0, False, Failure("FPGA 0 is asleep", frozenset([1])))
     reason = controller.get_job_state(None, job_id).reason
     assert reason == (
         "Machine configuration failed. Error: FPGA 0 is asleep "
@@ -117,7 +119,7 @@ def test_a_job_that_was_ready_ends_when_a_reset_fails(
     job_id = controller.create_job(None, 1, 1, owner="me")
     answer(bmps, 0, True)
     controller.power_on_job_boards(None, job_id)
-    answer(bmps, 0, False, FailureReason("no answer", [0, 1]))
+    answer(bmps, 0, False, Failure("no answer", frozenset([0, 1])))
     assert controller.get_job_state(None, job_id).reason == (
         "Machine configuration failed. Error: no answer (machine m, boards "
         "(0, 0, 0) at cabinet 0, frame 0, board 0; "
@@ -138,7 +140,7 @@ def test_a_requeued_job_goes_before_those_that_came_later(
         JobState.queued,
         JobState.queued,
     ]
-    answer(bmps, 0, False, FailureReason("asleep", [0]))
+    answer(bmps, 0, False, Failure("asleep", frozenset([0])))
     # Only frames 1 to 4 are left to it, and it does not have them yet.
     assert [job.job_id for job in controller.list_jobs()] == [first, second, third]
     assert [job.state for job in controller.list_jobs()] == [JobState.queued] * 3
@@ -155,7 +157,7 @@ def test_answers_of_other_frames_come_too_late(
     controller: Controller, bmps: BMPs
 ) -> None:
     job_id = controller.create_job(None, 2, 1, owner="me", max_dead_boards=0)
-    answer(bmps, 0, False, FailureReason("asleep", [0]))
+    answer(bmps, 0, False, Failure("asleep", frozenset([0])))
     info = controller.get_job_machine_info(None, job_id)
     assert info.boards == {(x, 0, z) for x in (2, 3) for z in range(3)} or (
         info.boards == {(x, 0, z) for x in (3, 4) for z in range(3)}
@@ -357,7 +359,7 @@ def test_boards_of_a_machine_that_was_wired_anew_may_still_be_on(
     # A frame fewer, so that all jobs end.
     controller.machines = {"m": machine(width=4)}
     for bmp in old:
-        bmp.requests.pop(0).on_done(False, FailureReason("no answer", [2]))
+        bmp.requests.pop(0).on_done(False, Failure("no answer", frozenset([2])))
     assert dead(controller) == {(x, 0, 2) for x in range(4)}
     assert set(controller.board_states("m").values()) == {
         BoardState.free,

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from spalloc_server import __version__
 from spalloc_server.command_line.query import ServerQueryError, query
+from spalloc_server.command_line.terminal import printable, say
 from spalloc_server.config.changes import (
     Fingerprint,
     MachineChanges,
@@ -20,7 +21,8 @@ from spalloc_server.config.changes import (
     fingerprints,
 )
 from spalloc_server.config.doubts import doubts_about, doubts_about_files
-from spalloc_server.config.script import ConfigFileError, load_config_file
+from spalloc_server.config.reading import read_configuration
+from spalloc_server.config.script import ConfigFileError
 from spalloc_server.configuration import Configuration, Machine
 from spalloc_server.hardware.transceiver import BMPError, BMPTransceiver
 from spalloc_server.links import Links
@@ -51,25 +53,31 @@ def check(
     :return: the exit status: 0 if the server would take the configuration, else 1
     """
     try:
-        configuration = load_config_file(request.config)
+        configuration = read_configuration(request.config)
         if request.probe and prepare is not None:
             prepare(configuration)
     except (ConfigFileError, OSError) as e:
-        print(f"{e}", file=sys.stderr)
+        print(printable(f"{e}"), file=sys.stderr)
         return 1
-    print(f"{request.config}: the server would take it")
-    for line in _description(configuration):
-        print(line)
-    for doubt in doubts_about(configuration):
-        print(f"suspicious: {doubt}")
-    for doubt in doubts_about_files(request.config, request.state_dir):
-        print(f"suspicious: {doubt}")
-    if request.probe:
-        for line in _probe(configuration):
-            print(line)
-    for line in _effects(request, configuration):
-        print(line)
+    try:
+        for line in _findings(request, configuration):
+            say(printable(line))
+    except OSError as e:
+        print(printable(f"cannot print what was found: {e}"), file=sys.stderr)
+        return 1
     return 0
+
+
+def _findings(request: CheckRequest, configuration: Configuration) -> Iterator[str]:
+    yield f"{request.config}: the server would take it"
+    yield from _description(configuration)
+    for doubt in doubts_about(configuration):
+        yield f"suspicious: {doubt}"
+    for doubt in doubts_about_files(request.config, request.state_dir):
+        yield f"suspicious: {doubt}"
+    if request.probe:
+        yield from _probe(configuration)
+    yield from _effects(request, configuration)
 
 
 # What is in the configuration

@@ -1,4 +1,8 @@
-"""How the server's log looks: lines for people, lines for journald, or JSON."""
+"""How the server's log looks: lines for people, lines for journald, or JSON.
+
+Whatever a record names (owners, machines, hosts, reasons, what exceptions say), it makes
+no line that looks like one of the log's own, and sends nothing raw to a terminal.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,14 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from typing import Final, TextIO
+
+from spalloc_server.command_line.log_output import LogHandler, log_to
+from spalloc_server.command_line.terminal import printable
+
+CONTINUATION: Final = "  | "
+"""What the lines of a traceback begin with."""
 
 TEXT: Final = "%(asctime)s %(levelname)s %(message)s"
 
@@ -21,7 +32,8 @@ _PRIORITIES: Final = (
 
 class JSONFormatter(logging.Formatter):
     """One JSON object a line: ``time`` (UTC), ``level``, ``logger``, ``thread``,
-    ``message``, and ``exception`` where there is one.
+    ``message``, and ``exception`` where there is one. All of it is in ASCII, and what is
+    not printable in there is escaped, as JSON has it.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -39,7 +51,29 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(entry)
 
 
-class JournalFormatter(logging.Formatter):
+class TextFormatter(logging.Formatter):
+    """A line for people, and the lines of a traceback, marked as such."""
+
+    def __init__(self, layout: str = TEXT) -> None:
+        super().__init__(layout)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Describe a record, in several lines where there is a traceback."""
+        record.message = printable(record.getMessage())
+        if self.usesTime():
+            record.asctime = self.formatTime(record)
+        return "\n".join([self.formatMessage(record), *self._details(record)])
+
+    def _details(self, record: logging.LogRecord) -> Iterator[str]:
+        if record.exc_info:
+            for line in self.formatException(record.exc_info).split("\n"):
+                yield CONTINUATION + printable(line)
+        if record.stack_info:
+            for line in record.stack_info.split("\n"):
+                yield CONTINUATION + printable(line)
+
+
+class JournalFormatter(TextFormatter):
     """Lines with their priority in front, as journald takes it from standard error.
 
     journald notes the time by itself.
@@ -51,29 +85,33 @@ class JournalFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Describe a record, each line of it with the priority."""
         priority = next((p for level, p in _PRIORITIES if record.levelno >= level), 7)
-        lines = super().format(record).splitlines() or [""]
+        lines = super().format(record).split("\n")
         return "\n".join(f"<{priority}>{line}" for line in lines)
 
 
-def set_up_logging(level: str, log_format: str) -> None:
-    """Log to standard error.
+def set_up_logging(level: str, log_format: str) -> LogHandler | None:
+    """Log to standard error, unless this program has a log of its own already.
 
     :param level: the name of the least level to log
     :param log_format: ``text`` or ``json``
     """
-    handler = logging.StreamHandler()
-    handler.setFormatter(_formatter(log_format, sys.stderr))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    if logging.getLogger().handlers:
+        return None
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    formatter = _formatter(log_format, sys.stderr)
+    return log_to(2, encoding, formatter, level.upper())
 
 
-def _formatter(log_format: str, stream: TextIO) -> logging.Formatter:
+def _formatter(log_format: str, stream: TextIO | None) -> logging.Formatter:
     if log_format == "json":
         return JSONFormatter()
-    return JournalFormatter() if _leads_to_journal(stream) else logging.Formatter(TEXT)
+    return JournalFormatter() if _leads_to_journal(stream) else TextFormatter()
 
 
-def _leads_to_journal(stream: TextIO) -> bool:
+def _leads_to_journal(stream: TextIO | None) -> bool:
     """Is a stream the one that systemd says it has connected to its journal?"""
+    if stream is None:  # it was closed when the process began
+        return False
     try:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError):

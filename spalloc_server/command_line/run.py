@@ -6,6 +6,8 @@ import logging
 import os
 import resource
 import signal
+import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Final, Protocol, TypeAlias
@@ -13,6 +15,8 @@ from typing import Final, Protocol, TypeAlias
 from spalloc_server.command_line.check import CheckRequest, check
 from spalloc_server.command_line.log_formats import set_up_logging
 from spalloc_server.command_line.options import Options, parse_arguments
+from spalloc_server.command_line.terminal import open_standard_streams, prepare_output
+from spalloc_server.config.reading import give_up_waiting
 from spalloc_server.configuration import Configuration
 from spalloc_server.hardware import directory
 from spalloc_server.hardware.directory import BMPAddress
@@ -67,6 +71,7 @@ def run(start_server: StartServer, args: Sequence[str] | None = None) -> int:
 
     Returns the exit status. What ``start_server`` raises is passed on.
     """
+    open_standard_streams()
     options = parse_arguments(args)
     if options.check:
         return _check(options)
@@ -75,10 +80,16 @@ def run(start_server: StartServer, args: Sequence[str] | None = None) -> int:
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(_StopSignals())
         prepare = stack.enter_context(_simulation()) if options.simulate else _nothing
-        server = start_server(options, prepare)
+        try:
+            server = start_server(options, prepare)
+        except Exception:
+            if not stop.prevented_start:
+                raise
+            logger.info("Stopped before the server was started")
+            return 0
         stop.calls(server.request_stop)
         _spare_collector()
-        server.join()
+        stop.wait_for(server)
         return 1 if server.failed else 0
 
 
@@ -128,6 +139,7 @@ def _state_stem(options: Options) -> str:
 
 def _check(options: Options) -> int:
     """Check a config file instead of running a server."""
+    prepare_output()
     set_up_logging("error", options.log_format)
     request = CheckRequest(
         options.config, _state_stem(options), options.state_dir, options.probe
@@ -142,10 +154,18 @@ class _StopSignals:
     """Has INT and TERM stop the server in good order, while it is entered.
 
     HUP is ignored until the server takes it: by default it would end the process.
+
+    Python runs the handlers of signals in the main thread, whichever thread the system
+    gave them to; but that does not wake the main thread. So it waits for something that
+    each signal writes to.
     """
 
     def __init__(self) -> None:
         self._received = False
+        self.prevented_start = False
+        """Was a start given up because of a signal?"""
+        self._wake_send, self._wake_recv = socket.socketpair()
+        self._wake_send.setblocking(False)
         self._stop: Callable[[], None] = _do_nothing
         self._old = {
             number: signal.getsignal(number)
@@ -153,6 +173,9 @@ class _StopSignals:
         }
 
     def __enter__(self) -> "_StopSignals":
+        self._old_wake_fd = signal.set_wakeup_fd(
+            self._wake_send.fileno(), warn_on_full_buffer=False
+        )
         signal.signal(signal.SIGINT, self._on_signal)
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -161,6 +184,27 @@ class _StopSignals:
     def __exit__(self, *_exception: object) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_wake_fd)
+        self._wake_send.close()
+        self._wake_recv.close()
+
+    def wait_for(self, server: RunningServer) -> None:
+        """Wait until a server has ended, and have signals handled until then."""
+        ended = threading.Event()
+
+        def note_end() -> None:
+            try:
+                server.join()
+            finally:
+                ended.set()
+                with contextlib.suppress(BlockingIOError):  # full, so it wakes anyway
+                    self._wake_send.send(b"\0")
+
+        threading.Thread(target=note_end, name="End", daemon=True).start()
+        while not ended.is_set():
+            self._wake_recv.recv(4096)
+        # What a server has to do in the main thread at its end.
+        server.join()
 
     def calls(self, stop: Callable[[], None]) -> None:
         """Say what stops the server; one signal may have come before that."""
@@ -170,6 +214,8 @@ class _StopSignals:
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._received = True
+        if give_up_waiting():
+            self.prevented_start = True
         self._stop()
 
 

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import math
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from spalloc_server import __version__
+from spalloc_server.command_line.terminal import (
+    open_standard_streams,
+    prepare_output,
+    printable,
+    say,
+)
 from spalloc_server.history.usage import KEYS, LogEntries, Row, report, uses, within
+
+FORMULA_SIGNS: Final = ("=", "+", "-", "@")
+"""What makes a text a formula for spreadsheets, where it comes first."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -80,6 +91,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
     :param args: the arguments, those of the process if None
     """
+    open_standard_streams()
+    prepare_output()
     options = make_parser().parse_args(args)
     logs = LogEntries()
     try:
@@ -94,16 +107,24 @@ def main(args: Sequence[str] | None = None) -> int:
         else:
             _print_table(rows, options.by)
     except (OSError, ValueError, ImportError) as e:
-        print(f"spalloc_server_usage: {e}", file=sys.stderr)
+        print(printable(f"spalloc_server_usage: {e}"), file=sys.stderr)
         return 1
     return 0
 
 
 def _print_csv(rows: Sequence[Row], keys: Sequence[str]) -> None:
-    writer = csv.writer(sys.stdout)
+    text = io.StringIO()
+    writer = csv.writer(text)
     writer.writerow([*keys, "jobs", "board_hours"])
     for row in rows:
-        writer.writerow([*row.group, row.jobs, f"{row.board_hours:.4f}"])
+        names = map(_harmless, row.group)
+        writer.writerow([*names, row.jobs, f"{row.board_hours:.4f}"])
+    say(text.getvalue(), end="")
+
+
+def _harmless(name: str) -> str:
+    """A name that a spreadsheet takes for a text, not for a formula to run."""
+    return f"'{name}" if name.lstrip().startswith(FORMULA_SIGNS) else name
 
 
 def _print_table(rows: Sequence[Row], keys: Sequence[str]) -> None:
@@ -118,7 +139,7 @@ def _print_table(rows: Sequence[Row], keys: Sequence[str]) -> None:
             cell.ljust(width) if i < len(keys) else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
-        print("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
 
 
 def _numbers(row: Row) -> tuple[str, str]:

@@ -18,6 +18,15 @@ from spalloc_server.links import Links
 
 _T = TypeVar("_T")
 
+MOST_SECONDS = 366 * 86_400.0
+"""The longest time that an option may be, in seconds."""
+
+SHORTEST_INTERVAL = 0.01
+"""The shortest time between two checks, in seconds, that leaves time for others."""
+
+MOST_RETIRED = 10_000_000
+"""The most destroyed jobs to be remembered, which takes some gigabytes."""
+
 # How many culprits a message names before it only counts the others.
 _MAX_NAMED = 5
 
@@ -43,12 +52,34 @@ def check_int(
         raise ValueError(f"{what} should be {limits}, not {value}")
 
 
-def check_seconds(what: str, value: object) -> None:
-    """Make sure that an option is a finite time, not below zero."""
+def check_seconds(what: str, value: object, lowest: float = 0) -> None:
+    """Make sure that an option is a sensible time, of `lowest` seconds at least."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{what} should be a number of seconds, not {value!r}")
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(f"{what} should be 0 s or more and finite, not {value}")
+    if not lowest <= value < math.inf:  # which NaN is not either
+        raise ValueError(
+            f"{what} should be {lowest:g} s or more and finite, not {value!r:.40}"
+        )
+    if value > MOST_SECONDS:
+        raise ValueError(
+            f"{what} should be {MOST_SECONDS:.0f} s at most, not {value!r:.40}"
+        )
+
+
+def check_host(what: str, value: object) -> None:
+    """Make sure that an option can be an IP address or the name of a host.
+
+    Whether there is such a host is not found out.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{what} should be a str, not {value!r}")
+    try:
+        value.encode("idna")  # as looking it up does
+        possible = value.isprintable()
+    except UnicodeError:
+        possible = False
+    if not possible:
+        raise ValueError(f"{what} should be an address or a host's name, not {value!r}")
 
 
 def check_name(name: object) -> None:
@@ -259,8 +290,7 @@ def _chip_of(board: Board) -> str:
 
 
 def _check_ip(ip: object, owner: str) -> None:
-    if not isinstance(ip, str):
-        raise TypeError(f"the IP of {owner} should be a str, not {ip!r}")
+    check_host(f"the IP of {owner}", ip)
     if not ip:
         raise ValueError(f"the IP of {owner} is empty")
 

@@ -4,8 +4,9 @@ The names of `spalloc_server.configuration` and `spalloc_server.coordinates` are
 script's scope. Whatever is wrong with a script, including what it raises, becomes a
 `ConfigFileError` whose message is one line that an operator can act on.
 
-Scripts run in the calling thread. As they are the operator's own, nothing restricts
-what they do.
+Scripts run in the calling thread, for as long as they like, and nothing restricts what
+they do: the server has them run by `spalloc_server.config.reading`, in a process of
+their own.
 """
 
 from __future__ import annotations
@@ -115,7 +116,9 @@ def parse_config(
         raise ConfigFileError(name, None, _described(error)) from error
     try:
         exec(code, namespace)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        # KeyboardInterrupt too, and whatever else is meant for somebody further up: no
+        # script is to end the server.
         raise ConfigFileError(
             name, _line_in_file(error, name), _described(error)
         ) from error
@@ -140,7 +143,7 @@ def validate_config(parsed: ParsedConfig) -> Configuration:
         raise ConfigFileError(
             filename,
             None,
-            f"'configuration' should be a Configuration, not {defined!r:.80}",
+            f"'configuration' should be a Configuration, not {_shown(defined)}",
         )
     # The list and the dicts in it can be changed in place after they were checked, by
     # the script and later by its functions: check again, and keep copies.
@@ -152,6 +155,8 @@ def validate_config(parsed: ParsedConfig) -> Configuration:
         return defined._replace(machines=machines)
     except (TypeError, ValueError) as error:
         raise ConfigFileError(filename, None, str(error)) from error
+    except Exception as error:  # of the script's own kinds of dict, set or number
+        raise ConfigFileError(filename, None, _described(error)) from error
 
 
 def _names_in_scope(filename: str) -> ParsedConfig:
@@ -189,8 +194,19 @@ def _line_in_file(error: BaseException, filename: str) -> int | None:
     return line
 
 
+def _shown(value: object) -> str:
+    """Write a value of a script, if that is possible, and not too much of it."""
+    try:
+        return f"{value!r:.80}"
+    except Exception:
+        return f"a {type(value).__name__}"
+
+
 def _described(error: BaseException) -> str:
     """Name the kind of an exception and give its message."""
     kind = type(error).__name__
-    message = str(error)
+    try:
+        message = str(error)
+    except Exception:  # it is the script that says how to write it
+        message = ""
     return f"{kind}: {message}" if message else kind

@@ -1,4 +1,4 @@
-"""The controllers of the BMPs of all machines, and of machines that are gone."""
+"""The controllers of the frames of all machines, and of machines that are gone."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ Frame = tuple[int, int]
 Frames: TypeAlias = dict[Frame, AsyncBMPController]
 """The controllers of one machine. A machine that is made anew gets another one."""
 
+MakeController: TypeAlias = Callable[
+    [str, "Callable[[], object] | None"], AsyncBMPController
+]
+"""Makes a frame's controller from the hostname of its BMP, and what its thread is to
+call first."""
+
 
 class OnAnswer(Protocol):
     """Told whether a BMP answers, by the thread of its frame."""
@@ -31,9 +37,9 @@ class OnAnswer(Protocol):
 
 
 class FrameControllers:
-    """Starts, finds and retires the controller of each frame.
+    """Makes, finds and retires the controller of each frame.
 
-    For whoever holds the `Controller`'s lock; nothing in here waits.
+    For whoever holds the controller's lock; nothing in here waits.
     """
 
     def __init__(self) -> None:
@@ -42,20 +48,17 @@ class FrameControllers:
         # the hostnames of their BMPs.
         self._retired: list[tuple[str, AsyncBMPController]] = []
 
-    def start(
+    def make(
         self,
         machine: Machine,
-        make: Callable[[str, Callable[[], object] | None], AsyncBMPController],
-        on_answer: OnAnswer,
+        make: MakeController,
         on_thread_start: Callable[[], object] | None = None,
     ) -> None:
-        """Start a controller for the BMP of each frame of a machine.
+        """Make a controller for each frame of a machine.
 
         A BMP that those of removed machines are still busy with is left to them until
         they have finished; no other waits for that.
 
-        :param make: makes one from its hostname and what its thread is to call first
-        :param on_answer: told when one does not answer, and when it does again
         :param on_thread_start: called first by the thread of each of them
         """
         frames: Frames = {}
@@ -73,16 +76,26 @@ class FrameControllers:
             if hostname in predecessors:
                 start = partial(_join_all, predecessors[hostname], on_thread_start)
             frames[frame] = make(hostname, start)
+
+    def watch(self, machine_name: str, on_answer: OnAnswer) -> None:
+        """Find out from now on whether the BMPs of a machine answer.
+
+        :param on_answer: told when one does not answer, and when it does again; it may
+            be told at once, so the machine has to be in place
+        """
+        frames = self._frames[machine_name]
+        for frame, controller in frames.items():
             # Nothing more is asked of one than to be given requests; one that cannot
             # say whether its BMP is there is taken to have one.
-            watch = getattr(frames[frame], "watch", None)
+            watch = getattr(controller, "watch", None)
             if watch is not None:
-                watch(partial(on_answer, machine.name, frame, frames))
+                watch(partial(on_answer, machine_name, frame, frames))
 
     def retire(self, machine: Machine) -> None:
         """Have those of a machine that goes end, after what they have to do."""
         for frame, controller in self._frames.pop(machine.name).items():
-            controller.stop()
+            # All of it: nobody would do it again. One that has only `stop` does so.
+            getattr(controller, "finish", controller.stop)()
             self._retired.append((machine.bmp_ips[frame], controller))
 
     def of_machine(self, machine_name: str) -> Frames | None:

@@ -1,8 +1,10 @@
-"""The power of a job's boards: requests to the frames, and the boards at fault."""
+"""The power of jobs' boards: requests to frames, their results, and boards at fault."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from spalloc_server.configuration import Machine
@@ -12,34 +14,38 @@ from spalloc_server.hardware.requests import AtomicRequests
 from spalloc_server.model.job import _Job
 
 
-class FaultyBoards(str):
-    """Why boards failed, with the boards in question."""
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """How a request to one frame on behalf of a job has ended."""
 
-    boards: frozenset[Board]
+    job: _Job
+    problem: str | None = None
+    """What is wrong, for people; None if all was done."""
+    at_fault: frozenset[Board] = frozenset()
+    """The boards, as coordinates in the machine, that it is wrong with."""
 
-    def __new__(cls, reason: object, boards: Iterable[Board]) -> FaultyBoards:
-        """Make one from any reason."""
-        faulty = super().__new__(cls, reason)
-        faulty.boards = frozenset(boards)
-        return faulty
+    @property
+    def success(self) -> bool:
+        """Was all done?"""
+        return self.problem is None
 
 
 class JobPower:
-    """Asks the frames of a job to change the power and the links of its boards."""
+    """Asks the frames of jobs to change the power and the links of their boards."""
 
     def __init__(
-        self,
-        bmps: FrameControllers,
-        on_done: Callable[[_Job, bool, FaultyBoards | None], object],
+        self, frames: FrameControllers, on_done: Callable[[int, FrameResult], object]
     ) -> None:
-        """Send requests to BMPs.
+        """Send requests to frames.
 
-        :param bmps: of all machines
-        :param on_done: ``f(job, success, reason)``, called once for each frame of each
-            request, by the frame's thread and without a lock
+        :param frames: of all machines
+        :param on_done: ``f(number, result)``, called once for each request, by the
+            frame's thread and without a lock. The number is the one that `request`
+            has put into the job's `outstanding`.
         """
-        self._bmps = bmps
+        self._frames = frames
         self._on_done = on_done
+        self._numbers = itertools.count(1)
 
     def request(self, job: _Job, power: bool, link_enable: bool | None) -> None:
         """Have the boards of a job powered on or off. With the controller's lock.
@@ -48,11 +54,12 @@ class JobPower:
             as they are (None)
         """
         name = job.machine.name
-        frames = job.boards_by_frame()
-        # All are counted before one can report.
-        job.bmp_requests_until_ready += len(frames)
-        for frame, part in frames.items():
-            done = partial(self._frame_done, job, frame, part.boards)
+        parts = job.boards_by_frame()
+        numbers = [next(self._numbers) for _ in parts]
+        # All are outstanding before one can report.
+        job.outstanding.update(numbers)
+        for number, (frame, part) in zip(numbers, parts.items(), strict=True):
+            done = partial(self._frame_done, number, job, frame, part.boards)
             requests = AtomicRequests(done)
             for board in part.boards:
                 requests.power(board, power)
@@ -61,33 +68,31 @@ class JobPower:
                     requests.link(board, link, link_enable)
             # One that is lost still counts as not answered, so that it is made after
             # the restart.
-            self._bmps.add_requests(name, frame, requests)
+            self._frames.add_requests(name, frame, requests)
 
     def _frame_done(
         self,
+        number: int,
         job: _Job,
         frame: Frame,
-        numbers: Iterable[int],
+        boards: Iterable[int],
         success: bool,
-        reason: str | None = None,
+        reason: object = None,
     ) -> None:
         """Take the result of a request to one frame. Called by that frame's thread.
 
-        :param numbers: the boards that the request was about
+        :param boards: what the request was about, as numbers in the frame
         :param reason: why it failed; may say which boards are at fault, else all are
         """
-        faulty = None
+        result = FrameResult(job)
         if not success:
-            at_fault = getattr(reason, "boards", None) or numbers
-            boards = {
-                location: board
-                for board, location in job.machine.board_locations.items()
-            }
+            at_fault = getattr(reason, "boards", None) or boards
             cabinet, row = frame
-            faulty = FaultyBoards(
-                reason, (boards[cabinet, row, number] for number in at_fault)
+            at = {place: board for board, place in job.machine.board_locations.items()}
+            result = FrameResult(
+                job, str(reason), frozenset(at[cabinet, row, n] for n in at_fault)
             )
-        self._on_done(job, success, faulty)
+        self._on_done(number, result)
 
 
 def boards_still_there(job: _Job, machines: Mapping[str, Machine]) -> list[Board]:

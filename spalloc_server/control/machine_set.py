@@ -1,82 +1,144 @@
-"""The machines in force: what a new configuration changes, and what they are like."""
+"""The machines and settings in force: what a new configuration changes of them."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from spalloc_server.config.changes import MachineChanges, compare_machines
+from spalloc_server.config.changes import compare_machines
 from spalloc_server.configuration import Machine
+from spalloc_server.control.change_log import ChangeLog
 from spalloc_server.control.frames import FrameControllers
 from spalloc_server.control.sick_boards import SickBoards
+from spalloc_server.control.state import State
 from spalloc_server.coordinates import Board
-from spalloc_server.job_queue import JobQueue
-from spalloc_server.model.board_index import BoardIndex
 from spalloc_server.model.board_states import BoardState, states_of_boards
-from spalloc_server.model.job import MachineTuple, _Job
+from spalloc_server.model.changes import Configured
+from spalloc_server.model.job import MachineTuple
+from spalloc_server.model.machine_record import machine_from_record, machine_to_record
+
+
+class Settings(NamedTuple):
+    """What a configuration says beside the machines."""
+
+    max_retired_jobs: int
+    """Of how many ended jobs the reason is remembered."""
+    seconds_before_free: float
+    """How long boards powered off from now on stay unused."""
+    first_board_retry: float
+    """Seconds until a board out of service is tried again; twice as long each time
+    after that."""
+    longest_board_retry: float
+    """But never longer than these seconds."""
 
 
 class MachineSet:
     """Keeps the machines, and all that knows them, in step with the configuration.
 
-    For whoever holds the `Controller`'s lock.
+    For whoever holds the controller's lock.
     """
 
     def __init__(
         self,
-        machines: OrderedDict[str, Machine],
-        ending_jobs: Mapping[int, _Job],
-        places: BoardIndex,
-        job_queue: JobQueue,
+        state: State,
+        log: ChangeLog,
+        frames: FrameControllers,
         sick_boards: SickBoards,
-        bmps: FrameControllers,
-        start_bmps: Callable[[Machine], object],
+        make_frames: Callable[[Machine], object],
     ) -> None:
         """Look after machines.
 
-        :param machines: by name, highest priority first; only changed in here
-        :param ending_jobs: those whose boards are being powered off
-        :param start_bmps: makes the controllers of a new machine's BMPs
+        :param state: its `machines` are only changed in here
+        :param log: what is changed goes through it
+        :param frames: of all machines
+        :param make_frames: makes the controllers of a new machine's frames
         """
-        self._machines = machines
-        self._ending_jobs = ending_jobs
-        self._places = places
-        self._job_queue = job_queue
+        self._state = state
+        self._log = log
+        self._frames = frames
         self._sick_boards = sick_boards
-        self._bmps = bmps
-        self._start_bmps = start_bmps
+        self._make_frames = make_frames
 
-    def change(self, machines: Mapping[str, Machine]) -> MachineChanges:
-        """Have other machines in force; jobs on those that are removed are destroyed.
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        state = self._state
+        return Settings(
+            state.max_retired_jobs,
+            state.job_queue.seconds_before_free,
+            state.health.first_interval,
+            state.health.longest_interval,
+        )
 
-        :param machines: by name, highest priority first
+    def configure(
+        self, settings: Settings, machines: Mapping[str, Machine] | None = None
+    ) -> None:
+        """Have settings and machines in force, if they are not already.
+
+        Jobs on machines that are removed are destroyed.
+
+        :param machines: by name, highest priority first; None leaves them
         """
-        changes = compare_machines(self._machines, machines)
-        with self._job_queue:
+        old = self.settings._asdict()
+        changed = {
+            name: value
+            for name, value in settings._asdict().items()
+            if value != old[name]
+        }
+        records = None
+        # As lists: the order of machines counts.
+        if machines is not None and list(machines.items()) != list(
+            self._state.machines.items()
+        ):
+            records = [machine_to_record(machine) for machine in machines.values()]
+        if changed or records is not None:
+            self._log.happen(Configured(changed, records))
+
+    def apply(self, change: Configured) -> None:
+        """Have a new configuration in force."""
+        state = self._state
+        settings = self.settings._replace(**change.settings)
+        state.max_retired_jobs = settings.max_retired_jobs
+        state.forget_old_jobs()
+        state.job_queue.seconds_before_free = settings.seconds_before_free
+        state.health.first_interval = settings.first_board_retry
+        state.health.longest_interval = settings.longest_board_retry
+        if change.machines is not None:
+            machines = map(machine_from_record, change.machines)
+            self._change_machines(OrderedDict((m.name, m) for m in machines))
+
+    def _change_machines(self, machines: OrderedDict[str, Machine]) -> None:
+        state = self._state
+        changes = compare_machines(state.machines, machines)
+        with state.job_queue:
             for name in changes.removed:
                 self._remove(name)
-                if name not in machines:
-                    self._sick_boards.forget_machine(name)
+                self._sick_boards.machine_removed(name, comes_back=name in machines)
             for name in changes.added:
                 self._add(machines[name])
             for name in changes.modified:
                 machine = machines[name]
-                self._job_queue.modify_machine(
+                state.job_queue.modify_machine(
                     name,
                     machine.tags,
                     self._sick_boards.dead_boards(machine),
                     machine.dead_links,
                 )
-            for name, machine in machines.items():
-                self._job_queue.move_machine_to_end(name)
-                self._machines[name] = machine
-                self._machines.move_to_end(name)
-            self._places.set_machines(machines.values())
-        return changes
+            for name in machines:
+                state.job_queue.move_machine_to_end(name)
+            state.machines = machines
+            state.boards.set_machines(machines.values())
+            state.changed_machines.update(*changes)
+        # After all that comes of the change: an answer is an event of its own.
+        if not self._log.is_dormant:
+            for name in changes.added:
+                self.watch_frames(name)
 
     def _add(self, machine: Machine) -> None:
-        self._start_bmps(machine)
-        self._job_queue.add_machine(
+        if not self._log.is_dormant:
+            self._make_frames(machine)
+        self._state.job_queue.add_machine(
             machine.name,
             machine.width,
             machine.height,
@@ -88,14 +150,18 @@ class MachineSet:
     def _remove(self, name: str) -> None:
         """Remove a machine, destroying its jobs.
 
-        The controllers of its BMPs first finish what they have to do.
+        The controllers of its frames first finish what they have to do.
         """
-        self._job_queue.remove_machine(name)
-        machine = self._machines.pop(name)
-        for job in self._ending_jobs.values():
+        self._state.job_queue.remove_machine(name)
+        for job in self._state.ending_jobs.values():
             if job.machine.name == name:
                 job.machine_removed = True
-        self._bmps.retire(machine)
+        if not self._log.is_dormant:
+            self._frames.retire(self._state.machines[name])
+
+    def watch_frames(self, name: str) -> None:
+        """Find out from now on whether the BMPs of a machine answer."""
+        self._frames.watch(name, self._sick_boards.bmp_heard)
 
     def tuples(self) -> list[MachineTuple]:
         """What those who ask about all machines are told."""
@@ -108,7 +174,7 @@ class MachineSet:
                 self._sick_boards.dead_boards(machine),
                 machine.dead_links,
             )
-            for machine in self._machines.values()
+            for machine in self._state.machines.values()
         ]
 
     def board_states(self, name: str) -> dict[Board, BoardState]:
@@ -116,11 +182,11 @@ class MachineSet:
 
         :raises KeyError: if there is no such machine
         """
-        machine = self._machines[name]
+        machine = self._state.machines[name]
         return states_of_boards(
             machine,
             self._sick_boards.boards_out(machine),
-            self._job_queue.holdings(name),
-            self._places,
-            self._ending_jobs.values(),
+            self._state.job_queue.holdings(name),
+            self._state.boards,
+            self._state.ending_jobs.values(),
         )

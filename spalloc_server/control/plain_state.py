@@ -143,14 +143,12 @@ def from_plain(data: Any) -> State:
 def comparable(data: Mapping[str, Any]) -> Any:
     """What of plain data is promised to be equal after a replay.
 
-    That leaves out which host asked last, for how many seconds boards have yet to cool
-    down (though not in which order), and how often boards were tried again in vain:
-    none of these is recorded.
+    That leaves out which host asked last, and for how many seconds boards have yet to
+    cool down, though not in which order: neither is recorded.
 
     :param data: what `to_plain` gives, which is not changed
     """
     queue = data["job_queue"]
-    health = data["health"]
     return {
         **data,
         "jobs": [_without(job, "lasthost") for job in data["jobs"]],
@@ -168,13 +166,6 @@ def comparable(data: Mapping[str, Any]) -> Any:
                 }
                 for machine in queue["machines"]
             ],
-        },
-        "health": {
-            **health,
-            "boards": {
-                key: {**board, "out": board["out"] and _without(board["out"], "tests")}
-                for key, board in health["boards"].items()
-            },
         },
     }
 

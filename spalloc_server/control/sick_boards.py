@@ -7,18 +7,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from spalloc_server.configuration import Machine
+from spalloc_server.control.change_log import ChangeLog
 from spalloc_server.control.frames import Frame, FrameControllers, Frames
-from spalloc_server.control.replayable import KeptState
+from spalloc_server.control.state import State
 from spalloc_server.coordinates import Board
 from spalloc_server.hardware.requests import AtomicRequests
-from spalloc_server.job_queue import JobQueue
-from spalloc_server.model.board_health import BoardHealth, BoardKey, Report
-from spalloc_server.model.board_index import BoardIndex, describe_boards
+from spalloc_server.model.board_health import BoardKey, Report
+from spalloc_server.model.board_index import describe_boards
+from spalloc_server.model.changes import (
+    BMPIn,
+    BMPOut,
+    BoardIn,
+    BoardStillOut,
+    ClearProblem,
+    RefusedError,
+    ReportProblem,
+    as_board,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -26,56 +36,44 @@ logger = logging.getLogger(__name__)
 class SickBoards:
     """Keeps boards that fail from the jobs, and tries them again by and by.
 
-    Methods that do not say otherwise are called with the lock of the state held.
+    Methods that do not say otherwise are called with the controller's lock held.
     """
 
-    def __init__(
-        self,
-        health: BoardHealth,
-        machines: Mapping[str, Machine],
-        places: BoardIndex,
-        job_queue: JobQueue,
-        bmps: FrameControllers,
-        changed_machines: set[str],
-        state: KeptState,
-    ) -> None:
+    def __init__(self, state: State, log: ChangeLog, frames: FrameControllers) -> None:
         """Look after the boards of machines.
 
-        :param health: what is known of the boards; only changed in here
-        :param machines: those there are, by name
-        :param places: of these machines
-        :param job_queue: is told which boards it must not give out
-        :param bmps: where boards are tried again
-        :param changed_machines: gets the names of those whose boards go or come
-        :param state: what all of these belong to: its lock, its events
+        :param state: its `health` is only changed in here
+        :param log: what happens goes through it
+        :param frames: where boards are tried again
         """
-        self._health = health
-        self._machines = machines
-        self._places = places
-        self._job_queue = job_queue
-        self._bmps = bmps
-        self._changed_machines = changed_machines
         self._state = state
+        self._log = log
+        self._frames = frames
         # Boards that have passed their test, and when they have rested from it.
         self._recovering: dict[BoardKey, float] = {}
 
-    def set_retries(self, first: float, longest: float) -> None:
-        """Set after how many seconds boards are tried again, see `BoardHealth`."""
-        self._health.first_interval = first
-        self._health.longest_interval = longest
-
     def schedule_tests(self) -> None:
         """Set when boards are tried again, after a restart."""
-        self._health.schedule_tests(time.monotonic())
+        self._state.health.schedule_tests(time.monotonic())
 
-    def forget_machine(self, machine_name: str) -> None:
-        """Forget the problems of a machine that is no longer there."""
-        self._health.forget_machine(machine_name)
+    def machine_removed(self, machine_name: str, comes_back: bool) -> None:
+        """Forget what is under way with the boards of a machine.
+
+        :param comes_back: is there another machine of that name from now on? Its
+            boards are out of service for the same reasons, and are tried again.
+        """
+        for key in [key for key in self._recovering if key[0] == machine_name]:
+            del self._recovering[key]
+        if comes_back:
+            self._state.health.schedule_tests(time.monotonic(), machine_name)
+        else:
+            self._state.health.forget_machine(machine_name)
 
     def boards_out(self, machine: Machine) -> frozenset[Board]:
         """The boards of a machine that are out of service."""
         # Not those that it had before it was wired anew.
-        return self._health.boards_out(machine.name) & machine.board_locations.keys()
+        out = self._state.health.boards_out(machine.name)
+        return out & machine.board_locations.keys()
 
     def dead_boards(self, machine: Machine) -> frozenset[Board]:
         """The boards of a machine that are not given out, for whatever reason."""
@@ -94,41 +92,42 @@ class SickBoards:
 
         :param waits_for_bmp: do they only wait for their BMP to answer?
         """
-        for x, y, z in boards:
-            self._recovering.pop((machine_name, (x, y, z)), None)
-            self._health.take_out(
+        for board in map(as_board, boards):
+            self._recovering.pop((machine_name, board), None)
+            self._state.health.take_out(
                 machine_name,
-                (x, y, z),
+                board,
                 reason,
                 time.monotonic(),
-                self._state.wall_time(),
+                self._log.wall_time(),
                 waits_for_bmp,
             )
         self._update_dead_boards(machine_name)
 
-    def put_back(self, machine_name: str, board: Sequence[int]) -> None:
-        """Forget all problems of a board, and put it back into service."""
-        x, y, z = board
-        self._recovering.pop((machine_name, (x, y, z)), None)
-        if self._health.put_back(machine_name, (x, y, z)):
-            logger.info("Board %s of %s is back in service", (x, y, z), machine_name)
-            self._update_dead_boards(machine_name)
+    def put_back(self, change: BoardIn | ClearProblem) -> None:
+        """Forget all problems of a board, and put it back into service.
 
-    def clear(self, machine_name: str, board: Board) -> None:
-        """Put a board back because an operator says so.
-
-        :raises ValueError: if there is no such board
+        :raises RefusedError: if an operator names a board that does not exist
         """
-        machine = self._machines.get(machine_name)
-        if machine is None or board not in machine.board_locations:
-            raise ValueError(f"machine {machine_name!r} has no board {board}")
-        self.put_back(machine_name, board)
+        name = change.machine_name
+        if isinstance(change, ClearProblem):
+            board = change.x, change.y, change.z
+            machine = self._state.machines.get(name)
+            if machine is None or board not in machine.board_locations:
+                raise RefusedError(f"machine {name!r} has no board {board}")
+        else:
+            board = as_board(change.board)
+        self._recovering.pop((name, board), None)
+        if self._state.health.put_back(name, board):
+            if not self._log.is_dormant:
+                logger.info("Board %s of %s is back in service", board, name)
+            self._update_dead_boards(name)
 
     def _update_dead_boards(self, machine_name: str) -> None:
-        machine = self._machines.get(machine_name)
+        machine = self._state.machines.get(machine_name)
         if machine is not None:
-            self._changed_machines.add(machine_name)
-            self._job_queue.modify_machine(
+            self._state.changed_machines.add(machine_name)
+            self._state.job_queue.modify_machine(
                 machine_name, dead_boards=self.dead_boards(machine)
             )
 
@@ -144,8 +143,8 @@ class SickBoards:
         :param frames: those that the machine had at that time
         :param problem: what is wrong; None if it answers
         """
-        with self._state.lock:
-            if self._bmps.of_machine(machine_name) is not frames:
+        with self._log.lock:
+            if self._frames.of_machine(machine_name) is not frames:
                 return
             if problem is not None:
                 logger.error(
@@ -155,9 +154,9 @@ class SickBoards:
                     *frame,
                     problem,
                 )
-                self._state.do_event("bmp out", machine_name, frame, problem)
+                self._log.happen(BMPOut(machine_name, frame, problem))
             else:
-                waiting = set(self._health.waiting_for_bmp(machine_name))
+                waiting = set(self._state.health.waiting_for_bmp(machine_name))
                 if waiting.isdisjoint(self._boards_of_frame(machine_name, frame)):
                     return
                 logger.warning(
@@ -165,33 +164,28 @@ class SickBoards:
                     machine_name,
                     *frame,
                 )
-                self._state.do_event("bmp in", machine_name, frame)
-        self._state.wake()
+                self._log.happen(BMPIn(machine_name, frame))
+        self._log.wake()
 
-    def take_frame_out(
-        self, machine_name: str, frame: Sequence[int], reason: str
-    ) -> None:
+    def take_frame_out(self, change: BMPOut) -> None:
         """Take all boards of a frame out of service: its BMP does not answer."""
-        self.take_out(
-            machine_name,
-            self._boards_of_frame(machine_name, frame),
-            reason,
-            waits_for_bmp=True,
-        )
+        boards = self._boards_of_frame(change.machine_name, change.frame)
+        self.take_out(change.machine_name, boards, change.reason, waits_for_bmp=True)
 
-    def put_frame_back(self, machine_name: str, frame: Sequence[int]) -> None:
+    def put_frame_back(self, change: BMPIn) -> None:
         """Put boards back that only waited for their BMP, which answers now."""
-        boards = set(self._boards_of_frame(machine_name, frame))
-        waiting = boards.intersection(self._health.waiting_for_bmp(machine_name))
+        name, health = change.machine_name, self._state.health
+        boards = set(self._boards_of_frame(name, change.frame))
+        waiting = boards.intersection(health.waiting_for_bmp(name))
         for board in waiting:
-            self._health.bmp_answers(machine_name, board)
+            health.bmp_answers(name, board)
         if waiting:
-            self._update_dead_boards(machine_name)
+            self._update_dead_boards(name)
 
     def _boards_of_frame(
         self, machine_name: str, frame: Sequence[int]
     ) -> Iterator[Board]:
-        machine = self._machines.get(machine_name)
+        machine = self._state.machines.get(machine_name)
         if machine is not None:
             for board, (cabinet, number, _) in machine.board_locations.items():
                 if [cabinet, number] == list(frame):
@@ -199,91 +193,104 @@ class SickBoards:
 
     # Tests
 
-    def test_boards(self) -> None:
-        """Try boards again that are out of service, where it is time for that."""
+    def put_rested_back(self) -> None:
+        """Put boards back into service that have passed their test and rested."""
         now = time.monotonic()
         rested = [key for key, at in self._recovering.items() if at <= now]
         for machine_name, board in rested:
-            self._state.do_event("board in", machine_name, board)
-        due = self._health.due_tests(now)
+            self._log.happen(BoardIn(machine_name, board))
+
+    def test_boards(self) -> None:
+        """Try boards again that are out of service, where it is time for that."""
         held: dict[str, set[Board]] = {}
-        for machine_name, board in due:
-            if self._bmps.of_machine(machine_name) is None:
+        for name, board in self._state.health.due_tests(time.monotonic()):
+            frames = self._frames.of_machine(name)
+            if frames is None:
                 continue
-            if machine_name not in held:
-                holdings = self._job_queue.holdings(machine_name)
-                held[machine_name] = {board for board, _ in holdings}
-            machine = self._machines[machine_name]
+            if name not in held:
+                holdings = self._state.job_queue.holdings(name)
+                held[name] = {board for board, _ in holdings}
+            machine = self._state.machines[name]
             location = machine.board_locations.get(board)
             if location is None or board in machine.dead_boards:
                 continue
-            if board in held[machine_name]:
+            if board in held[name]:
                 continue
             cabinet, frame, number = location
-            requests = AtomicRequests(partial(self._board_tested, machine_name, board))
+            requests = AtomicRequests(partial(self._board_tested, frames, name, board))
             requests.power(number, True)
             requests.power(number, False)
-            self._health.test_started(machine_name, board)
-            self._bmps.add_requests(machine_name, (cabinet, frame), requests)
+            self._state.health.test_started(name, board)
+            self._frames.add_requests(name, (cabinet, frame), requests)
 
     def _board_tested(
-        self, machine_name: str, board: Board, success: bool, reason: str | None = None
+        self,
+        frames: Frames,
+        machine_name: str,
+        board: Board,
+        success: bool,
+        reason: object = None,
     ) -> None:
-        """Take the result of a board's test. Called by its frame's thread."""
-        with self._state.lock:
-            now = time.monotonic()
+        """Take the result of a board's test. Called by its frame's thread.
+
+        :param frames: those that the machine had when the test began
+        :param reason: why it failed
+        """
+        with self._log.lock:
+            if self._frames.of_machine(machine_name) is not frames:
+                # It was of another machine's board: this one's is tested anew.
+                return
             if not success:
                 logger.info("Board %s of %s: %s", board, machine_name, reason)
-                self._health.test_failed(machine_name, board, now)
-            elif self._health.is_out(machine_name, board):
+                self._log.happen(BoardStillOut(machine_name, board))
+            elif self._state.health.is_out(machine_name, board):
                 # It has just been powered off, like a job's.
-                rested = now + self._job_queue.seconds_before_free
+                rested = time.monotonic() + self._state.job_queue.seconds_before_free
                 self._recovering[machine_name, board] = rested
-        self._state.wake()
+        self._log.wake()
+
+    def leave_out(self, change: BoardStillOut) -> None:
+        """Put off the next test of a board, which has failed this one."""
+        board = as_board(change.board)
+        self._state.health.test_failed(change.machine_name, board, time.monotonic())
 
     # What users and operators say and are told
 
-    def report(
-        self,
-        ip_address: str,
-        x: int | None,
-        y: int | None,
-        p: int | None,
-        description: str | None,
-    ) -> None:
-        """Store what a user says of a board, see `Controller.report_problem`.
+    def report(self, change: ReportProblem) -> None:
+        """Store what a user says of a board; enough reports take it out of service.
 
-        :raises ValueError: if no board has this address
+        :raises RefusedError: if no board has this address
         """
-        found = self._places.board_of_ip(ip_address)
+        found = self._state.boards.board_of_ip(change.ip_address)
         if found is None:
-            raise ValueError(f"ip_address {ip_address!r} belongs to no board")
+            raise RefusedError(f"ip_address {change.ip_address!r} belongs to no board")
         machine_name, board = found
-        job = self._places.job_at(machine_name, board)
+        job = self._state.boards.job_at(machine_name, board)
         report = Report(
             None if job is None else job.id,
             None if job is None else job.owner,
-            self._state.wall_time(),
-            x,
-            y,
-            p,
-            description,
+            self._log.wall_time(),
+            change.x,
+            change.y,
+            change.p,
+            change.description,
         )
-        reason = self._health.report(machine_name, board, report)
-        logger.warning(
-            "Problem reported of %s by %s: %s",
-            describe_boards(self._machines[machine_name], [board]),
-            "nobody" if job is None else f"job {job.id} of {job.owner}",
-            description,
-        )
+        reason = self._state.health.report(machine_name, board, report)
+        if not self._log.is_dormant:
+            logger.warning(
+                "Problem reported of %s by %s: %s",
+                describe_boards(self._state.machines[machine_name], [board]),
+                "nobody" if job is None else f"job {job.id} of {job.owner}",
+                change.description,
+            )
         if reason is not None:
             self.take_out(machine_name, [board], reason)
 
     def problems(self, machine_name: str | None) -> Iterator[dict[str, Any]]:
         """Describe what is wrong with boards, see `Controller.list_problems`."""
         now = time.monotonic()
-        for (name, board), out, reports in self._health.problems(machine_name):
-            machine = self._machines.get(name)
+        for (name, board), out, reports in self._state.health.problems(machine_name):
+            machine = self._state.machines.get(name)
             if machine is None or board not in machine.board_locations:
                 continue
             test_at = None if out is None else out.test_at

@@ -8,12 +8,17 @@ from dataclasses import dataclass, field
 from spalloc_server.configuration import Machine
 from spalloc_server.job_queue import JobQueue
 from spalloc_server.model.board_health import BoardHealth
+from spalloc_server.model.board_index import BoardIndex
 from spalloc_server.model.job import _Job
 
 
 @dataclass(slots=True, eq=False)
 class State:
-    """What outlives the process. Guarded by the controller's lock."""
+    """What outlives the process, and an index over it.
+
+    Guarded by the controller's lock. The parts of the controller hold on to this object
+    only, never to what is in it: that may be replaced.
+    """
 
     job_queue: JobQueue
     """Who waits for which machine, and which boards are given out."""
@@ -37,3 +42,13 @@ class State:
     """Machines that have changed since those who watch were told."""
     health: BoardHealth = field(default_factory=BoardHealth)
     """Which boards are out of service, and what was reported of boards."""
+    boards: BoardIndex = field(init=False)
+    """Where boards are, and which job has them; made anew from the rest."""
+
+    def __post_init__(self) -> None:
+        self.boards = BoardIndex(self.machines.values(), self.jobs.values())
+
+    def forget_old_jobs(self) -> None:
+        """Remember why jobs ended of no more of them than is set."""
+        while len(self.retired_jobs) > self.max_retired_jobs:
+            self.retired_jobs.popitem(last=False)

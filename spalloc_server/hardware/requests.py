@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 from spalloc_server.links import Links
 
 
-class FailureReason(str):
-    """Why a request failed, as text for people, with the boards at fault."""
+@dataclass(frozen=True)
+class Failure:
+    """Why a request failed; ``str()`` gives the text."""
 
-    boards: frozenset[int]
+    text: str
+    """The reason, in a line for people."""
+
+    boards: frozenset[int] = frozenset()
     """The numbers, in their frame, of the boards that failed."""
 
-    def __new__(cls, text: str, boards: Iterable[int] = ()) -> FailureReason:
-        """Make a reason from its text and the boards at fault."""
-        reason = super().__new__(cls, text)
-        reason.boards = frozenset(boards)
-        return reason
+    def __str__(self) -> str:
+        return self.text
 
 
 class OnDone(Protocol):
     """Called with the result of a group of requests; see `AtomicRequests`."""
 
-    def __call__(self, success: bool, /, reason: str | None = None) -> object:
-        """Take the result; what is returned is not used."""
+    def __call__(self, success: bool, /, reason: Any = None) -> object:
+        """Take the result; what is returned is not used.
+
+        :param reason: a `Failure` where it has failed. What stands in for the hardware
+            may give any other object whose ``str()`` says why.
+        """
 
 
 class LinkRequest(NamedTuple):
@@ -51,9 +56,9 @@ class AtomicRequests:
     ----------
     on_done
         ``on_done(success, reason=None)`` is called once when the whole group has been
-        carried out or has failed for good; the reason is a `FailureReason`. It runs in
-        the thread of the frame's `AsyncBMPController`, which waits for it, and may
-        itself add requests.
+        carried out, has failed for good, or has been overtaken by later ones (which
+        counts as a success); the reason is a `Failure`. It runs in the thread of the
+        frame's `AsyncBMPController`, which waits for it, and may itself add requests.
     """
 
     def __init__(self, on_done: OnDone) -> None:

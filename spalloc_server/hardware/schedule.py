@@ -6,22 +6,26 @@ Nothing here talks to a BMP, waits or looks at a clock. The rules are:
   check (after the settling wait), links, power off. Any number of tasks may be under
   way at a time, as long as they are about different boards; so while some boards settle
   or wait to be tried again, others go on.
-- Tasks about the same board go on one after the other in order of arrival. Where they
-  only repeat the same power command that was not sent yet, they share it.
+- Of each board only the last power request counts. Whatever earlier tasks still wanted
+  of it, they leave out: power, checks, links (whose registers are reset anyway), and
+  further tries. A task that has nothing left ends at once, as a success: it was
+  overtaken. So a task never waits for the power commands of an earlier one, and what is
+  waiting is bounded by the boards of the frame.
+- Links are changed after the power command that came before them for their board.
 - All tasks whose next stage is the same power command are put into one command.
-- A power request makes the link requests before it for its boards pointless, because
-  the registers are reset; so they are left out.
+- Power commands, and the small ones, have their turns, so that nobody who toggles a
+  board without end keeps others from going on.
 - A task that fails is tried a second time after a pause.
 """
 
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from spalloc_server.hardware.requests import (
     AtomicRequests,
-    FailureReason,
+    Failure,
     LinkRequest,
 )
 
@@ -58,7 +62,7 @@ class Task:
         self.boards = self._find_boards()
         """The boards that the task is about."""
         self.failures = 0
-        self.result: tuple[bool, FailureReason | None] | None = None
+        self.result: tuple[bool, Failure | None] | None = None
         """Set once the task has ended: success, and the reason where it failed."""
         self.alone = False
         """Whether its power command must not be merged with those of others, because a
@@ -101,24 +105,48 @@ class Task:
             return frozenset(self.to_power_on)
         return self.power_off_boards
 
-    def drop_links(self, boards: frozenset[int]) -> None:
-        """Leave out the links of some boards from now on."""
+    def repeats(self, other: Task) -> bool:
+        """Tell whether this asks for the power change that another is to try again."""
+        return (
+            other.failures > 0
+            and not other.started
+            and bool(self.power_on_boards or self.power_off_boards)
+            and self.power_on_boards == other.power_on_boards
+            and self.power_off_boards == other.power_off_boards
+        )
+
+    def take_place_of(self, other: Task) -> None:
+        """Take over the tries, and the pause before the next one, of another task."""
+        self.failures = other.failures
+        self.due = other.due
+
+    def leave_out(self, boards: frozenset[int]) -> None:
+        """Leave boards to a later task, which says what becomes of them.
+
+        The task ends, as a success, where that was all there was to do.
+        """
+        if self.result is not None or self.boards.isdisjoint(boards):
+            return
+        self.power_on_boards -= boards
+        self.power_off_boards -= boards
+        self.to_power_on -= boards
+        self.to_check = [board for board in self.to_check if board not in boards]
+        for board in boards:
+            self._wrong.pop(board, None)
         self._link_requests = [r for r in self._link_requests if r.board not in boards]
         self._links = [r for r in self._links if r.board not in boards]
         self.boards = self._find_boards()
-
-    def shares_power_with(self, other: Task) -> bool:
-        """Tell whether one power command can serve both tasks on their common boards.
-
-        That is so if both ask for the same change and neither command has been sent.
-        """
-        common = self.boards & other.boards
-        return (
-            not (self.started or other.started or self.failures or other.failures)
-            and common <= (self.power_on_boards ^ self.power_off_boards)
-            and common & self.power_on_boards == common & other.power_on_boards
-            and common & self.power_off_boards == common & other.power_off_boards
-        )
+        if not self.boards:
+            self.result = (True, None)
+        elif self.stage is Stage.CHECK and not self.to_check and self._wrong:
+            # The last one to be checked is gone: another one takes its place.
+            self.to_check = [min(self._wrong)]
+            del self._wrong[self.to_check[0]]
+        elif self.stage is Stage.POWER_OFF:
+            if not self.power_off_boards:
+                self.result = (True, None)
+        elif not (self.to_power_on or self.to_check):
+            self.stage = self._stage_of_links()
 
     def powered_on(self, settled: float) -> None:
         """Note that the boards have been powered on and will have settled at a time."""
@@ -148,7 +176,7 @@ class Task:
             self.due = now
         else:
             text = "; ".join(self._wrong[board] for board in sorted(self._wrong))
-            self.failed(FailureReason(text, self._wrong), retry_at)
+            self.failed(Failure(text, frozenset(self._wrong)), retry_at)
 
     def link_done(self) -> None:
         """Note that ``next_link`` has been changed, or that there was none left."""
@@ -164,7 +192,7 @@ class Task:
         """Note that the boards have been powered off, which is the end."""
         self.result = (True, None)
 
-    def failed(self, reason: FailureReason, retry_at: float) -> None:
+    def failed(self, reason: Failure, retry_at: float) -> None:
         """Note a failure: the task starts again at a time, or has failed for good."""
         self.failures += 1
         if self.failures < TASK_TRIES:
@@ -180,20 +208,46 @@ class Step(NamedTuple):
     tasks: list[Task]
 
 
+_Turn: TypeAlias = tuple[Stage, bool] | None
+"""A kind of step: a power command, either merged or of one task alone; or, if None, a
+small command."""
+
+_TURNS: Final[tuple[_Turn, ...]] = (
+    (Stage.POWER_ON, False),
+    (Stage.POWER_OFF, False),
+    (Stage.POWER_ON, True),
+    (Stage.POWER_OFF, True),
+    None,
+)
+
+
 class Schedule:
     """The tasks of one frame in order of arrival. Owned by the thread of the frame."""
 
     def __init__(self) -> None:
         self._tasks: list[Task] = []
         self._hurrying = False
+        # Whose turn is next: the one that was longest ago.
+        self._turns: list[_Turn] = list(_TURNS)
 
     def add(self, task: Task, due: float) -> None:
-        """Take in a task; a power-on is held back until a time, to be merged."""
+        """Take in a task; a power-on is held back until a time, to be merged.
+
+        Earlier tasks leave out the boards that it powers on or off, and may thereby
+        have ended.
+        """
+        task.due = due if task.power_on_boards else 0.0
         powered = task.power_on_boards | task.power_off_boards
         for earlier in self._tasks:
-            earlier.drop_links(powered)
-        task.due = due if task.power_on_boards else 0.0
+            if task.repeats(earlier):
+                task.take_place_of(earlier)
+            earlier.leave_out(powered)
         self._tasks.append(task)
+
+    @property
+    def has_ended_tasks(self) -> bool:
+        """Is there anything for `take_ended`?"""
+        return any(task.result is not None for task in self._tasks)
 
     def hurry(self) -> None:
         """Put nothing off any longer, apart from waiting for boards to settle."""
@@ -205,8 +259,8 @@ class Schedule:
         self._tasks = [task for task in self._tasks if task.result is None]
         return ended
 
-    def __bool__(self) -> bool:
-        return bool(self._tasks)
+    def __len__(self) -> int:
+        return len(self._tasks)
 
     def next_due(self) -> float | None:
         """Give the time when `next_step` may next have something.
@@ -218,30 +272,33 @@ class Schedule:
     def next_step(self, now: float) -> Step | None:
         """Give what is to be done now, or None.
 
-        Power commands come first, so that a new request never waits for the many small
-        commands of others.
+        A new power request waits for no more than one turn of the small commands of
+        others, and one power command of each kind.
         """
         allowed = self._allowed()
         ready = [task for task in allowed if self._due(task) <= now]
-        for stage in (Stage.POWER_ON, Stage.POWER_OFF):
-            tasks = [task for task in ready if task.stage is stage]
+        for turn in self._turns:
+            tasks = self._tasks_of_turn(turn, ready, allowed)
             if tasks:
-                return self._step(stage, self._merged(tasks, allowed))
-        return self._step(ready[0].stage, ready[:1]) if ready else None
+                self._turns.remove(turn)
+                self._turns.append(turn)
+                for task in tasks:
+                    task.started = True
+                return Step(tasks[0].stage, tasks)
+        return None
 
     @staticmethod
-    def _step(stage: Stage, tasks: list[Task]) -> Step:
-        for task in tasks:
-            task.started = True
-        return Step(stage, tasks)
-
-    @staticmethod
-    def _merged(ready: list[Task], allowed: list[Task]) -> list[Task]:
-        """Choose the tasks for one power command."""
-        stage = ready[0].stage
-        tasks = [task for task in ready if not task.alone]
-        if not tasks:
-            return ready[:1]
+    def _tasks_of_turn(
+        turn: _Turn, ready: list[Task], allowed: list[Task]
+    ) -> list[Task]:
+        """Choose the tasks for one command."""
+        if turn is None:
+            small = (Stage.CHECK, Stage.LINKS)
+            return [task for task in ready if task.stage in small][:1]
+        stage, alone = turn
+        tasks = [t for t in ready if t.stage is stage and t.alone == alone]
+        if alone or not tasks:
+            return tasks[:1]
         # New tasks that are only held back to be merged with something come along.
         waiting = (
             task
@@ -253,17 +310,12 @@ class Schedule:
     def _allowed(self) -> list[Task]:
         """Give the tasks that no earlier task keeps from going on."""
         allowed: list[Task] = []
-        earlier: list[Task] = []
         taken: set[int] = set()
         for task in self._tasks:
-            if taken.isdisjoint(task.boards) or all(
-                task.shares_power_with(other) and other in allowed
-                for other in earlier
-                if task.boards & other.boards
-            ):
-                allowed.append(task)
-            earlier.append(task)
-            taken |= task.boards
+            if task.result is None:
+                if taken.isdisjoint(task.boards):
+                    allowed.append(task)
+                taken |= task.boards
         return allowed
 
     def _due(self, task: Task) -> float:

@@ -8,10 +8,11 @@ process classes bring NumPy with them, which is a third of a whole server's memo
 from __future__ import annotations
 
 import logging
+import math
 import struct
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from spinnman.connections import SCPRequestPipeLine
@@ -63,6 +64,9 @@ STOP_REGISTERS: dict[Links, tuple[int, int]] = {
 
 _RESULT_AND_SEQUENCE = struct.Struct("<10x2H")
 
+_LOOK_UP_SECONDS = 0.5
+"""How often, while an answer is waited for, it is looked whether to go on with that."""
+
 
 class BMPError(Exception):
     """A command to a BMP failed.
@@ -87,6 +91,13 @@ class BMPError(Exception):
         self.operation = operation
         self.problem = problem
         self.boards = frozenset(boards)
+
+
+class _GivenUp(Exception):
+    """The answer is not waited for any longer."""
+
+    def __str__(self) -> str:
+        return "given up, because the server is being stopped"
 
 
 class BMPTransceiver:
@@ -118,6 +129,9 @@ class BMPTransceiver:
 
     def __init__(self, hostname: str) -> None:
         self.hostname = hostname
+        self.give_up_at = math.inf
+        """When to wait for answers no longer, whatever it is that was asked
+        (:py:func:`time.monotonic`). May be set at any time, from any thread."""
         self._lock = threading.RLock()
         self._connection: _PatientConnection | None = None
 
@@ -204,7 +218,9 @@ class BMPTransceiver:
         with self._lock:
             try:
                 if self._connection is None:
-                    self._connection = _PatientConnection(self.hostname)
+                    self._connection = _PatientConnection(
+                        self.hostname, lambda: self.give_up_at
+                    )
                 return self._connection.ask(request, seconds, tries)
             # Everything that SpiNNMan may raise, including its own defects, becomes one
             # type here: none of it may end the thread of a frame.
@@ -237,8 +253,10 @@ class _PatientConnection(BMPConnection):
     packets for a while) would otherwise make the request fail, or wait for longer.
     """
 
-    def __init__(self, hostname: str) -> None:
+    def __init__(self, hostname: str, give_up_at: Callable[[], float]) -> None:
+        """Connect to a BMP; ``give_up_at`` says until when to wait for answers."""
         address = directory.lookup(hostname)
+        self._give_up_at = give_up_at
         self._expected_sequence: int | None = None
         self.network_error: Exception | None = None
         try:
@@ -289,9 +307,13 @@ class _PatientConnection(BMPConnection):
     ) -> tuple[SCPResult, int, bytes, int]:
         seconds = 1.0 if timeout is None else timeout
         deadline = time.monotonic() + seconds
-        while (remaining := deadline - time.monotonic()) > 0:
+        while (remaining := deadline - (now := time.monotonic())) > 0:
+            if now >= self._give_up_at():
+                raise _GivenUp
             try:
-                data = self.receive(remaining)
+                data = self.receive(min(remaining, _LOOK_UP_SECONDS))
+            except SpinnmanTimeoutException:
+                continue
             except SpinnmanIOException as error:
                 self.network_error = error
                 # Most network errors are told once, but one that stays must not make
@@ -340,4 +362,6 @@ def _problem(
         return problem
     if isinstance(error, SpinnmanIOException):
         return error.problem
+    if isinstance(error, _GivenUp):
+        return str(error)
     return f"{type(error).__name__}: {error}"

@@ -146,10 +146,14 @@ class BoardHealth:
             for key, board in state["boards"].items()
         }
 
-    def schedule_tests(self, now: float) -> None:
-        """Set when boards are tried again, after a restart."""
-        for problems in self._problems.values():
-            if problems.out is not None:
+    def schedule_tests(self, now: float, machine: str | None = None) -> None:
+        """Set anew when boards are tried again; tests under way count no more.
+
+        :param now: by the monotonic clock
+        :param machine: only of this machine
+        """
+        for (name, _), problems in self._problems.items():
+            if problems.out is not None and machine in (None, name):
                 self._schedule(problems.out, now)
 
     def boards_out(self, machine: str) -> frozenset[Board]:

@@ -178,7 +178,6 @@ class _Job:
     __slots__ = (
         "allocated_machine",
         "args",
-        "bmp_requests_until_ready",
         "boards",
         "connections",
         "failed_places",
@@ -192,6 +191,7 @@ class _Job:
         "kwargs",
         "lasthost",
         "machine_removed",
+        "outstanding",
         "owner",
         "periphery",
         "power",
@@ -258,7 +258,9 @@ class _Job:
         self.width = width
         self.height = height
         self.connections = connections
-        self.bmp_requests_until_ready = bmp_requests_until_ready
+        self.outstanding = set(range(-bmp_requests_until_ready, 0))
+        """The requests to frames that are not answered yet, by their numbers. One
+        below 1 stands for some that nobody will answer: they are made again."""
         self.keepalive_until: float | None = None
         """When the job times out, by the monotonic clock; None for never."""
         self.was_ready = False
@@ -417,6 +419,11 @@ class _Job:
                 board_to_chip(x - left, y - bottom, z): machine.spinnaker_ips[x, y, z]
                 for x, y, z in boards
             }
+
+    @property
+    def bmp_requests_until_ready(self) -> int:
+        """How many requests to frames are not answered yet."""
+        return len(self.outstanding)
 
     @property
     def machine(self) -> Machine:

@@ -54,4 +54,5 @@ class Keepalives:
         """Forget jobs that have ended before their deadlines, which may be far off."""
         self._deadlines = [d for d in self._deadlines if find_job(d[1]) is not None]
         heapq.heapify(self._deadlines)
+        self._watched = {job_id for _, job_id in self._deadlines}
         self._tidy_at = max(_LEAST_TO_TIDY, 2 * len(self._deadlines))

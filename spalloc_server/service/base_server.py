@@ -6,39 +6,38 @@ import signal
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final
 
 from spalloc_server import __version__
 from spalloc_server.config.changes import compare_machines, fingerprints
-from spalloc_server.config.networks import AllowedNetworks
 from spalloc_server.config.script import (
     ConfigFileError,
     ParsedConfig,
     parse_config,
-    read_config_file,
     validate_config,
 )
-from spalloc_server.config.watcher import ConfigWatcher
 from spalloc_server.configuration import Configuration, Machine
+from spalloc_server.control.machine_set import Settings
 from spalloc_server.controller import Controller
+from spalloc_server.model.changes import Change
 from spalloc_server.observe.observer import Observer
-from spalloc_server.service.command_server import (
-    NOTHING_REFUSED,
-    CommandServer,
-    Refusals,
-    Request,
-)
-from spalloc_server.service.stored_commands import STORED_COMMANDS, record_of
+from spalloc_server.observe.stats import ServerStats
+from spalloc_server.polling_server_core import PollingServerCore
+from spalloc_server.service.attention import LONGEST_UNWATCHED_WAIT, Attention
+from spalloc_server.service.config_source import ConfigSource
+from spalloc_server.service.dispatcher import Dispatcher
+from spalloc_server.service.intake import Intake
+from spalloc_server.service.notifier import Notifier, Watches
+from spalloc_server.service.reception import Reception
 from spalloc_server.service.timers import Timers
 from spalloc_server.storage import names
 from spalloc_server.storage.files import StateFileError
-from spalloc_server.storage.journal import JournalError
 from spalloc_server.storage.lock_file import StateLock
 from spalloc_server.storage.store import StateStore
-from spalloc_server.wire.listener import Listener
+from spalloc_server.wire.clients import Clients
+from spalloc_server.wire.connection import ChangeId, Connection
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ class _CriticalStop(Exception):
     """The server cannot start; the message says why, in one line, for operators."""
 
 
-class Server(CommandServer):
+class Server:
     """A TCP server around a :py:class:`.Controller`, with no commands of its own.
 
     The constructor takes the port and the saved state and starts the server's thread,
@@ -81,13 +80,18 @@ class Server(CommandServer):
     def __init__(
         self, config_filename: str, cold_start: bool = False, port: int = DEFAULT_PORT
     ) -> None:
-        super().__init__()
+        self._core = PollingServerCore()
+        self.stats = ServerStats()
+        self._clients = Clients(self._core, self._clear_watches)
+        self._clients.disconnects = self.stats.disconnects
+        self._dispatcher = Dispatcher(self, self._clients, self.stats)
+        self._notifier = Notifier(self._clients)
+        self._reception: Reception
+        self.intake: Intake
         self._config_filename = config_filename
-        self._config_problem = ""
-        self._config_watcher: ConfigWatcher | None = None
+        self._config_source = ConfigSource(config_filename, self._core, self)
         self._configuration = Configuration()
         self._port = port
-        self._address: tuple[str, int]
         # State is named after this, whether there is such a file or not.
         self._state_stem = names.stem_in(config_filename, self.state_dir)
         self._state_filename = self._get_state_filename(self._state_stem)
@@ -95,14 +99,14 @@ class Server(CommandServer):
         self._controller: Controller
         # Set by any thread or signal handler, which then wakes the loop.
         self._stop_requested = False
-        self._reload_requested = False
         self._background_change = False
         self._regular_work = Timers()
+        self._attention = Attention()
         self._failed = False
         self._server_thread = threading.Thread(target=self._run, name="Server")
         self._sighup_handler = self._on_sighup
         with contextlib.ExitStack() as undo:
-            undo.callback(self._close_core)
+            undo.callback(self._core._close_core)
             self._old_sighup_handler = self._take_sighup()
             undo.callback(self._give_up_sighup)
             try:
@@ -116,22 +120,19 @@ class Server(CommandServer):
 
     def _set_up(self, cold_start: bool, undo: contextlib.ExitStack) -> None:
         """Take all that is needed; what can fail comes before what has effects."""
-        configuration = self._read_configuration()
+        configuration = self._config_source.read()
         self._state_lock = StateLock(names.lock_file(self._state_stem))
         undo.callback(self._state_lock.release)
         self._store.lock = self._state_lock
         undo.callback(self._store.close)
         self.observer.open()
         undo.callback(self.observer.close)
-        self._listener = Listener(configuration.ip, self._choose_port(configuration))
-        self._listener.refused = self.stats.refused
-        self._address = self._listener.address
-        self.register_channel(self._listener)
+        address = configuration.ip, self._choose_port(configuration)
+        self._reception = Reception(self._core, self._clients, self.stats, address)
         undo.callback(self._close)
         if self.watch_config:
-            self._config_watcher = ConfigWatcher(self._config_filename)
-            undo.callback(self._config_watcher.close)
-            self.register_channel(self._config_watcher)
+            self._config_source.watch()
+            undo.callback(self._config_source.close)
         self._prepare_hardware(configuration)
         self._controller = self._restore_controller(cold_start)
         undo.callback(self._controller.join)
@@ -139,6 +140,7 @@ class Server(CommandServer):
         self._controller.on_background_state_change = self._on_background_change
         self._load_valid_config(configuration)
         self._store.open(self._controller)
+        self.intake = Intake(self._controller, self._store)
 
     def _restore_controller(self, cold_start: bool) -> Controller:
         if cold_start:
@@ -166,40 +168,37 @@ class Server(CommandServer):
         return names.state_file(cfg, __version__)
 
     def _parse_config(self, config_file_contents: str) -> ParsedConfig:
-        """Run the text of a config file. Raises :py:exc:`.ConfigFileError`."""
+        """Run the text of a config file. Raises :py:exc:`.ConfigFileError`.
+
+        The server itself has that done in another process, see
+        :py:mod:`~spalloc_server.config.reading`.
+        """
         return parse_config(config_file_contents, self._config_filename)
 
     def _validate_config(self, parsed_config: ParsedConfig) -> Configuration | None:
         """The configuration that a config file made, None if it is not valid."""
         try:
             return validate_config(parsed_config)
-        except ConfigFileError as e:
-            self._config_problem = e.reason
+        except ConfigFileError:
             return None
-
-    def _read_configuration(self) -> Configuration:
-        contents = read_config_file(self._config_filename)
-        configuration = self._validate_config(self._parse_config(contents))
-        if configuration is None:
-            raise ConfigFileError(self._config_filename, None, self._config_problem)
-        return configuration
 
     def _load_valid_config(self, validated_config: Configuration) -> None:
         """Put a configuration in force: the address, the settings, the machines."""
-        self._move_listener(validated_config)
+        self._reception.move(validated_config, self._choose_port(validated_config))
         self._configuration = validated_config
         self._regular_work.check_soon()
-        self._controller.max_retired_jobs = validated_config.max_retired_jobs
-        self._controller.seconds_before_free = validated_config.seconds_before_free
-        self._controller.set_board_retries(
-            validated_config.first_board_retry, validated_config.longest_board_retry
+        settings = Settings(
+            validated_config.max_retired_jobs,
+            validated_config.seconds_before_free,
+            validated_config.first_board_retry,
+            validated_config.longest_board_retry,
         )
         old = self._controller.machines
         new = OrderedDict(
             (machine.name, machine) for machine in validated_config.machines
         )
         self._announce_losses(old, new)
-        self._controller.machines = new
+        self._controller.configure(settings, new)
         logger.info("Machines: %s", _summary(old, new))
         self._tell_lock_file()
 
@@ -207,7 +206,7 @@ class Server(CommandServer):
         """Say where this server is and what it serves, for ``--check``."""
         facts = {
             "version": __version__,
-            "address": self._address,
+            "address": self.address,
             "machines": fingerprints(self._configuration.machines),
         }
         try:
@@ -233,19 +232,22 @@ class Server(CommandServer):
                     "is described differently" if name in new else "is gone",
                 )
 
-    def _reload(self) -> None:
-        """Read the config file again; a broken one changes nothing."""
+    def _take_new_configuration(self) -> None:
+        """Put a configuration in force that has been read again, if there is one."""
+        configuration = self._config_source.poll()
+        if configuration is not None:
+            self._reload(configuration)
+            self.observer.reloaded()
+
+    def _reload(self, configuration: Configuration) -> None:
+        """Put a new configuration in force; one that cannot be changes nothing."""
         try:
-            configuration = self._read_configuration()
             self._prepare_hardware(configuration)
-        except (ConfigFileError, OSError) as e:
+        except OSError as e:
             logger.error("The old configuration stays in force: %s", _message(e))
             return
         logger.info("Config file %s read again", self._config_filename)
-        with self._controller.lock:
-            self._load_valid_config(configuration)
-            # What a new configuration does to jobs is not in the journal.
-            self._store.require_snapshot(self._controller)
+        self._load_valid_config(configuration)
 
     def _on_sighup(self, _signal: int, _frame: FrameType | None) -> None:
         self.request_reload()
@@ -265,7 +267,7 @@ class Server(CommandServer):
 
     def request_reload(self) -> None:
         """Have the config file read again soon. From any thread or signal handler."""
-        self._reload_requested = True
+        self._config_source.request()
         self.wake()
 
     def request_stop(self) -> None:
@@ -298,9 +300,7 @@ class Server(CommandServer):
         Boards are left as they are: on, where they are in use.
         """
         self._close()
-        if self._config_watcher is not None:
-            self.unregister_channel(self._config_watcher)
-            self._config_watcher.close()
+        self._config_source.close()
         logger.info("Stopping: waiting for commands to BMPs that are under way")
         self.observer.stopping()
         self._controller.on_background_state_change = None
@@ -314,7 +314,7 @@ class Server(CommandServer):
         finally:
             self.observer.close()
             self._state_lock.release()
-            self._close_core()
+            self._core._close_core()
 
     # What an observer may use
 
@@ -338,28 +338,68 @@ class Server(CommandServer):
     @property
     def address(self) -> tuple[str, int]:
         """The IP address and port that are listened to; the last ones once stopped."""
-        return self._address
+        return self._reception.address
 
     def _choose_port(self, configuration: Configuration) -> int:
         """The port asked for, else that of the config file (which is deprecated)."""
         return self._port if self._port != DEFAULT_PORT else configuration.port
 
-    def _move_listener(self, configuration: Configuration) -> None:
-        """Listen to the address of a new configuration, or to the old one as before."""
-        assert self._listener is not None
-        self._listener.allowed = AllowedNetworks(configuration.allowed_networks)
-        self.unregister_channel(self._listener)
+    # Clients: the manual's names for what the parts do
+
+    def wake(self) -> None:
+        """Have the loop turn once more, soon. From any thread or signal handler."""
+        self._core.wake()
+
+    def _accept_client(self) -> None:
+        """Take in the clients that wait to be connected."""
+        self._reception.accept()
+
+    def _disconnect_client(self, client: Connection) -> None:
+        """Disconnect a client at once, without sending what waits for it."""
+        self._clients.remove(client, "internal error")
+
+    def _close(self) -> bool:
+        """Stop listening and disconnect everybody. Was the server listening?"""
+        return self._reception.close()
+
+    @staticmethod
+    def _name(client: Any) -> str | None:
+        """The client's IP address, None where it has none (any more)."""
         try:
-            moved = self._listener.move(
-                configuration.ip, self._choose_port(configuration)
-            )
-        except OSError as e:
-            moved = True
-            logger.error("%s; the old address is kept", _message(e))
-        self.register_channel(self._listener)
-        if moved:
-            self._address = self._listener.address
-            logger.info("Listening on %s port %d", *self._address)
+            name: str = client.getpeername()[0]
+            return name or None
+        except (OSError, IndexError):
+            return None
+
+    def _msg_client(self, client: Connection, message: object) -> None:
+        """Send a client a message, at the end of this turn of the loop.
+
+        Raises :py:exc:`.OutputFullError` where the client takes no messages.
+        """
+        client.send(message)
+        self._clients.touch(client)
+
+    def _handle_commands(self, client: Connection) -> None:
+        """Read from a client and handle its commands, up to a limit for each turn."""
+        self._dispatcher.take_turns([client])
+
+    def _handle_command(self, client: Connection, line: bytes | str) -> dict[str, Any]:
+        """Execute the command in a line: see :py:meth:`.Dispatcher.handle_line`."""
+        return self._dispatcher.handle_line(client, line)
+
+    def make_change(self, change: Change) -> Any:
+        """Make a change that a command wants: see :py:meth:`.Intake.make`."""
+        return self.intake.make(change)
+
+    def _send_notifications(
+        self, label: str, changes: Collection[ChangeId], watches: Watches
+    ) -> None:
+        """Notify each client, under a label, of those changes that it watches."""
+        self._notifier.send(label, changes, watches)
+
+    def _clear_watches(self, client: Connection) -> None:
+        """Forget what a client was watching. Called when it is gone."""
+        self._notifier.forget(client)
 
     def _send_change_notifications(self) -> None:
         """Notify clients of what has changed. Called once in each turn of the loop."""
@@ -369,7 +409,7 @@ class Server(CommandServer):
     def _run(self) -> None:
         """The server's thread: a turn of the loop after the other, until stopped."""
         try:
-            logger.info("Listening on %s port %d", *self._address)
+            logger.info("Listening on %s port %d", *self.address)
             self.observer.started(self)
             while not self._stop_requested:
                 self._turn()
@@ -384,22 +424,24 @@ class Server(CommandServer):
 
     def _turn(self) -> None:
         """Wait until there is something to do, and do all of it once."""
-        ready = self.ready_channels(self._seconds_to_wait())
+        timeout = self._seconds_to_wait()
+        self._attention.wait_begins(timeout)
+        ready = self._core.ready_channels(timeout)
         began = time.monotonic()
+        unheard = self._attention.wait_ends()
+        if unheard:
+            self._controller.excuse_silence(unheard)
         for channel in self._clients.note_events(ready):
-            if channel is self._listener:
+            if self._reception.is_behind(channel):
                 self._accept_client()
-            elif channel is self._config_watcher and self._config_watcher.has_changed():
-                self._reload_requested = True
-        self._resume_accepting()
-        self._take_turns(self._clients.take_ready())
+            else:
+                self._config_source.note_news(channel)
+        self._reception.resume()
+        clients = self._clients.take_ready()
+        self._dispatcher.take_turns(clients)
         # After the clients: one that has just sent a keepalive has not timed out.
-        self._do_regular_work()
-        if self._reload_requested:
-            self._reload_requested = False
-            self.observer.reloading()
-            self._reload()
-            self.observer.reloaded()
+        self._do_regular_work(len(ready), clients)
+        self._take_new_configuration()
         self._send_change_notifications()
         self._store.commit_events(self._controller)
         # Nothing is sent before this.
@@ -407,55 +449,21 @@ class Server(CommandServer):
         self.stats.note_turn(began)
         self.observer.turned()
 
-    def _prepared(
-        self, requests: Sequence[Request]
-    ) -> AbstractContextManager[Refusals]:
-        """Store what commands will change, all of a turn at once, before they do it."""
-        for _, command in requests:
-            if command.name in STORED_COMMANDS:
-                return self._stored(requests)
-        return NOTHING_REFUSED
-
-    @contextlib.contextmanager
-    def _stored(self, requests: Sequence[Request]) -> Iterator[Refusals]:
-        """Store what requests will change.
-
-        Nothing else happens to the controller meanwhile, so that what is stored is
-        in the order in which it is done.
-        """
-        now = time.time()
-        records = {}
-        for index, (client, command) in enumerate(requests):
-            if command.name in STORED_COMMANDS:
-                record = record_of(command, self._name(client), now)
-                if record is not None:
-                    records[index] = record
-        refusals: Refusals = {}
-        if not records:
-            yield refusals
-            return
-        with self._controller.lock:
-            try:
-                self._store.commit(list(records.values()))
-            except JournalError as e:
-                reason = f"nothing was changed, it cannot be stored: {e}"
-                refusals = dict.fromkeys(records, reason)
-            self._controller.command_time = now
-            try:
-                yield refusals
-            finally:
-                self._controller.command_time = None
-
     def _seconds_to_wait(self) -> float:
         if self._clients.any_ready():
             return 0.0
-        assert self._listener is not None
         # Comparing costs a third of what min() does, and this is done in every turn.
         due = self._regular_work.due
-        for other in (self._store.retry_at, self._listener.resume_at):
+        for other in (
+            self._store.retry_at,
+            self._reception.resume_at,
+            self._config_source.due,
+        ):
             if other is not None and other < due:
                 due = other
         wait = due - time.monotonic()
+        if wait > LONGEST_UNWATCHED_WAIT and self._controller.job_count:
+            wait = LONGEST_UNWATCHED_WAIT
         if wait > self.observer.longest_wait:
             wait = self.observer.longest_wait
         return min(wait, LONGEST_WAIT) if wait > 0.0 else 0.0
@@ -465,13 +473,21 @@ class Server(CommandServer):
         self._background_change = True
         self.wake()
 
-    def _do_regular_work(self) -> None:
+    def _do_regular_work(self, ready: int, clients: Sequence[Connection]) -> None:
+        """Do what is due without being asked.
+
+        :param ready: how many channels the last wait has told of
+        :param clients: those that have had their turn
+        """
+        work = self._regular_work
         if self._background_change:
             self._background_change = False
-            self._regular_work.hardware_changed(self._controller.seconds_before_free)
-        self._regular_work.run(
-            self._controller, self._configuration.timeout_check_interval
-        )
+            work.hardware_changed(self._controller.seconds_before_free)
+        if work.is_check_due() and self._attention.has_heard_all(
+            ready, any(client.has_line() for client in clients), len(self._clients)
+        ):
+            work.check(self._controller, self._configuration.timeout_check_interval)
+        work.give_out_free_boards(self._controller)
 
 
 def _message(error: Exception) -> str:

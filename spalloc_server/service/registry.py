@@ -1,24 +1,88 @@
-"""Which methods of the server a client may call, and how a call is made."""
+"""Which methods of the server are commands, and what each of them does to the state.
 
+Every command is declared to read only (`reads`) or to change something (`changes`);
+one that is neither is refused when it is defined. A command that changes something
+does not do so itself: its method checks the arguments and gives a
+`spalloc_server.model.changes.Change`, which is stored and done in one place for all.
+"""
+
+from __future__ import annotations
+
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
+from spalloc_server.model.changes import Change
 from spalloc_server.wire.messages import Command
 
 _COMMANDS: dict[str, Callable[..., Any]] = {}
 """From the names of commands to the functions, methods of the server, they call."""
 
-_ENCODED: dict[str, Callable[..., Any]] = {}
-"""For commands that are called very often or have very long replies: the functions that
-give the loop their replies encoded already."""
+_SPECS: dict[str, Spec] = {}
+
+_DECLARED: dict[Callable[..., Any], Callable[..., Change] | None] = {}
+"""The methods that are declared; what checks for those that change something."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+_Arguments = ParamSpec("_Arguments")
+
+
+class Spec(NamedTuple):
+    """What there is to know of a command."""
+
+    name: str
+    method: Callable[..., Any]
+    """``f(server, client, *args, **kwargs)``: does all of it, and gives the reply."""
+    check: Callable[..., Change] | None
+    """Has the same arguments, and gives the change to make; None for a command that
+    only reads."""
+    encoded: Callable[..., bytes | Iterator[bytes]] | None
+    """Has the same arguments, and gives the whole line of the reply, or pieces of it
+    each made in a turn of its own. For commands that are called very often or have
+    very long replies."""
 
 
 class UnknownCommandError(IOError):
     """No command has the name that the client sent."""
+
+
+class Changeable(Protocol):
+    """A server on which commands make changes."""
+
+    def make_change(self, change: Change, /) -> Any:
+        """Store a change and do it; what there is to reply."""
+
+
+def reads(f: Method) -> Method:
+    """Declare that a command changes nothing that is kept."""
+    _DECLARED[f] = None
+    return f
+
+
+def changes(
+    check: Callable[Concatenate[Any, Any, _Arguments], Change],
+) -> Callable[Concatenate[Any, Any, _Arguments], Any]:
+    """Declare a command that changes something, by what checks its arguments.
+
+    :param check: gives the change to make; raises `TypeError` or `ValueError`, which
+        names the argument that is wrong
+    :return: a method that makes the change
+    """
+
+    @functools.wraps(check)
+    def command(
+        server: Changeable,
+        client: Any,
+        /,
+        *args: _Arguments.args,
+        **kwargs: _Arguments.kwargs,
+    ) -> Any:
+        return server.make_change(check(server, client, *args, **kwargs))
+
+    _DECLARED[command] = check
+    return command
 
 
 def spalloc_command(f: Method) -> Method:
@@ -26,49 +90,51 @@ def spalloc_command(f: Method) -> Method:
 
     The method's first argument after ``self`` is the client that calls. What it
     returns becomes the reply.
+
+    :raises TypeError: if it is not declared with `reads` or `changes`
     """
+    if f not in _DECLARED:
+        raise TypeError(
+            f"command {f.__name__} has to be declared with @reads or @changes"
+        )
     _COMMANDS[f.__name__] = f
-    # It belonged to the method that had this name before.
-    _ENCODED.pop(f.__name__, None)
+    _SPECS[f.__name__] = Spec(f.__name__, f, _DECLARED[f], None)
     return f
 
 
 def encodes(name: str) -> Callable[[Method], Method]:
     """Decorate a method that gives the reply of a command as it is sent.
 
-    It takes the arguments of the command, and returns the whole line as bytes, or an
-    iterator over the pieces of that line, each made in a turn of its own.
+    See `Spec.encoded`. It comes after the command that it is for.
     """
 
     def register(f: Method) -> Method:
-        _ENCODED[name] = f
+        _SPECS[name] = _SPECS[name]._replace(encoded=f)
         return f
 
     return register
 
 
-def is_command(name: str) -> bool:
-    """Is there a command of this name?"""
-    return name in _COMMANDS
+def find(name: str) -> Spec:
+    """The command of a name.
+
+    :raises UnknownCommandError: if there is none
+    """
+    spec = _SPECS.get(name)
+    if spec is None:
+        raise UnknownCommandError("unrecognised command name")
+    return spec
 
 
-def call_command(
-    server: object, client: object, command: Command, encoded: bool = False
+def call(
+    function: Callable[..., Any], server: object, client: object, command: Command
 ) -> Any:
-    """Call a command and return what it returns.
-
-    With ``encoded``, that is bytes or an iterator where there is a method that
-    :py:func:`encodes` it.
+    """Call one of the functions of a `Spec` with what a client has sent.
 
     A keyword argument ``client`` is ignored: it is never the caller's to say.
-    Raises :py:exc:`UnknownCommandError` where there is no such command, else
-    whatever the command raises; :py:exc:`TypeError` where the arguments do not fit.
+
+    :raises TypeError: if the arguments do not fit; else whatever the function raises
     """
-    function = _COMMANDS.get(command.name)
-    if function is None:
-        raise UnknownCommandError("unrecognised command name")
-    if encoded:
-        function = _ENCODED.get(command.name, function)
     kwargs = command.kwargs
     if "client" in kwargs:
         kwargs = {name: arg for name, arg in kwargs.items() if name != "client"}
@@ -84,7 +150,7 @@ def call_command(
 def _check_fit(
     function: Callable[..., Any], command: Command, kwargs: dict[str, Any]
 ) -> None:
-    """Raise :py:exc:`TypeError`, for the client to read, if arguments do not fit."""
+    """Raise `TypeError`, for the client to read, if arguments do not fit."""
     try:
         _wire_signature(function).bind(*command.args, **kwargs)
     except TypeError as e:

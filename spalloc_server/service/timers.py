@@ -45,17 +45,23 @@ class Timers:
         """Do all checks the next time, whether due or not."""
         self._next_check = 0.0
 
-    def run(self, controller: Controller, interval: float) -> None:
-        """Do what is due; ``interval`` is the time in seconds between full checks."""
+    def is_check_due(self) -> bool:
+        """Is it time for :py:meth:`check`?"""
+        return time.monotonic() >= self._next_check
+
+    def check(self, controller: Controller, interval: float) -> None:
+        """Do all checks; the next time is in ``interval`` seconds."""
+        self._next_check = time.monotonic() + interval
+        self._changed = True
+        controller.destroy_timed_out_jobs()
+
+    def give_out_free_boards(self, controller: Controller) -> None:
+        """Look for boards that have cooled down, where it is time for that."""
         now = time.monotonic()
         check_free = self._changed
         self._changed = False
         while self._free_checks and self._free_checks[0] <= now:
             self._free_checks.popleft()
-            check_free = True
-        if now >= self._next_check:
-            self._next_check = now + interval
-            controller.destroy_timed_out_jobs()
             check_free = True
         if check_free:
             controller.check_free()

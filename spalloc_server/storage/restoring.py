@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from spalloc_server.control.replayable import ReplayError, unpickled_dormant
 from spalloc_server.controller import Controller
+from spalloc_server.model.changes import ReplayError
 from spalloc_server.storage import database, files, names
 from spalloc_server.storage.contents import Contents
 from spalloc_server.storage.files import StateFileError
@@ -286,10 +286,7 @@ def _loader(
     first: list[Controller] = []
 
     def make() -> Controller:
-        controller = Controller.__new__(Controller)
-        with unpickled_dormant():
-            controller.__setstate__(read(contents))
-        return controller
+        return Controller.restored(read(contents))
 
     def load() -> Controller:
         return first.pop() if first else make()

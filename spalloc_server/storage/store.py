@@ -15,7 +15,7 @@ import pickle
 import sqlite3
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from spalloc_server.controller import Controller
 from spalloc_server.storage import database, files, names
@@ -82,8 +82,8 @@ class StateStore:
         self._keep_old = False
         # Is a new file complete, but not in its place yet?
         self._new_counts = False
+        # The controller that the file in place is about, as far as its events go.
         self._recorded: Controller | None = None
-        self._settings: Any = None
 
     # Reading
 
@@ -106,7 +106,6 @@ class StateStore:
             self._go_on_with(found)
             if self._journal is not None:
                 self._recorded = controller
-                self._settings = _settings(controller)
                 controller.on_event = self._append
         return controller
 
@@ -140,13 +139,11 @@ class StateStore:
         Where that is not possible, nothing is promised until it is.
         """
         with controller.lock:
-            same = self._recorded is controller and self._settings == _settings(
-                controller
-            )
             controller.on_event = self._append
-            if self._journal is not None and same:
+            if self._recorded is controller:
+                with contextlib.suppress(JournalError):
+                    self.commit()
                 return
-        self._recorded = self._settings = None
         self._owed = True
         self._try_to_pay(controller)
 
@@ -422,15 +419,3 @@ def _pickled(controller: Controller) -> bytes:
 
 def _data(controller: Controller) -> bytes:
     return database.compressed(_pickled(controller))
-
-
-def _settings(controller: Controller) -> Any:
-    """What a configuration changes of a controller, which no record tells."""
-    health = controller._health
-    return (
-        list(controller.machines.items()),
-        controller.max_retired_jobs,
-        controller.seconds_before_free,
-        health.first_interval,
-        health.longest_interval,
-    )

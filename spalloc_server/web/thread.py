@@ -56,11 +56,12 @@ class WebObserver(Observer):
             self._socket = socket.create_server(
                 self._address, family=family, backlog=BACKLOG
             )
-        except OSError as e:
+        except (OSError, ValueError) as e:  # of which UnicodeError is a kind
             # Python adds the address, which is told already.
-            reason = str(e.strerror).partition(" (while")[0]
+            reason = (getattr(e, "strerror", None) or str(e)).partition(" (while")[0]
             raise OSError(
-                e.errno, f"cannot serve HTTP on {host} port {port}: {reason}"
+                getattr(e, "errno", None),
+                f"cannot serve HTTP on {host} port {port}: {reason}",
             ) from e
 
     def started(self, server: Observed) -> None:

@@ -119,12 +119,13 @@ class Listener:
                     break
                 continue
             if address[0] not in self.allowed:
-                client.close()
+                # Counted before anybody can see that it is closed.
                 self.refused["network not allowed"] += 1
                 self._not_allowed.note(address[0])
-            elif client.fileno() > highest:
                 client.close()
+            elif client.fileno() > highest:
                 self._note_turned_away()
+                client.close()
             else:
                 accepted.append(client)
         return accepted
@@ -186,9 +187,11 @@ def _open_socket(ip: str, port: int) -> socket.socket:
         except OSError:
             listener.close()
             raise
-    except OSError as e:
+    except (OSError, ValueError) as e:  # of which UnicodeError is a kind
+        reason = getattr(e, "strerror", None) or str(e)
         raise OSError(
-            e.errno, f"cannot listen on {ip or 'any IP'} port {port}: {e.strerror}"
+            getattr(e, "errno", None) or errno.EINVAL,
+            f"cannot listen on {ip or 'any IP'} port {port}: {reason}",
         ) from e
     return listener
 

@@ -41,7 +41,7 @@ def test_priorities_for_the_journal() -> None:
     journal = JournalFormatter()
     assert journal.format(record(logging.DEBUG, "x")) == "<7>x"
     assert journal.format(record(logging.INFO, "x")) == "<6>x"
-    assert journal.format(record(logging.WARNING, "x\ny")) == "<4>x\n<4>y"
+    assert journal.format(record(logging.WARNING, "x\ny")) == r"<4>x\ny"
     assert journal.format(record(logging.ERROR, "")) == "<3>"
     assert journal.format(record(logging.CRITICAL, "x")) == "<2>x"
 

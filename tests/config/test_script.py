@@ -88,9 +88,12 @@ def test_last_configuration_counts(config: Path) -> None:
 
 def test_scripts_know_their_file_and_leave_no_trace(config: Path) -> None:
     before = list(sys.path)
-    config.write_text("configuration = Configuration(ip=__file__)\nMachine = None")
+    config.write_text(
+        "configuration = Configuration(machines=[Machine.single_board("
+        "__file__, bmp_ip='bmp', spinnaker_ip='chip')])\nMachine = None"
+    )
 
-    assert load_config_file(config).ip == str(config)
+    assert load_config_file(config).machines[0].name == str(config)
     assert sys.path == before
     config.write_text("assert Machine\nconfiguration = Configuration()")
     assert load_config_file(config) == Configuration()
@@ -208,11 +211,23 @@ def test_exception_in_an_imported_file_is_blamed_on_the_line_that_imports(
     assert error_of(config) == "server.cfg:2: ZeroDivisionError: division by zero"
 
 
-def test_interrupt_is_not_the_config_files_fault(config: Path) -> None:
-    config.write_text("raise KeyboardInterrupt")
+@pytest.mark.parametrize(
+    "name", ["KeyboardInterrupt", "SystemExit", "GeneratorExit", "BaseException"]
+)
+def test_no_exception_of_a_script_gets_out(config: Path, name: str) -> None:
+    config.write_text(f"raise {name}")
 
-    with pytest.raises(KeyboardInterrupt):
-        load_config_file(config)
+    assert error_of(config) == f"server.cfg:1: {name}"
+
+
+def test_what_cannot_be_written_is_named_all_the_same(config: Path) -> None:
+    config.write_text(
+        "class Odd(Exception):\n    def __repr__(self): 1 / 0\n    __str__ = __repr__\n"
+        "configuration = Odd()\n"
+    )
+    assert error_of(config).endswith("should be a Configuration, not a Odd")
+    config.write_text(config.read_text() + "raise configuration\n")
+    assert error_of(config) == "server.cfg:5: Odd"
 
 
 def test_files_that_cannot_be_read(config: Path) -> None:

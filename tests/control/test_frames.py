@@ -23,7 +23,10 @@ class Site:
         """Start those of a machine; tells which were made."""
         before = len(self.recorded.made)
         make: Any = self.recorded.make
-        self.bmps.start(machine(*args, **kwargs), make, self._on_answer)
+        described = machine(*args, **kwargs)
+        self.bmps.make(described, make)
+        assert not any(bmp.on_answer for bmp in self.recorded.made[before:])
+        self.bmps.watch(described.name, self._on_answer)
         return self.recorded.made[before:]
 
     def _on_answer(self, *args: Any) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from spalloc_server.configuration import Machine
 from spalloc_server.control.frames import FrameControllers
-from spalloc_server.control.job_power import FaultyBoards, JobPower, boards_still_there
+from spalloc_server.control.job_power import FrameResult, JobPower, boards_still_there
 from spalloc_server.coordinates import Board, WrapAround
-from spalloc_server.hardware.requests import FailureReason
+from spalloc_server.hardware.requests import Failure
 from spalloc_server.links import Links
 from spalloc_server.model.job import _Job
 from tests.recorded_bmps import BMPs, machine
@@ -30,8 +30,8 @@ class Site:
         self.job.give_boards(place, {LEFT, RIGHT}, {edge}, WrapAround.none)
         bmps = FrameControllers()
         make: Any = self.recorded.make
-        bmps.start(place, make, lambda *_: None)
-        self.results: list[tuple[_Job, bool, FaultyBoards | None]] = []
+        bmps.make(place, make)
+        self.results: list[tuple[int, FrameResult]] = []
         self.power = JobPower(bmps, lambda *result: self.results.append(result))
 
 
@@ -50,8 +50,9 @@ def test_each_frame_is_asked_once(site: Site) -> None:
     ]
     assert pending["bmp-m-1"].power_on_boards == [2]
     assert pending["bmp-m-1"].link_requests == []
+    outstanding = sorted(site.job.outstanding)
     site.recorded.answer()
-    assert site.results == [(site.job, True, None)] * 2
+    assert site.results == [(number, FrameResult(site.job)) for number in outstanding]
 
 
 def test_links_are_left_alone_unless_told_otherwise(site: Site) -> None:
@@ -61,16 +62,25 @@ def test_links_are_left_alone_unless_told_otherwise(site: Site) -> None:
         assert requests.link_requests == []
 
 
-@pytest.mark.parametrize("reason", ["no answer", FailureReason("no answer", [2])])
+@pytest.mark.parametrize("reason", ["no answer", Failure("no answer", frozenset([2]))])
 def test_the_boards_at_fault_are_those_named_or_all_of_the_frame(
-    site: Site, reason: str
+    site: Site, reason: str | Failure
 ) -> None:
     site.power.request(site.job, True, False)
     site.recorded["bmp-m-1"].requests[0].on_done(False, reason)
-    ((job, success, faulty),) = site.results
-    assert (job, success, faulty) == (site.job, False, "no answer")
-    assert faulty is not None
-    assert faulty.boards == {RIGHT}
+    ((number, result),) = site.results
+    assert number in site.job.outstanding
+    assert result == FrameResult(site.job, "no answer", frozenset({RIGHT}))
+    assert not result.success
+
+
+def test_no_two_requests_have_the_same_number(site: Site) -> None:
+    site.power.request(site.job, True, False)
+    first = set(site.job.outstanding)
+    site.job.outstanding.clear()
+    site.power.request(site.job, False, None)
+    assert len(first) == len(site.job.outstanding) == 2
+    assert first.isdisjoint(site.job.outstanding)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
+import dataclasses
+
+import pytest
 
 from spalloc_server.async_bmp_controller import AtomicRequests, LinkRequest
-from spalloc_server.hardware.requests import FailureReason
+from spalloc_server.hardware.requests import Failure
 from spalloc_server.links import Links
 
 
@@ -37,11 +39,11 @@ def test_changing_what_is_given_changes_no_requests() -> None:
     assert requests.link_requests == []
 
 
-def test_failure_reason_is_text_with_boards_and_survives_pickling() -> None:
-    reason = FailureReason("it broke", [3, 1])
-    assert reason == "it broke"
-    assert isinstance(reason, str)
-    assert reason.boards == {1, 3}
-    copy = pickle.loads(pickle.dumps(reason))
-    assert copy == reason
-    assert copy.boards == {1, 3}
+def test_a_failure_is_its_text_and_the_boards_at_fault() -> None:
+    failure = Failure("it broke", frozenset([3, 1]))
+    assert str(failure) == failure.text == "it broke"
+    assert failure.boards == {1, 3}
+    assert failure == Failure("it broke", frozenset([1, 3]))
+    assert Failure("it broke").boards == frozenset()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        failure.text = "mended"  # type: ignore[misc]

@@ -41,3 +41,15 @@ def test_jobs_that_ended_long_before_their_deadline_are_forgotten() -> None:
         assert not list(keepalives.timed_out(0.0, {1: lasting}.get))
         assert len(keepalives._deadlines) <= 1001
     assert list(keepalives.timed_out(1e300, {1: lasting}.get)) == [lasting]
+
+
+def test_nothing_is_kept_of_jobs_that_have_ended() -> None:
+    keepalives = Keepalives()
+    lasting = _Job(1, "me", keepalive=1e9)
+    keepalives.watch(lasting)
+    for number in range(2, 20_000):
+        keepalives.watch(_Job(number, "me", keepalive=1e9))
+        assert not list(keepalives.timed_out(0.0, {1: lasting}.get))
+    assert len(keepalives._watched) == len(keepalives._deadlines) <= 1001
+    keepalives.watch(lasting)
+    assert list(keepalives.timed_out(1e300, {1: lasting}.get)) == [lasting]

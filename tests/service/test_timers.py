@@ -35,7 +35,9 @@ class Work:
         controller: Any = self
         while self.work.due <= end:
             self.clock.now = max(self.clock.now, self.work.due)
-            self.work.run(controller, self.interval)
+            if self.work.is_check_due():
+                self.work.check(controller, self.interval)
+            self.work.give_out_free_boards(controller)
         self.clock.now = end
         return self.done
 

@@ -73,7 +73,7 @@ def machine(name: str, width: int, height: int, **options: Any) -> Machine:
 def make() -> Controller:
     """Make a controller with jobs in every state."""
     controller = Controller(next_id=11, seconds_before_free=1000)
-    controller.machines = {  # type: ignore[assignment]
+    controller.machines = {
         "m": machine(
             "m", 4, 2, dead_boards={(3, 1, 2)}, dead_links={(3, 0, 0, Links.east)}
         ),
@@ -104,7 +104,7 @@ def make() -> Controller:
     if hasattr(controller, "report_problem"):
         controller.report_problem("board-m-0-0-0", 1, 2, 3, "hot")
         controller.report_problem("board-m-3-1-0", description="loud")
-    controller.machines = {  # type: ignore[assignment]
+    controller.machines = {
         name: m for name, m in controller.machines.items() if name != "gone"
     }
     if hasattr(controller, "report_problem"):
@@ -127,31 +127,35 @@ def plain(value: Any) -> Any:
     return int(value) if isinstance(value, WrapAround | Links) else value
 
 
-def describe(controller: Controller) -> dict[str, Any]:
+def describe(controller: Any) -> dict[str, Any]:
     """All that has to be the same when the state is read again."""
-    queue = controller._job_queue
+    # What is kept was in the controller itself at first.
+    kept = getattr(controller, "_state", None)
+
+    def part(name: str) -> Any:
+        return getattr(controller, f"_{name}") if kept is None else getattr(kept, name)
+
+    queue, jobs = part("job_queue"), part("jobs")
     described = {
         "jobs": [
             {
                 **job._asdict(),
                 "reason": None,
-                "periphery": controller._jobs[job.job_id].periphery,
+                "periphery": jobs[job.job_id].periphery,
                 "connections": {
                     " ".join(map(str, chip)): host
-                    for chip, host in (
-                        controller._jobs[job.job_id].connections or {}
-                    ).items()
+                    for chip, host in (jobs[job.job_id].connections or {}).items()
                 },
-                "unfinished": controller._jobs[job.job_id].bmp_requests_until_ready > 0,
+                "unfinished": jobs[job.job_id].bmp_requests_until_ready > 0,
             }
             for job in controller.list_jobs()
         ],
-        "retired": list(controller._retired_jobs.items()),
+        "retired": list(part("retired_jobs").items()),
         "ending": [
             [job.id, job.boards, job.machine_removed]
-            for job in controller._ending_jobs.values()
+            for job in part("ending_jobs").values()
         ],
-        "next_id": controller._next_id,
+        "next_id": part("next_id"),
         "machines": [m._asdict() for m in controller.machines.values()],
         "queues": {
             name: [job.id for job in m.queue if job.pending]
@@ -184,7 +188,7 @@ def main() -> None:
         name = f"spalloc_server.{module}"
         if name in sys.modules and hasattr(sys.modules[name], "AsyncBMPController"):
             sys.modules[name].AsyncBMPController = Bmp  # type: ignore[attr-defined]
-    assert controller_module.AsyncBMPController is Bmp
+    assert vars(controller_module)["AsyncBMPController"] is Bmp
     controller = make()
     described = describe(controller)
     controller.stop()

@@ -1,0 +1,94 @@
+"""The parts of the controller, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from spalloc_server.async_bmp_controller import AsyncBMPController
+from spalloc_server.configuration import Machine
+from spalloc_server.control.change_log import ChangeLog
+from spalloc_server.control.finder import Finder
+from spalloc_server.control.frames import FrameControllers
+from spalloc_server.control.job_lifecycle import JobLifecycle
+from spalloc_server.control.machine_set import MachineSet
+from spalloc_server.control.sick_boards import SickBoards
+from spalloc_server.control.state import State
+from spalloc_server.model import changes
+
+
+class Parts:
+    """What knows and changes a state; none of it outlives the process.
+
+    Nothing is done before `start`, but changes may be replayed.
+    """
+
+    def __init__(self, state: State, make_frames: Callable[[Machine], object]) -> None:
+        """Put the parts together around a state.
+
+        :param make_frames: makes the controllers of a machine's frames
+        """
+        self.state = state
+        self.log = ChangeLog()
+        self.frames = FrameControllers()
+        self.sick_boards = SickBoards(state, self.log, self.frames)
+        self.jobs = JobLifecycle(state, self.log, self.frames, self.sick_boards)
+        self.machines = MachineSet(
+            state, self.log, self.frames, self.sick_boards, make_frames
+        )
+        self.finder = Finder(state)
+        self._make_frames = make_frames
+        # Which part does which change.
+        self.log.connect(
+            {
+                changes.CreateJob: self.jobs.create,
+                changes.DestroyJob: self.jobs.destroy,
+                changes.PowerOnJob: self.jobs.power_on,
+                changes.PowerOffJob: self.jobs.power_off,
+                changes.TimedOut: self.jobs.time_out,
+                changes.Ready: self.jobs.ready,
+                changes.Failed: self.jobs.fail,
+                changes.Freed: self.jobs.free,
+                changes.Cooled: self._give_out_cooled,
+                changes.ReportProblem: self.sick_boards.report,
+                changes.ClearProblem: self.sick_boards.put_back,
+                changes.BoardIn: self.sick_boards.put_back,
+                changes.BoardStillOut: self.sick_boards.leave_out,
+                changes.BMPOut: self.sick_boards.take_frame_out,
+                changes.BMPIn: self.sick_boards.put_frame_back,
+                changes.Configured: self.machines.apply,
+            }
+        )
+
+    def start(self) -> None:
+        """Take up the work on the hardware, once."""
+        # A frame may answer before the others have been asked.
+        with self.log.lock:
+            with self.state.job_queue:
+                self.log.is_dormant = False
+                self.sick_boards.schedule_tests()
+                for machine in self.state.machines.values():
+                    self._make_frames(machine)
+                self.jobs.start()
+            for name in list(self.state.machines):
+                self.machines.watch_frames(name)
+
+    def all_frames(self) -> list[AsyncBMPController]:
+        """The controllers of all frames that may still have something to do."""
+        with self.log.lock:
+            return self.frames.all()
+
+    def check_free(self) -> None:
+        """Give out boards that have cooled down, and try those out of service again."""
+        queue = self.state.job_queue
+        with self.log.lock:
+            # Noted before jobs get the boards, and so before what comes of that.
+            with queue:
+                freed = queue.check_free()
+                if freed:
+                    self.log.note(changes.Cooled(freed))
+            self.sick_boards.put_rested_back()
+            self.sick_boards.test_boards()
+
+    def _give_out_cooled(self, change: changes.Cooled) -> None:
+        """Give out boards that had cooled down, in a replay."""
+        self.state.job_queue.free_cooling(change.freed)

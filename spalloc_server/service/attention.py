@@ -1,0 +1,69 @@
+"""Has the server listened to its clients? Nobody's silence counts while it has not."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from spalloc_server.polling_server_core import READY_AT_ONCE
+
+LONGEST_LAPSE: Final = 0.5
+"""Seconds for which the loop may be busy, or late, as a matter of course."""
+
+LONGEST_UNWATCHED_WAIT: Final = 1.0
+"""Seconds that the loop waits at most where jobs may time out: whether the process was
+stopped in the meantime shows only when a wait takes longer than it should."""
+
+TURNS_FOR_A_PACKET: Final = 20
+"""So many turns, at least, it takes until all that one client had sent at some time was
+handled: what is read of it at once, in portions of a turn."""
+
+
+class Attention:
+    """Watches how the loop spends its time. For the server's thread.
+
+    A process may be stopped by a signal, with the virtual machine or the laptop that it
+    runs on, and a turn of the loop may take seconds. Clients cannot be heard then,
+    however often they call.
+    """
+
+    def __init__(self) -> None:
+        self._woke_at = time.monotonic()
+        self._wait_from = self._woke_at
+        self._timeout = 0.0
+        self._overdue_turns = 0
+
+    def wait_begins(self, timeout: float) -> None:
+        """The loop is going to wait for input, for so many seconds at most."""
+        self._wait_from = time.monotonic()
+        self._timeout = timeout
+
+    def wait_ends(self) -> float:
+        """The loop has been woken up.
+
+        :return: for how many seconds it did not listen since it was last woken up;
+            0 where that was as short as it always is
+        """
+        now = time.monotonic()
+        busy = self._wait_from - self._woke_at
+        late = max(0.0, now - self._wait_from - self._timeout)
+        self._woke_at = now
+        return busy + late if busy + late > LONGEST_LAPSE else 0.0
+
+    def has_heard_all(self, ready: int, unhandled: bool, clients: int) -> bool:
+        """Was all handled that clients had sent when it was first asked for?
+
+        To be asked once a turn for as long as it is false. A client that sends without
+        end does not keep it so for long.
+
+        :param ready: how many channels the last wait has told of
+        :param unhandled: are there lines that were read, but not handled?
+        :param clients: how many there are
+        """
+        self._overdue_turns += 1
+        # Those that are ready get their turns in order, so many at a time.
+        turns = clients // READY_AT_ONCE + TURNS_FOR_A_PACKET
+        if (ready < READY_AT_ONCE and not unhandled) or self._overdue_turns > turns:
+            self._overdue_turns = 0
+            return True
+        return False

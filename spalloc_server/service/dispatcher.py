@@ -1,0 +1,229 @@
+"""From what clients have sent to what they are answered."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from spalloc_server.model.changes import Change, RefusedError
+from spalloc_server.observe.stats import ServerStats
+from spalloc_server.service.intake import Intake
+from spalloc_server.service.registry import Spec, call, find
+from spalloc_server.wire.clients import Clients
+from spalloc_server.wire.connection import Connection, OutputFullError
+from spalloc_server.wire.framing import LineTooLongError
+from spalloc_server.wire.log_source import SOURCE
+from spalloc_server.wire.messages import NOTHING_RETURNED, Command, decode_command
+
+logger = logging.getLogger(__name__)
+
+COMMANDS_PER_TURN: Final = 64
+"""How many commands of one client are handled before the others get their turn."""
+
+LISTINGS: Final = frozenset({"list_jobs", "list_machines"})
+"""Commands with long replies; a client's next commands wait until they are made."""
+
+ENCODED: Final = (bytes, Iterator)
+"""Replies that are encoded already, or will be piece by piece."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A command that a client has sent."""
+
+    client: Connection
+    command: Command
+    spec: Spec
+    change: Change | None = None
+    """What it is to change; None where it only reads, or cannot be done."""
+    problem: Exception | None = None
+    """Why it cannot be done, if that is known already."""
+
+
+class Serving(Protocol):
+    """The server whose commands are called."""
+
+    @property
+    def intake(self) -> Intake:
+        """Makes the changes."""
+
+
+class Dispatcher:
+    """Handles the commands of clients, and gives them their replies.
+
+    For the server's thread. No client can stop the loop or hold it up: sockets never
+    block, and each client has its share of each turn.
+    """
+
+    def __init__(self, server: Serving, clients: Clients, stats: ServerStats) -> None:
+        """Handle commands.
+
+        :param server: its methods are the commands
+        :param clients: all there are
+        :param stats: counts what was done
+        """
+        self._server = server
+        self._clients = clients
+        self._stats = stats
+
+    def take_turns(self, clients: Iterable[Connection]) -> None:
+        """Handle what clients have sent; whatever goes wrong is their own loss."""
+        requests: list[Request] = []
+        for client in clients:
+            try:
+                if client.is_busy:
+                    client.go_on_with_reply()
+                else:
+                    self._read_requests(client, requests)
+            except LineTooLongError as e:
+                self._clients.leave(client, str(e), "line too long")
+            except OutputFullError as e:
+                self._clients.leave(client, str(e), "output not taken")
+            except Exception:
+                self._leave_after_error(client)
+        if requests:
+            self._handle(requests)
+
+    def handle_line(self, client: Connection, line: bytes | str) -> dict[str, Any]:
+        """Handle the command in a line, on behalf of a client.
+
+        :return: the reply, whether the command returned or raised
+        :raises OSError: if the line is no command
+        """
+        command = decode_command(line)
+        request = Request(client, command, find(command.name))
+        changes = self._check([request])
+        if not changes:
+            return self._reply(request)
+        with self._server.intake.stored(changes) as problem:
+            return (
+                self._reply(request)
+                if problem is None
+                else self._refuse(request, problem)
+            )
+
+    def _read_requests(self, client: Connection, requests: list[Request]) -> None:
+        """Read from a client, and take its commands up to a limit for each turn."""
+        if not client.has_line():
+            try:
+                client.receive()
+            except OSError:
+                self._clients.leave(client, None, "connection lost")
+                return
+        for _ in range(COMMANDS_PER_TURN):
+            line = client.next_line()
+            if line is None:
+                break
+            try:
+                command = decode_command(line)
+                spec = find(command.name)
+            except OSError as e:
+                reason = f"bad command: {e}: {line[:200]!r}"
+                self._clients.leave(client, reason, "bad command")
+                break
+            requests.append(Request(client, command, spec))
+            if command.name in LISTINGS:
+                break
+
+    def _check(self, requests: Sequence[Request]) -> list[Change]:
+        """Check the arguments of all commands that change something: here and once.
+
+        :return: the changes to make
+        """
+        changes = []
+        for request in requests:
+            check = request.spec.check
+            if check is not None:
+                try:
+                    request.change = call(
+                        check, self._server, request.client, request.command
+                    )
+                    changes.append(request.change)
+                except Exception as e:
+                    request.problem = e
+        return changes
+
+    def _handle(self, requests: Sequence[Request]) -> None:
+        """Store what the commands of a turn change, and do and answer all of them."""
+        changes = self._check(requests)
+        if not changes:
+            self._answer(requests, None)
+            return
+        with self._server.intake.stored(changes) as problem:
+            self._answer(requests, problem)
+
+    def _answer(self, requests: Sequence[Request], not_stored: str | None) -> None:
+        for request in requests:
+            client = SOURCE.client = request.client
+            try:
+                if not_stored is not None and request.change is not None:
+                    client.send(self._refuse(request, not_stored))
+                    continue
+                reply = self._encoded_reply(request)
+                if isinstance(reply, bytes):
+                    client.send_line(reply)
+                elif isinstance(reply, Iterator):
+                    client.begin_reply(reply)
+                else:
+                    client.send(reply)
+            except OutputFullError as e:
+                self._clients.leave(client, str(e), "output not taken")
+            except Exception:
+                self._leave_after_error(client)
+        SOURCE.client = None
+
+    def _leave_after_error(self, client: Connection) -> None:
+        logger.exception("Unexpected error in the turn of client %r", client)
+        self._clients.leave(client, "unexpected error", "internal error")
+
+    def _refuse(self, request: Request, reason: str) -> dict[str, Any]:
+        """The reply to a command that is not even tried."""
+        self._stats.undone[request.command.name, "not stored"] += 1
+        return {"exception": reason}
+
+    def _encoded_reply(self, request: Request) -> Any:
+        """Do a command; gives a message, a line, or an iterator over its pieces."""
+        spec = request.spec
+        try:
+            returned = self._do(request, spec.encoded or spec.method)
+        except Exception as e:
+            return self._failure(request, e)
+        self._stats.done[spec.name] += 1
+        if returned is None:
+            return NOTHING_RETURNED
+        if isinstance(returned, ENCODED):
+            return returned
+        return {"return": returned}
+
+    def _reply(self, request: Request) -> dict[str, Any]:
+        """Do a command; gives a message."""
+        try:
+            returned = self._do(request, request.spec.method)
+        except Exception as e:
+            return self._failure(request, e)
+        self._stats.done[request.spec.name] += 1
+        return {"return": returned}
+
+    def _do(self, request: Request, method: Any) -> Any:
+        if request.change is not None:
+            return self._server.intake.do(request.change)
+        if request.problem is not None:
+            raise request.problem
+        return call(method, self._server, request.client, request.command)
+
+    def _failure(self, request: Request, error: Exception) -> dict[str, Any]:
+        """The reply to a command that has raised something."""
+        name = request.command.name
+        # Whatever a change that was checked raises, but for this, is our own error.
+        refused = (
+            RefusedError if request.change is not None else (TypeError, ValueError)
+        )
+        if isinstance(error, refused):
+            self._stats.undone[name, "refused"] += 1
+            logger.debug("Client %r: %s: %s", request.client, name, error)
+            return {"exception": str(error)}
+        self._stats.undone[name, "failed"] += 1
+        logger.error("Client %r: %s failed", request.client, name, exc_info=error)
+        return {"exception": str(error) or type(error).__name__}

@@ -1,0 +1,90 @@
+"""Who watches which jobs and machines, and how they are told of changes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Final, TypeAlias
+
+from spalloc_server.wire.clients import Clients
+from spalloc_server.wire.connection import ChangeId, Connection, OutputFullError
+from spalloc_server.wire.messages import encode_message
+
+MAX_WATCHES: Final = 10_000
+"""How many jobs, and how many machines, one client may watch one by one."""
+
+JOBS_CHANGED: Final = "jobs_changed"
+MACHINES_CHANGED: Final = "machines_changed"
+
+Watches: TypeAlias = dict[Connection, set[Any] | None]
+"""What each client watches: a set of IDs or names, None for all there are."""
+
+
+class Notifier:
+    """Tells clients of the changes that they watch. For the server's thread."""
+
+    def __init__(self, clients: Clients) -> None:
+        """Start with nobody who watches anything.
+
+        :param clients: is told who has been sent something, and who does not take it
+        """
+        self._clients = clients
+        self.job_watches: Watches = {}
+        self.machine_watches: Watches = {}
+
+    def watch(
+        self, client: Connection, watches: Watches, change: ChangeId | None
+    ) -> None:
+        """Have a client watch something.
+
+        :param watches: the watches of its kind
+        :param change: the ID or name, None for everything of its kind
+        :raises ValueError: if the client watches too much
+        """
+        watched = watches.setdefault(client, set())
+        if change is None:
+            watches[client] = None
+        elif watched is not None and change not in watched:
+            if len(watched) >= MAX_WATCHES:
+                raise ValueError(f"more than {MAX_WATCHES} watched one by one")
+            watched.add(change)
+
+    def unwatch(
+        self, client: Connection, watches: Watches, change: ChangeId | None
+    ) -> None:
+        """Undo `watch`, for None all of it. A single one cannot be taken out of all."""
+        watched = watches.get(client, set())
+        if change is None:
+            watches.pop(client, None)
+        elif watched is not None:
+            watched.discard(change)
+            if not watched:
+                watches.pop(client, None)
+        else:
+            return
+        # Changes that the client has been too slow to hear of.
+        is_job = watches is self.job_watches
+        client.forget_changes(JOBS_CHANGED if is_job else MACHINES_CHANGED, change)
+
+    def forget(self, client: Connection) -> None:
+        """Have a client watch nothing: it is gone."""
+        self.job_watches.pop(client, None)
+        self.machine_watches.pop(client, None)
+
+    def send(self, label: str, changes: Collection[ChangeId], watches: Watches) -> None:
+        """Notify each client, under a label, of those changes that it watches."""
+        if not watches:
+            return
+        ordered = sorted(changes)
+        # Most clients watch everything, and are told the same.
+        line = encode_message({label: ordered})
+        for client, watched in list(watches.items()):
+            try:
+                if watched is None:
+                    client.notify(label, ordered, line)
+                elif seen := [change for change in ordered if change in watched]:
+                    client.notify(label, seen)
+                else:
+                    continue
+            except OutputFullError as e:
+                self._clients.leave(client, str(e), "output not taken")
+            self._clients.note_notified(client)

@@ -1,0 +1,1 @@
+"""What hosts, files, operators and users may do to the server, by the command line."""
