@@ -54,11 +54,13 @@ def no_folder(server: ServerProcess, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def no_new_file(server: ServerProcess, folder: Path) -> Iterator[None]:
-    """The state has to be written anew, and something is in the way."""
+def no_snapshot(server: ServerProcess, folder: Path) -> Iterator[None]:
+    """The files are gone, and the whole state cannot be written anew."""
     in_the_way = folder / f"{STATE}.new"
     in_the_way.mkdir()
-    (folder / f"{STATE}-wal").unlink()
+    for file in folder.glob(f"{STATE}*"):
+        if file.is_file():
+            file.unlink()
     try:
         yield
     finally:
@@ -66,7 +68,7 @@ def no_new_file(server: ServerProcess, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def no_file(server: ServerProcess, folder: Path) -> Iterator[None]:
+def no_journal(server: ServerProcess, folder: Path) -> Iterator[None]:
     """Somebody tidies up."""
     for file in folder.glob(f"{STATE}*"):
         file.unlink()
@@ -81,7 +83,7 @@ CHANGES: tuple[tuple[str, tuple[Any, ...], dict[str, Any]], ...] = (
 )
 
 
-@pytest.mark.parametrize("trouble", [no_room, no_folder, no_new_file, no_file])
+@pytest.mark.parametrize("trouble", [no_room, no_folder, no_snapshot, no_journal])
 def test_what_cannot_be_stored_is_refused_and_everything_else_goes_on(
     tmp_path: Path, trouble: Callable[[ServerProcess, Path], Any]
 ) -> None:
@@ -138,7 +140,7 @@ def test_want_of_room_at_the_end_is_a_failure_that_loses_nothing(
             client.call("create_job", owner="me")
         with no_room(server, tmp_path):
             assert server.stop() == 1
-        assert f"cannot save state to {tmp_path / STATE}: " in server.log
+        assert "ERROR Changes cannot be stored: " in server.log
     with (
         running_server(tmp_path / "spalloc.cfg", "--simulate") as server,
         Client(server.port) as client,

@@ -1,7 +1,7 @@
 """How the server's log looks: lines for people, lines for journald, or JSON.
 
-Whatever a record names (owners, machines, hosts, reasons, what exceptions say), it makes
-no line that looks like one of the log's own, and sends nothing raw to a terminal.
+Whatever a record names (owners, machines, hosts, reasons, what exceptions say), it
+makes no line that looks like one of the log's own, and sends nothing raw to a terminal.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _PRIORITIES: Final = (
 
 class JSONFormatter(logging.Formatter):
     """One JSON object a line: ``time`` (UTC), ``level``, ``logger``, ``thread``,
-    ``message``, and ``exception`` where there is one. All of it is in ASCII, and what is
-    not printable in there is escaped, as JSON has it.
+    ``message``, and ``exception`` where there is one. All of it is in ASCII, and what
+    is not printable in there is escaped, as JSON has it.
     """
 
     def format(self, record: logging.LogRecord) -> str:

@@ -16,7 +16,7 @@ from spalloc_server.command_line.check import CheckRequest, check
 from spalloc_server.command_line.log_formats import set_up_logging
 from spalloc_server.command_line.options import Options, parse_arguments
 from spalloc_server.command_line.terminal import open_standard_streams, prepare_output
-from spalloc_server.config.reading import give_up_waiting
+from spalloc_server.config.reading import give_up_waiting, wait_again
 from spalloc_server.configuration import Configuration
 from spalloc_server.hardware import directory
 from spalloc_server.hardware.directory import BMPAddress
@@ -184,6 +184,7 @@ class _StopSignals:
     def __exit__(self, *_exception: object) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
+        wait_again()
         signal.set_wakeup_fd(self._old_wake_fd)
         self._wake_send.close()
         self._wake_recv.close()
@@ -214,7 +215,8 @@ class _StopSignals:
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._received = True
-        if give_up_waiting():
+        give_up_waiting()
+        if self._stop is _do_nothing:
             self.prevented_start = True
         self._stop()
 

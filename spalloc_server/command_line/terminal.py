@@ -38,7 +38,7 @@ def open_standard_streams() -> None:
 
 
 def prepare_output() -> None:
-    """Have what the terminal's encoding cannot hold written as in a string of Python."""
+    """Have what the terminal's encoding cannot hold written as Python strings are."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

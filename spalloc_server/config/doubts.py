@@ -39,7 +39,7 @@ def doubts_about(configuration: Configuration) -> Iterator[str]:
     if configuration.timeout_check_interval > LONG_INTERVAL:
         yield (
             f"timeout_check_interval is {configuration.timeout_check_interval:g} s: "
-            "so much later than they should can jobs end"
+            "jobs may end up to that much later than they should"
         )
     if configuration.allowed_networks == []:
         yield "allowed_networks is empty, so nobody can connect"

@@ -187,6 +187,7 @@ class ConfigReading:
 
 
 _awaited: set[ConfigReading] = set()
+_is_given_up = False
 
 
 def read_configuration(
@@ -200,22 +201,30 @@ def read_configuration(
     reading = ConfigReading(filename, seconds)
     _awaited.add(reading)
     try:
+        if _is_given_up:  # by a signal that came before this was awaited
+            give_up_waiting()
         return reading.wait()
     finally:
         _awaited.discard(reading)
         reading.close(_EXIT_SECONDS)
 
 
-def give_up_waiting() -> bool:
-    """End the calls of :py:func:`read_configuration` that are going on, by an error.
+def give_up_waiting() -> None:
+    """End the calls of :py:func:`read_configuration` by an error: those that are going
+    on, and those that come before :py:func:`wait_again`.
 
     For signal handlers of the thread that waits.
-
-    :return: were there any?
     """
+    global _is_given_up
+    _is_given_up = True
     for reading in list(_awaited):
         reading.give_up("was given up, as the server is to stop")
-    return bool(_awaited)
+
+
+def wait_again() -> None:
+    """Undo :py:func:`give_up_waiting`."""
+    global _is_given_up
+    _is_given_up = False
 
 
 def _describe_end(status: int) -> str:

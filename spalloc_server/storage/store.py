@@ -82,7 +82,6 @@ class StateStore:
         self._keep_old = False
         # Is a new file complete, but not in its place yet?
         self._new_counts = False
-        # The controller that the file in place is about, as far as its events go.
         self._recorded: Controller | None = None
 
     # Reading
@@ -140,10 +139,10 @@ class StateStore:
         """
         with controller.lock:
             controller.on_event = self._append
-            if self._recorded is controller:
-                with contextlib.suppress(JournalError):
-                    self.commit()
+            if self._journal is not None and self._recorded is controller:
+                self.commit_events(controller)
                 return
+        self._recorded = None
         self._owed = True
         self._try_to_pay(controller)
 
@@ -398,8 +397,7 @@ class StateStore:
         try:
             self._rewrite(controller)
         except (OSError, sqlite3.Error, JournalError, StateFileError) as e:
-            self.errors += 1
-            logger.error("%s", self._describe(database.reason(e)))
+            self._note_failure(self._describe(database.reason(e)))
             self.close()
             return False
         return True

@@ -16,6 +16,7 @@ from spalloc_server.config.reading import (
     ConfigReading,
     give_up_waiting,
     read_configuration,
+    wait_again,
 )
 from spalloc_server.config.script import ConfigFileError
 from spalloc_server.configuration import Configuration
@@ -185,16 +186,22 @@ def test_a_script_finds_the_modules_that_the_server_finds(
     assert read_configuration(config).port == 5
 
 
-def test_waiting_can_be_given_up(config: Path) -> None:
+@pytest.mark.parametrize("before", [True, False])
+def test_waiting_can_be_given_up(config: Path, before: bool) -> None:
     config.write_text("while True: pass")
-    assert not give_up_waiting()
     done: list[str] = []
     thread = threading.Thread(target=lambda: done.append(error_of(config)))
-    thread.start()
-    wait_until(give_up_waiting)
-    thread.join(TIMEOUT)
+    try:
+        if before:
+            give_up_waiting()
+        thread.start()
+        if not before:
+            wait_until(lambda: reading_module._awaited)
+            give_up_waiting()
+        thread.join(TIMEOUT)
+    finally:
+        wait_again()
     assert done == [": was given up, as the server is to stop"]
-    assert not give_up_waiting()
 
 
 def test_what_cannot_be_run_at_all(

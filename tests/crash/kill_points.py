@@ -12,12 +12,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import IO, Any
+from typing import Any
 
 from spalloc_server.hardware import directory
 from spalloc_server.hardware.directory import BMPAddress
 from spalloc_server.server import main as server_main
-from spalloc_server.storage import store
+from spalloc_server.storage import database, store
+from spalloc_server.storage.background import Tidying
 from spalloc_server.storage.journal import Journal
 from spalloc_server.storage.store import StateStore
 
@@ -66,83 +67,34 @@ def _after(holder: Any, name: str) -> Callable[[Countdown], None]:
     return lambda count: _around(holder, name, _nothing, count)
 
 
-class _HalfWriter:
-    """A file of which only half gets written before the process dies."""
-
-    def __init__(self, file: IO[bytes], count: Countdown) -> None:
-        self._file = file
-        self._count = count
-
-    def write(self, data: bytes) -> None:
-        self._file.write(data[: len(data) // 2])
-        self._file.flush()
-        self._count()
-        self._file.write(data[len(data) // 2 :])
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def __enter__(self) -> _HalfWriter:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._file.close()
-
-
-def _half_written(count: Countdown) -> None:
-    original = os.fdopen
-
-    def fdopen(fd: int, mode: str, *args: Any) -> Any:
-        file = original(fd, mode, *args)
-        return _HalfWriter(file, count) if mode == "wb" else file
-
-    os.fdopen = fdopen  # type: ignore[assignment]
-
-
-def _in_transaction(count: Countdown) -> None:
-    """Within the transaction that empties the journal, and between its statements."""
-    original = Journal._open
-
-    def open_(self: Journal) -> Any:
-        database = original(self)
-        database.set_trace_callback(
-            lambda statement: count() if "DELETE FROM commits" in statement else None
-        )
-        return database
-
-    Journal._open = open_  # type: ignore[method-assign]
-
-
 def _in_insert(count: Countdown) -> None:
-    original = Journal._open
+    """Within the transaction of a commit, when its row is being inserted."""
+    original = database.connect
 
-    def open_(self: Journal) -> Any:
-        database = original(self)
+    def connect(filename: str) -> Any:
+        connection = original(filename)
 
         def trace(statement: str) -> None:
-            if statement.startswith("INSERT OR REPLACE INTO commits"):
+            if "INTO commits" in statement:
                 count()
 
-        database.set_trace_callback(trace)
-        return database
+        connection.set_trace_callback(trace)
+        return connection
 
-    Journal._open = open_  # type: ignore[method-assign]
+    database.connect = connect
 
 
 POINTS: dict[str, Callable[[Countdown], None]] = {
-    "before-commit": _before(Journal, "_write"),
+    "before-commit": _before(Journal, "commit"),
     "in-commit": _in_insert,
-    "after-commit": _after(Journal, "_write"),
+    "after-commit": _after(Journal, "commit"),
     "after-events": _after(StateStore, "commit_events"),
-    "before-snapshot": _before(StateStore, "_write_snapshot"),
-    "half-snapshot": _half_written,
-    "before-sync": _before(os, "fsync"),
-    "after-sync": _after(os, "fsync"),
-    "before-rename": _before(os, "replace"),
-    "after-rename": _after(os, "replace"),
-    "before-new-journal": _before(Journal, "start_over"),
-    "in-new-journal": _in_transaction,
-    "after-new-journal": _after(Journal, "start_over"),
+    "before-snapshot": _before(StateStore, "_begin_background"),
+    "after-fork": _after(StateStore, "_begin_background"),
+    "before-part": _before(Journal, "write"),
+    "after-part": _after(Journal, "write"),
+    "before-tidying": _before(Tidying, "go_on"),
+    "after-tidying": _after(Tidying, "go_on"),
 }
 """How to have the process die there, by name."""
 

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -198,7 +199,7 @@ def test_after_want_of_room_it_does_nothing_more(filename: str) -> None:
 
 def test_a_new_file_that_cannot_be_finished_leaves_nothing(filename: str) -> None:
     before = Path(filename).read_bytes()
-    with largest_file(60_000), pytest.raises((OSError, database.sqlite3.Error)):
+    with largest_file(60_000), pytest.raises((OSError, sqlite3.Error)):
         database.write_new(filename, os.urandom(100_000))
     assert [path.name for path in Path(filename).parent.iterdir()] == ["state"]
     assert Path(filename).read_bytes() == before

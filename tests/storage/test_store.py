@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,18 @@ def length(filename: str) -> int:
         records = list(contents.records())
         assert contents.problems == []
         return len(records)
+
+
+def go_on_until(
+    store: StateStore, controller: Controller, condition: Callable[[], bool]
+) -> None:
+    """Have the store do what it does in turns of the loop until something is so."""
+
+    def turn() -> bool:
+        store.commit_events(controller)
+        return condition()
+
+    wait_until(turn)
 
 
 def work(store: StateStore, controller: Controller) -> None:
@@ -249,7 +261,7 @@ def test_a_child_that_fails_costs_a_line_and_is_tried_again(
     trouble: str,
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(store_module.time, "monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: now)
     monkeypatch.setattr(store_module, "RECORDS_BEFORE_SNAPSHOT", 2)
     monkeypatch.setattr(store_module, "RECORDS_PER_JOB", 0)
     controller = Controller()
@@ -268,7 +280,7 @@ def test_a_child_that_fails_costs_a_line_and_is_tried_again(
                 patch.setattr(store_module, "_data", lambda _: 1 / 0)
             for _ in range(4):
                 create(store, controller)
-            wait_until(lambda: bool(store.commit_events(controller) or caplog.messages))
+            go_on_until(store, controller, lambda: bool(caplog.messages))
         (message,) = caplog.messages
         assert f"cannot save state to {filename}: " in message
         assert message.endswith("; the journal goes on")
@@ -277,9 +289,7 @@ def test_a_child_that_fails_costs_a_line_and_is_tried_again(
         work(store, controller)
         assert store._snapshot_number == 1
         now += store_module.SNAPSHOT_RETRY_SECONDS
-        wait_until(
-            lambda: bool(store.commit_events(controller) or store._snapshot_number == 2)
-        )
+        go_on_until(store, controller, lambda: store._snapshot_number == 2)
     assert [job.job_id for job in restored(filename).list_jobs()] == [1, 2, 3, 4, 5]
 
 

@@ -129,33 +129,34 @@ def plain(value: Any) -> Any:
 
 def describe(controller: Any) -> dict[str, Any]:
     """All that has to be the same when the state is read again."""
-    # What is kept was in the controller itself at first.
-    kept = getattr(controller, "_state", None)
 
-    def part(name: str) -> Any:
-        return getattr(controller, f"_{name}") if kept is None else getattr(kept, name)
+    def kept(name: str) -> Any:
+        state = getattr(controller, "_state", None)
+        return vars(controller)[f"_{name}"] if state is None else getattr(state, name)
 
-    queue, jobs = part("job_queue"), part("jobs")
+    queue = kept("job_queue")
     described = {
         "jobs": [
             {
                 **job._asdict(),
                 "reason": None,
-                "periphery": jobs[job.job_id].periphery,
+                "periphery": kept("jobs")[job.job_id].periphery,
                 "connections": {
                     " ".join(map(str, chip)): host
-                    for chip, host in (jobs[job.job_id].connections or {}).items()
+                    for chip, host in (
+                        kept("jobs")[job.job_id].connections or {}
+                    ).items()
                 },
-                "unfinished": jobs[job.job_id].bmp_requests_until_ready > 0,
+                "unfinished": kept("jobs")[job.job_id].bmp_requests_until_ready > 0,
             }
             for job in controller.list_jobs()
         ],
-        "retired": list(part("retired_jobs").items()),
+        "retired": list(kept("retired_jobs").items()),
         "ending": [
             [job.id, job.boards, job.machine_removed]
-            for job in part("ending_jobs").values()
+            for job in kept("ending_jobs").values()
         ],
-        "next_id": part("next_id"),
+        "next_id": kept("next_id"),
         "machines": [m._asdict() for m in controller.machines.values()],
         "queues": {
             name: [job.id for job in m.queue if job.pending]
