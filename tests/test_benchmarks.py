@@ -59,7 +59,7 @@ def test_a_profile_names_the_functions_of_the_loop() -> None:
     table = profile("get_job_state", clients=2, seconds=0.2, lines=60)
     assert table.split(maxsplit=5)[1:5] == ["calls", "of", "get_job_state", "by"]
     assert "spalloc_server/server.py" in table
-    assert "(_take_turns)" in table
+    assert "(take_turns)" in table
     assert "{method 'send' of '_socket.socket' objects}" in table
 
 

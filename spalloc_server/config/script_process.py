@@ -47,7 +47,8 @@ def main(result_fd: int, filename: str, seconds: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    with open(result_fd, "wb") as file:
+    # The server may be gone by now: then there is nobody to tell.
+    with contextlib.suppress(BrokenPipeError), open(result_fd, "wb") as file:
         file.write(json.dumps({"error": error, "size": len(result)}).encode() + b"\n")
         file.write(result)
     # Whatever the script has left behind (threads, exit handlers) is of no interest.

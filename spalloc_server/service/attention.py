@@ -32,6 +32,7 @@ class Attention:
         self._wait_from = self._woke_at
         self._timeout = 0.0
         self._overdue_turns = 0
+        self._has_lapsed = False
 
     def wait_begins(self, timeout: float) -> None:
         """The loop is going to wait for input, for so many seconds at most."""
@@ -48,7 +49,8 @@ class Attention:
         busy = self._wait_from - self._woke_at
         late = max(0.0, now - self._wait_from - self._timeout)
         self._woke_at = now
-        return busy + late if busy + late > LONGEST_LAPSE else 0.0
+        self._has_lapsed = busy + late > LONGEST_LAPSE
+        return busy + late if self._has_lapsed else 0.0
 
     def has_heard_all(self, ready: int, unhandled: bool, clients: int) -> bool:
         """Was all handled that clients had sent when it was first asked for?
@@ -60,6 +62,9 @@ class Attention:
         :param unhandled: are there lines that were read, but not handled?
         :param clients: how many there are
         """
+        if self._has_lapsed:
+            # A wait that is over before it has looked tells of nothing.
+            return False
         self._overdue_turns += 1
         # Those that are ready get their turns in order, so many at a time.
         turns = clients // READY_AT_ONCE + TURNS_FOR_A_PACKET

@@ -51,6 +51,13 @@ def test_all_is_heard_when_few_are_ready_and_nothing_is_left(loop: Loop) -> None
     assert not attention.has_heard_all(1, True, 5000)
 
 
+def test_after_a_lapse_the_next_wait_tells_what_was_sent(loop: Loop) -> None:
+    assert loop.turn(0.0, 1.0, 9.0) > 0
+    assert not loop.attention.has_heard_all(0, False, 1)
+    assert loop.turn(0.0, 0.0, 0.0) == 0.0
+    assert loop.attention.has_heard_all(0, False, 1)
+
+
 @pytest.mark.parametrize(("ready", "unhandled"), [(READY_AT_ONCE, False), (1, True)])
 def test_those_who_send_without_end_do_not_hold_it_up(
     loop: Loop, ready: int, unhandled: bool
