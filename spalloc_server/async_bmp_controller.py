@@ -73,6 +73,9 @@ class AsyncBMPController:
     FIRST_PAUSE = 5.0
     """Seconds until a BMP that did not answer is asked again, see `watch`."""
 
+    PAUSE_AFTER_ERROR = 1.0
+    """Seconds after an internal error for which there was no request to blame."""
+
     LONGEST_PAUSE = 300.0
     """It is left for twice as long each time, but never longer than this."""
 
@@ -94,6 +97,8 @@ class AsyncBMPController:
         # The schedule belongs to the thread. What follows the condition is shared with
         # other threads under it.
         self._schedule = Schedule()
+        # Those that have just got into it, or were to.
+        self._taken_in: list[Task] = []
         self._condition = threading.Condition()
         self._incoming: list[tuple[float, Task]] = []
         self._held = 0
@@ -207,29 +212,61 @@ class AsyncBMPController:
                 self._on_thread_start()
             except Exception:
                 logger.exception("BMP %s: starting its thread failed", self.hostname)
-        while (step := self._next_step()) is not None:
-            if step is _ASK:
-                self._ask()
-                continue
+        going_on = True
+        while going_on:
             try:
-                self._perform(step)
+                going_on = self._do_next()
             except Exception as error:
-                # A defect here must not leave jobs waiting for ever.
+                # In the schedule itself, so none of its tasks can be relied on.
                 logger.exception("BMP %s: internal error", self.hostname)
-                for task in step.tasks:
-                    if task.result is None:
-                        self._fail(task, f"internal error: {error!r}", task.boards)
-            self._report()
+                going_on = self._give_up_all(f"internal error: {error!r}")
         self._transceiver.close()
+
+    def _do_next(self) -> bool:
+        """Do the next thing that there is to do; False when the thread is to end."""
+        step = self._next_step()
+        if step is None:
+            return False
+        if step is _ASK:
+            self._ask()
+            return True
+        try:
+            self._perform(step)
+        except Exception as error:
+            # A defect here must not leave jobs waiting for ever.
+            logger.exception("BMP %s: internal error", self.hostname)
+            for task in step.tasks:
+                if task.result is None:
+                    self._fail(task, f"internal error: {error!r}", task.boards)
+        self._report(self._schedule.take_ended())
+        return True
+
+    def _give_up_all(self, problem: str) -> bool:
+        """Have all tasks of the schedule fail for good; False at the end."""
+        tasks = self._schedule.abandon()
+        tasks += [task for task in self._taken_in if task not in tasks]
+        self._taken_in.clear()
+        for task in tasks:
+            if task.result is None:
+                task.result = (False, Failure(problem, frozenset(task.boards)))
+        self._report(tasks)
+        with self._condition:
+            if self._stopping and not self._incoming:
+                self._ended = True
+                return False
+            if not tasks:  # it may happen again at once, so there is no hurry
+                self._condition.wait(self.PAUSE_AFTER_ERROR)
+        return True
 
     def _next_step(self) -> Step | None:
         """Wait for something to do; None when the thread is to end."""
         with self._condition:
             while True:
-                if not self._held:
-                    for due, task in self._incoming:
-                        self._schedule.add(task, due)
-                    self._incoming.clear()
+                self._taken_in.clear()
+                while self._incoming and not self._held:
+                    due, task = self._incoming.pop(0)
+                    self._taken_in.append(task)
+                    self._schedule.add(task, due)
                 if self._stopping:
                     self._schedule.hurry()
                 now = time.monotonic()
@@ -434,9 +471,9 @@ class AsyncBMPController:
             Failure(text, frozenset(boards)), time.monotonic() + self.RETRY_SECONDS
         )
 
-    def _report(self) -> None:
+    def _report(self, ended: list[Task]) -> None:
         """Tell the results of tasks that have ended."""
-        for task in self._schedule.take_ended():
+        for task in ended:
             assert task.result is not None
             if self._abandoned:
                 return

@@ -8,6 +8,7 @@ and cut them off from their surroundings. The parts that do so are in
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -441,8 +442,16 @@ class Controller:
 
     def destroy_timed_out_jobs(self) -> None:
         """Destroy the jobs that have not been heard of for too long."""
+        self.destroy_silent_jobs(time.monotonic())
+
+    def destroy_silent_jobs(self, heard_until: float) -> None:
+        """Destroy the jobs that had not been heard of for too long at some time.
+
+        :param heard_until: up to then, by the monotonic clock, all that was said by
+            anybody has been heard; nobody's silence since then counts
+        """
         with self._log.lock:
-            self._parts.jobs.destroy_timed_out()
+            self._parts.jobs.destroy_timed_out(heard_until)
 
     def excuse_silence(self, seconds: float) -> None:
         """Have some time not count for the keepalives of jobs.

@@ -16,7 +16,7 @@ from unittest import mock
 from spalloc_server import controller as controller_module
 from spalloc_server.allocator import Allocator
 from spalloc_server.configuration import Machine
-from spalloc_server.control import change_log, job_lifecycle, sick_boards
+from spalloc_server.control import change_log, sick_boards
 from spalloc_server.control.frames import Frames
 from spalloc_server.controller import Controller, JobState
 from spalloc_server.coordinates import Board
@@ -66,7 +66,7 @@ class BoardWalk:
         self._undo = ExitStack()
         self.clock = HandClock()
         self.bmps = BMPs()
-        for module in (sick_boards, job_lifecycle, job, change_log):
+        for module in (sick_boards, controller_module, job, change_log):
             self._undo.enter_context(mock.patch.object(module, "time", self.clock))
         monotonic = staticmethod(self.clock.monotonic)
         self._undo.enter_context(mock.patch.object(Allocator, "clock", monotonic))

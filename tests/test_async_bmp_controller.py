@@ -7,10 +7,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from spalloc_server.async_bmp_controller import AsyncBMPController, Failure
+from spalloc_server.hardware.schedule import Schedule
 from spalloc_server.hardware.transceiver import BMPError, BMPTransceiver
 from spalloc_server.links import Links
 from spalloc_server.simulator import BMPSimulator, Command, SimulatedFrame
@@ -700,3 +702,75 @@ def test_a_bmp_that_falls_silent_while_boards_settle(
     assert isinstance(reason, Failure)
     assert reason.boards == {1}
     assert "reading the BMP version of board 1 failed: no answer" in caplog.text
+
+
+@pytest.mark.parametrize("method", ["add", "next_step", "next_due", "take_ended"])
+def test_an_error_of_the_schedule_fails_its_tasks_and_ends_nothing(
+    frame: SimulatedFrame,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    method: str,
+) -> None:
+    controller = connect()
+    monkeypatch.setattr(controller, "PAUSE_AFTER_ERROR", 0.05)
+    works = getattr(Schedule, method)
+    errors = [KeyError(17)]
+
+    def fail_once(schedule: Schedule, *args: Any) -> Any:
+        if (schedule or method == "add") and errors:
+            raise errors.pop()
+        return works(schedule, *args)
+
+    monkeypatch.setattr(Schedule, method, fail_once)
+    jobs = [Outcome(on=[1]), Outcome(off=[2])]
+    with controller:
+        for job in jobs:
+            add(controller, job)
+    results = [(success, str(reason)) for success, reason in (j.wait() for j in jobs)]
+    assert (False, "internal error: KeyError(17)") in results
+    assert all(len(job.calls) == 1 for job in jobs)
+    assert "internal error" in caplog.text
+    later = Outcome(on=[3])
+    add(controller, later)
+    assert later.wait() == (True, None)
+
+
+def test_asking_a_bmp_with_an_error_of_ours_ends_nothing(
+    frame: SimulatedFrame, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = connect()
+    monkeypatch.setattr(controller, "PAUSE_AFTER_ERROR", 0.05)
+    version = controller._transceiver.version
+    errors = [KeyError(17)]
+
+    def fail_once(*args: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return version(*args)
+
+    monkeypatch.setattr(controller._transceiver, "version", fail_once)
+    answers: list[str | None] = []
+    controller.watch(answers.append)
+    wait_for(lambda: answers == [None])
+
+
+def test_a_schedule_that_is_broken_for_good_can_be_stopped(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = connect()
+
+    def fail(*_args: Any) -> Any:
+        raise KeyError(17)
+
+    monkeypatch.setattr(Schedule, "next_step", fail)
+    job = Outcome(on=[1])
+    add(controller, job)
+    assert job.wait() == (
+        False,
+        Failure("internal error: KeyError(17)", frozenset({1})),
+    )
+    controller.stop()
+    wait_for(lambda: controller.has_ended)
+    with pytest.raises(RuntimeError, match="has ended"):
+        controller.add_requests(Outcome(on=[1]).requests)

@@ -76,7 +76,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
     [
         (["spalloc_server", "--st"], ["--state-dir"]),
         (["spalloc_server", "--log-format", ""], ["text", "json"]),
-        (["spalloc_server", "--http"], ["--http", "--http-address"]),
+        (["spalloc_server", "--http"], ["--http", "--http-address", "--http-host"]),
         (["spalloc_server_usage", "--c"], ["--csv"]),
     ],
 )

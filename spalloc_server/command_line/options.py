@@ -29,6 +29,7 @@ class Options(NamedTuple):
     job_log: str | None = None
     http: int | None = None
     http_address: str = "127.0.0.1"
+    http_host: Sequence[str] | None = None
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -131,6 +132,14 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
         metavar="IP",
         default="127.0.0.1",
         help="the address to serve them at (default: %(default)s)",
+    )
+    group.add_argument(
+        "--http-host",
+        metavar="NAME",
+        action="append",
+        help="a further name by which browsers may ask for them, such as that of a "
+        "proxy; may be given several times, * for any name (default: that address and "
+        "the names of this computer)",
     )
 
 

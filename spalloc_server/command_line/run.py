@@ -16,7 +16,7 @@ from spalloc_server.command_line.check import CheckRequest, check
 from spalloc_server.command_line.log_formats import set_up_logging
 from spalloc_server.command_line.options import Options, parse_arguments
 from spalloc_server.command_line.terminal import open_standard_streams, prepare_output
-from spalloc_server.config.reading import give_up_waiting, wait_again
+from spalloc_server.config.reading import WAITING
 from spalloc_server.configuration import Configuration
 from spalloc_server.hardware import directory
 from spalloc_server.hardware.directory import BMPAddress
@@ -83,7 +83,7 @@ def run(start_server: StartServer, args: Sequence[str] | None = None) -> int:
         try:
             server = start_server(options, prepare)
         except Exception:
-            if not stop.prevented_start:
+            if not stop.received:
                 raise
             logger.info("Stopped before the server was started")
             return 0
@@ -122,7 +122,13 @@ def make_observer(options: Options) -> Observer:
         times, histories = WaitingTimes(), EventDatabase(history)
         consumers += [times, histories]
         observers.append(
-            WebObserver(options.http_address, options.http, times, histories)
+            WebObserver(
+                options.http_address,
+                options.http,
+                times,
+                histories,
+                options.http_host or (),
+            )
         )
     if consumers:
         observers.append(EventRecorder(consumers))
@@ -161,9 +167,8 @@ class _StopSignals:
     """
 
     def __init__(self) -> None:
-        self._received = False
-        self.prevented_start = False
-        """Was a start given up because of a signal?"""
+        self.received = False
+        """Has the process been told to stop?"""
         self._wake_send, self._wake_recv = socket.socketpair()
         self._wake_send.setblocking(False)
         self._stop: Callable[[], None] = _do_nothing
@@ -184,7 +189,7 @@ class _StopSignals:
     def __exit__(self, *_exception: object) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
-        wait_again()
+        WAITING.allow()
         signal.set_wakeup_fd(self._old_wake_fd)
         self._wake_send.close()
         self._wake_recv.close()
@@ -201,23 +206,24 @@ class _StopSignals:
                 with contextlib.suppress(BlockingIOError):  # full, so it wakes anyway
                     self._wake_send.send(b"\0")
 
-        threading.Thread(target=note_end, name="End", daemon=True).start()
+        waiting = threading.Thread(target=note_end, name="End", daemon=True)
+        waiting.start()
         while not ended.is_set():
             self._wake_recv.recv(4096)
+        waiting.join()
         # What a server has to do in the main thread at its end.
         server.join()
 
     def calls(self, stop: Callable[[], None]) -> None:
         """Say what stops the server; one signal may have come before that."""
         self._stop = stop
-        if self._received:
+        if self.received:
             stop()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._received = True
-        give_up_waiting()
-        if self._stop is _do_nothing:
-            self.prevented_start = True
+        self.received = True
+        # A config file that is being run for the start is not waited for.
+        WAITING.give_up()
         self._stop()
 
 

@@ -20,8 +20,8 @@ from spalloc_server.command_line.terminal import (
 )
 from spalloc_server.history.usage import KEYS, LogEntries, Row, report, uses, within
 
-FORMULA_SIGNS: Final = ("=", "+", "-", "@")
-"""What makes a text a formula for spreadsheets, where it comes first."""
+_MARKS: Final = frozenset("'=+-@\t\r\n|%\uff1d\uff0b\uff0d\uff20")
+"""What a formula may begin with, in one spreadsheet or another."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -97,9 +97,14 @@ def main(args: Sequence[str] | None = None) -> int:
     logs = LogEntries()
     try:
         entries = logs.read(options.files)
-        rows = report(within(uses(entries), options.since, options.until), options.by)
+        incomplete = set[tuple[int, float]]()
+        found = within(uses(entries, incomplete), options.since, options.until)
+        rows = report(found, options.by)
         if logs.bad_lines:
             print(f"{logs.bad_lines} lines made no sense", file=sys.stderr)
+        if incomplete:
+            text = f"jobs not logged completely, and estimated: {len(incomplete)}"
+            print(text, file=sys.stderr)
         if options.plot is not None:
             plot(rows, options.by, options.plot)
         elif options.csv:
@@ -113,18 +118,24 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _print_csv(rows: Sequence[Row], keys: Sequence[str]) -> None:
+    # All is quoted, so that there is one way only to take the columns apart.
     text = io.StringIO()
-    writer = csv.writer(text)
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL)
     writer.writerow([*keys, "jobs", "board_hours"])
     for row in rows:
-        names = map(_harmless, row.group)
+        names = map(_inert, row.group)
         writer.writerow([*names, row.jobs, f"{row.board_hours:.4f}"])
     say(text.getvalue(), end="")
 
 
-def _harmless(name: str) -> str:
-    """A name that a spreadsheet takes for a text, not for a formula to run."""
-    return f"'{name}" if name.lstrip().startswith(FORMULA_SIGNS) else name
+def _inert(name: str) -> str:
+    """A name that no spreadsheet takes for a formula.
+
+    Where one could, or begins with an apostrophe, an apostrophe is put before it; so
+    a program gets the name back by removing one apostrophe at the beginning.
+    """
+    begins = name.lstrip()[:1]
+    return f"'{name}" if name[:1] in _MARKS or begins in _MARKS else name
 
 
 def _print_table(rows: Sequence[Row], keys: Sequence[str]) -> None:

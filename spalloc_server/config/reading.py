@@ -186,45 +186,50 @@ class ConfigReading:
         )
 
 
-_awaited: set[ConfigReading] = set()
-_is_given_up = False
+class Waiting:
+    """Waits for config files, until it is told to give that up."""
+
+    def __init__(self) -> None:
+        self._readings: set[ConfigReading] = set()
+        self._is_over = False
+
+    def read(
+        self, filename: str | os.PathLike[str], seconds: float = TIME_LIMIT
+    ) -> Configuration:
+        """Read a config file, and wait for that.
+
+        :param seconds: how long it may take
+        :raises ConfigFileError: where it does not give a valid configuration
+        """
+        reading = ConfigReading(filename, seconds)
+        self._readings.add(reading)
+        try:
+            # It may have been told just before there was anything to be given up.
+            if self._is_over:
+                self.give_up()
+            return reading.wait()
+        finally:
+            self._readings.discard(reading)
+            reading.close(_EXIT_SECONDS)
+
+    def give_up(self) -> None:
+        """Have the calls that are going on, and all later ones, end by an error.
+
+        For signal handlers of the thread that waits.
+        """
+        self._is_over = True
+        for reading in list(self._readings):
+            reading.give_up("was given up, as the server is to stop")
+
+    def allow(self) -> None:
+        """Let later calls wait again."""
+        self._is_over = False
 
 
-def read_configuration(
-    filename: str | os.PathLike[str], seconds: float = TIME_LIMIT
-) -> Configuration:
-    """Read a config file, and wait for that.
+WAITING: Final = Waiting()
+"""That of the process."""
 
-    :param seconds: how long it may take
-    :raises ConfigFileError: where it does not give a valid configuration
-    """
-    reading = ConfigReading(filename, seconds)
-    _awaited.add(reading)
-    try:
-        if _is_given_up:  # by a signal that came before this was awaited
-            give_up_waiting()
-        return reading.wait()
-    finally:
-        _awaited.discard(reading)
-        reading.close(_EXIT_SECONDS)
-
-
-def give_up_waiting() -> None:
-    """End the calls of :py:func:`read_configuration` by an error: those that are going
-    on, and those that come before :py:func:`wait_again`.
-
-    For signal handlers of the thread that waits.
-    """
-    global _is_given_up
-    _is_given_up = True
-    for reading in list(_awaited):
-        reading.give_up("was given up, as the server is to stop")
-
-
-def wait_again() -> None:
-    """Undo :py:func:`give_up_waiting`."""
-    global _is_given_up
-    _is_given_up = False
+read_configuration = WAITING.read
 
 
 def _describe_end(status: int) -> str:

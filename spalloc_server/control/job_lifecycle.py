@@ -8,7 +8,6 @@ by the methods here.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 
 from spalloc_server.control.change_log import ChangeLog
@@ -176,10 +175,10 @@ class JobLifecycle:
 
     # Deadlines
 
-    def destroy_timed_out(self) -> None:
-        """Destroy the jobs that have not been heard of for too long."""
-        now = time.monotonic()
-        timed_out = list(self._keepalives.timed_out(now, self._state.jobs.get))
+    def destroy_timed_out(self, heard_until: float) -> None:
+        """Destroy the jobs that had not been heard of for too long at some time."""
+        find = self._state.jobs.get
+        timed_out = list(self._keepalives.timed_out(heard_until, find))
         if timed_out:
             self._log.happen(TimedOut([job.id for job in timed_out]))
 

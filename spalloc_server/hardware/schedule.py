@@ -262,6 +262,11 @@ class Schedule:
     def __len__(self) -> int:
         return len(self._tasks)
 
+    def abandon(self) -> list[Task]:
+        """Remove all tasks, whatever has become of them, and give them."""
+        tasks, self._tasks = self._tasks, []
+        return tasks
+
     def next_due(self) -> float | None:
         """Give the time when `next_step` may next have something.
 

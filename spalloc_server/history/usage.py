@@ -67,13 +67,25 @@ def _open(filename: str) -> IO[str]:
     return open(filename, encoding="utf-8", errors="replace")
 
 
-def uses(entries: Iterable[dict[str, Any]]) -> Iterator[Use]:
+def uses(
+    entries: Iterable[dict[str, Any]], incomplete: set[tuple[int, float]] | None = None
+) -> Iterator[Use]:
     """Find out from log entries, in order of time, which jobs had boards and when.
 
-    What has not ended counts up to the last entry.
+    What has not ended counts up to the last entry. A server that is killed does not
+    write the last events, so a job may be seen to have boards that it was not seen to
+    be given: they count from its creation, or from when it last lost others. And
+    boards may be seen with another job while they are not known to be free: they count
+    up to then.
+
+    :param incomplete: the jobs (see `Use.job`) of which events are missing are added
     """
+    missing = set[tuple[int, float]]() if incomplete is None else incomplete
     having: dict[tuple[int, float], dict[str, Any]] = {}
     waiting: dict[tuple[int, float], dict[str, Any]] = {}
+    holders: dict[tuple[Any, ...], tuple[int, float]] = {}
+    lost_boards: dict[tuple[int, float], float] = {}
+    ended: set[tuple[int, float]] = set()
     now = 0.0
     for entry in entries:
         now = entry["time"]
@@ -81,14 +93,33 @@ def uses(entries: Iterable[dict[str, Any]]) -> Iterator[Use]:
         kind = entry["event"]
         if kind == "created":
             waiting[job] = entry
-        elif kind == "allocated":
+            continue
+        boards = [(entry["machine"], *board) for board in entry["boards"] or ()]
+        if boards and job not in having and job not in ended:
             waiting.pop(job, None)
             having[job] = entry
-        elif kind in ("requeued", "destroyed"):
+            if kind != "allocated":
+                missing.add(job)
+                since = lost_boards.get(job, entry["created"])
+                having[job] = {**entry, "time": min(since, now)}
+            for other in {holders[board] for board in boards if board in holders}:
+                if other != job and other in having:
+                    missing.add(other)
+                    yield _use(other, having.pop(other), now)
+            holders.update(dict.fromkeys(boards, job))
+        if kind in ("requeued", "destroyed"):
             if job in having:
                 yield _use(job, having.pop(job), now)
             elif kind == "destroyed" and job in waiting:
                 yield _use(job, waiting.pop(job), now)
+            for board in boards:
+                if holders.get(board) == job:
+                    del holders[board]
+        if kind == "requeued":
+            lost_boards[job] = now
+        elif kind == "destroyed":
+            lost_boards.pop(job, None)
+            ended.add(job)
     for job, entry in [*having.items(), *waiting.items()]:
         yield _use(job, entry, now)
 

@@ -28,8 +28,9 @@ class Attention:
     """
 
     def __init__(self) -> None:
-        self._woke_at = time.monotonic()
-        self._wait_from = self._woke_at
+        self.woke_at = time.monotonic()
+        """When the last wait ended, by the monotonic clock."""
+        self._wait_from = self.woke_at
         self._timeout = 0.0
         self._overdue_turns = 0
         self._has_lapsed = False
@@ -46,9 +47,9 @@ class Attention:
             0 where that was as short as it always is
         """
         now = time.monotonic()
-        busy = self._wait_from - self._woke_at
+        busy = self._wait_from - self.woke_at
         late = max(0.0, now - self._wait_from - self._timeout)
-        self._woke_at = now
+        self.woke_at = now
         self._has_lapsed = busy + late > LONGEST_LAPSE
         return busy + late if self._has_lapsed else 0.0
 

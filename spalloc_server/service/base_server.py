@@ -48,6 +48,10 @@ LONGEST_WAIT: Final = 3600.0
 """Seconds that the loop waits at most."""
 
 
+LOOK_SECONDS: Final = 2.0
+"""How often the loop looks at files and addresses that may have been lost."""
+
+
 class _CriticalStop(Exception):
     """The server cannot start; the message says why, in one line, for operators."""
 
@@ -102,6 +106,7 @@ class Server:
         self._background_change = False
         self._regular_work = Timers()
         self._attention = Attention()
+        self._look_at = 0.0
         self._failed = False
         self._server_thread = threading.Thread(target=self._run, name="Server")
         self._sighup_handler = self._on_sighup
@@ -436,6 +441,8 @@ class Server:
                 self._accept_client()
             else:
                 self._config_source.note_news(channel)
+        if began >= self._look_at:
+            self._look_around()
         self._reception.resume()
         clients = self._clients.take_ready()
         self._dispatcher.take_turns(clients)
@@ -449,6 +456,14 @@ class Server:
         self.stats.note_turn(began)
         self.observer.turned()
 
+    def _look_around(self) -> None:
+        """See to what nothing tells of by itself."""
+        self._look_at = time.monotonic() + LOOK_SECONDS
+        self._config_source.look()
+        self._state_lock.look()
+        if self._reception.look():
+            self._tell_lock_file()
+
     def _seconds_to_wait(self) -> float:
         if self._clients.any_ready():
             return 0.0
@@ -458,6 +473,7 @@ class Server:
             self._store.retry_at,
             self._reception.resume_at,
             self._config_source.due,
+            self._look_at,
         ):
             if other is not None and other < due:
                 due = other
@@ -486,7 +502,12 @@ class Server:
         if work.is_check_due() and self._attention.has_heard_all(
             ready, any(client.has_line() for client in clients), len(self._clients)
         ):
-            work.check(self._controller, self._configuration.timeout_check_interval)
+            work.check(
+                self._controller,
+                self._configuration.timeout_check_interval,
+                # Not now: the process may have been stopped since it has listened.
+                self._attention.woke_at,
+            )
         work.give_out_free_boards(self._controller)
 
 

@@ -64,6 +64,11 @@ class ConfigSource:
         if channel is self._watcher and self._watcher.has_changed():
             self._requested = True
 
+    def look(self) -> None:
+        """See whether the file is another one, which nothing may have told of."""
+        if self._watcher is not None and self._watcher.look():
+            self._requested = True
+
     @property
     def due(self) -> float | None:
         """When to call `poll` at the latest, by the monotonic clock; None for never."""

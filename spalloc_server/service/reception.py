@@ -66,18 +66,42 @@ class Reception:
             self.accept()
 
     def move(self, configuration: Configuration, port: int) -> None:
-        """Listen to the address of a new configuration, or to the old one as before."""
+        """Listen to the address of a new configuration, or to the old one as before.
+
+        If neither can be had, `look` goes on trying.
+        """
         self._listener.allowed = AllowedNetworks(configuration.allowed_networks)
         self._core.unregister_channel(self._listener)
         try:
             moved = self._listener.move(configuration.ip, port)
         except OSError as e:
-            moved = True
-            logger.error("%s; the old address is kept", e.strerror or e)
-        self._core.register_channel(self._listener)
+            moved = self._listener.is_open
+            kept = "the old address is kept" if moved else "it is tried again"
+            logger.error("%s; %s", e.strerror or e, kept)
+        finally:
+            self._core.register_channel(self._listener)
         if moved:
-            self._address = self._listener.address
-            logger.info("Listening on %s port %d", *self._address)
+            self._note_address()
+
+    def look(self) -> bool:
+        """Try to listen again, if no address could be had.
+
+        :return: whether that has just succeeded
+        """
+        if self._listener.is_open or not self._is_open:
+            return False
+        self._core.unregister_channel(self._listener)
+        try:
+            found = self._listener.listen_again()
+        finally:
+            self._core.register_channel(self._listener)
+        if found:
+            self._note_address()
+        return found
+
+    def _note_address(self) -> None:
+        self._address = self._listener.address
+        logger.info("Listening on %s port %d", *self._address)
 
     def close(self) -> bool:
         """Stop listening, and disconnect everybody.

@@ -49,11 +49,17 @@ class Timers:
         """Is it time for :py:meth:`check`?"""
         return time.monotonic() >= self._next_check
 
-    def check(self, controller: Controller, interval: float) -> None:
-        """Do all checks; the next time is in ``interval`` seconds."""
+    def check(
+        self, controller: Controller, interval: float, heard_until: float
+    ) -> None:
+        """Do all checks.
+
+        :param interval: seconds until the next time
+        :param heard_until: see :py:meth:`.Controller.destroy_silent_jobs`
+        """
         self._next_check = time.monotonic() + interval
         self._changed = True
-        controller.destroy_timed_out_jobs()
+        controller.destroy_silent_jobs(heard_until)
 
     def give_out_free_boards(self, controller: Controller) -> None:
         """Look for boards that have cooled down, where it is time for that."""

@@ -16,7 +16,8 @@ from spalloc_server.storage.database import (
     SnapshotInfo,
     about,
     checksum,
-    connect,
+    open_only,
+    prepare,
 )
 
 
@@ -46,14 +47,15 @@ class Contents:
         """The number of the last commit that could be read."""
         self._database: sqlite3.Connection | None = None
         try:
-            self._database = connect(filename)
+            self._database = open_only(filename)
+            prepare(self._database)
             self._look_over(self._database)
         except sqlite3.OperationalError:
             self.close()
             raise
         except sqlite3.DatabaseError as e:
-            self._note(f"it is no database, or a broken one: {e}")
-            self.close()
+            # It stays open: closing it would have SQLite empty the log into it.
+            self._note(str(e))
         except BaseException:
             self.close()
             raise

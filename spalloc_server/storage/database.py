@@ -36,6 +36,8 @@ PARTS_PER_SNAPSHOT: Final = 1 << 20
 
 TABLES: Final = ("parts", "copies")
 
+_PAGE_BYTES: Final = 4096
+
 MAGIC: Final = b"SQLite format 3\0"
 
 _SCHEMA: Final = """
@@ -80,18 +82,34 @@ def connect(filename: str) -> sqlite3.Connection:
 
     :raises sqlite3.Error: if that cannot be done
     """
-    if not os.path.exists(filename):
-        raise sqlite3.OperationalError("no such file")
-    database = sqlite3.connect(filename, isolation_level=None, check_same_thread=False)
+    database = open_only(filename)
     try:
-        # Nobody else may use it, so the index of the log need not be shared.
-        database.execute("PRAGMA locking_mode = EXCLUSIVE")
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute("PRAGMA secure_delete = OFF")
+        prepare(database)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def open_only(filename: str) -> sqlite3.Connection:
+    """Open a database that is there, without a look at it; `prepare` comes next.
+
+    :raises sqlite3.OperationalError: if that cannot be done
+    """
+    if not os.path.exists(filename):
+        raise sqlite3.OperationalError("no such file")
+    return sqlite3.connect(filename, isolation_level=None, check_same_thread=False)
+
+
+def prepare(database: sqlite3.Connection) -> None:
+    """Say how a database is used.
+
+    :raises sqlite3.Error: if it is none
+    """
+    # Nobody else may use it, so the index of the log need not be shared.
+    database.execute("PRAGMA locking_mode = EXCLUSIVE")
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("PRAGMA secure_delete = OFF")
 
 
 @contextlib.contextmanager
@@ -156,6 +174,7 @@ def write_new(filename: str, data: bytes) -> int:
         with contextlib.closing(connect(new)) as database:
             # What a crash leaves of it does not count: no need to be able to go back.
             database.execute("PRAGMA synchronous = OFF")
+            database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             database.execute("PRAGMA journal_mode = OFF")
             database.executescript(f"BEGIN; {_SCHEMA}")
             for name, value in (("format", FORMAT), ("identity", identity)):
@@ -191,6 +210,27 @@ def put_in_place(filename: str) -> None:
             os.unlink(filename + suffix)
     os.rename(filename + NEW, filename)
     files.sync_folder_of(filename)
+
+
+def mend_beginning(filename: str, folder: str) -> None:
+    """Replace the first page of a damaged database by that of a new one.
+
+    It says where the tables are, which is the same in all that `write_new` has made,
+    and without it SQLite reads nothing.
+
+    :param filename: a copy, of which nothing is lost
+    :param folder: for files that are removed again
+    :raises OSError, sqlite3.Error: if that cannot be done
+    """
+    donor = os.path.join(folder, "donor")
+    write_new(donor, b"")
+    with open(donor + NEW, "rb") as file:
+        page = bytearray(file.read(_PAGE_BYTES))
+    # How large the file is, and what in it is free, is not known: SQLite goes by the
+    # file's size where these numbers contradict each other.
+    page[28:32] = bytes(4)
+    with open(filename, "r+b") as file:
+        file.write(page)
 
 
 def is_damage(error: sqlite3.Error) -> bool:

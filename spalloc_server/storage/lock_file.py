@@ -11,10 +11,14 @@ import contextlib
 import errno
 import fcntl
 import json
+import logging
 import os
 from typing import Any, Final, NamedTuple
 
 from spalloc_server.storage.files import StateFileError
+from spalloc_server.storage.lock_guards import HeldError, NameGuard, share_folder
+
+logger = logging.getLogger(__name__)
 
 _PID_WIDTH: Final = 20
 _PROMISE: Final = "{:020d} {:020d}\n"
@@ -40,7 +44,9 @@ class StateLock:
     """Keeps other servers from using the same state until it is released.
 
     The lock is the operating system's: it ends with the process in any case. In a
-    folder that cannot be written there may be no lock file; `ensure` makes it up.
+    folder that cannot be written there may be no lock file; `ensure` makes it up. As it
+    can be removed by hand, it is not the only guard: see
+    :mod:`~spalloc_server.storage.lock_guards`.
     """
 
     def __init__(self, filename: str) -> None:
@@ -51,15 +57,33 @@ class StateLock:
         """
         self._filename = filename
         self._fd = -1
+        self._facts: dict[str, Any] = {}
+        self._problem = ""
+        self._promised = _NOTHING
+        self._is_released = False
         self.found = _NOTHING
         """What the last holder had promised, if it was killed."""
-        try:
-            self._take()
-        except OSError as e:
-            if e.errno not in _NO_PLACE:
+        with contextlib.ExitStack() as undo:
+            try:
+                try:
+                    self._take()
+                except OSError as e:
+                    if e.errno not in _NO_PLACE:
+                        raise
+                undo.callback(self._close)
+                folder, name = os.path.split(os.path.abspath(filename))
+                self._folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                undo.callback(os.close, self._folder_fd)
+                self._name_guard = NameGuard(filename, self._folder_fd)
+                undo.callback(self._name_guard.release)
+                share_folder(self._folder_fd, folder, name)
+            except HeldError as e:
+                raise self._in_use(str(e)) from None
+            except OSError as e:
                 raise StateFileError(
                     f"cannot write state file {filename}: {e.strerror}"
                 ) from e
+            undo.pop_all()
 
     def ensure(self) -> None:
         """Take the lock if that was not possible before.
@@ -69,6 +93,40 @@ class StateLock:
         """
         if self._fd < 0:
             self._take()
+
+    def look(self) -> None:
+        """See whether the lock file is still there, and make it again if it is not.
+
+        To be called every few seconds. What is wrong is logged once, not raised.
+        """
+        if self._fd < 0 or self._is_in_place(self._fd):
+            self._problem = ""
+            return
+        old = self._fd
+        found, promised = self.found, self._promised
+        try:
+            self._take()
+            self.promise(*promised)
+            self.tell(self._facts)
+        except (StateFileError, OSError) as e:
+            problem = str(e)
+            if problem != self._problem:
+                logger.error(
+                    "The lock file was removed and cannot be made again: %s", problem
+                )
+            self._problem = problem
+            return
+        finally:
+            self.found = found
+            if self._fd != old:
+                os.close(old)
+        self._problem = ""
+        logger.error("The lock file %s was removed; it is there again", self._filename)
+
+    def _in_use(self, by: str) -> StateFileError:
+        return StateFileError(
+            f"state is in use by another server, {by} (lock file {self._filename})"
+        )
 
     def _take(self) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -80,10 +138,7 @@ class StateLock:
                 holder = os.read(fd, _PID_WIDTH).partition(b"\n")[0].strip()
                 os.close(fd)
                 pid = holder.decode("ascii", "replace") or "unknown"
-                raise StateFileError(
-                    f"state is in use by another server, process {pid}"
-                    f" (lock file {self._filename})"
-                ) from None
+                raise self._in_use(f"process {pid}") from None
             if self._is_in_place(fd):
                 break
             os.close(fd)  # its last holder removed it: take the new one
@@ -107,6 +162,7 @@ class StateLock:
         It is not synced: what it is for is to notice what a disk or a hand has lost
         though it was synced.
         """
+        self._promised = Promise(identity, commits)
         with contextlib.suppress(OSError):
             text = _PROMISE.format(identity, commits).encode()
             os.pwrite(self._fd, text, _PID_WIDTH)
@@ -117,6 +173,7 @@ class StateLock:
         :param facts: they have to be fit for JSON
         :raises OSError: if that cannot be done
         """
+        self._facts = facts
         if self._fd >= 0:
             # In this order a reader may find old lines after the new ones, but never
             # half a line at the end.
@@ -126,10 +183,19 @@ class StateLock:
             os.ftruncate(self._fd, begin + len(text))
 
     def release(self) -> None:
-        """Let others use the state. The lock file goes away."""
-        if self._fd >= 0:
-            with contextlib.suppress(OSError):
+        """Let others use the state. The lock file goes away. Done once only."""
+        if self._is_released:
+            return
+        self._is_released = True
+        with contextlib.suppress(OSError):
+            if self._fd >= 0 and self._is_in_place(self._fd):
                 os.unlink(self._filename)
+        self._close()
+        os.close(self._folder_fd)
+        self._name_guard.release()
+
+    def _close(self) -> None:
+        if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 

@@ -212,6 +212,9 @@ def _from_database(filename: str, promise: Promise) -> Restored:
         contents = _open(filename, stack)
         stack.callback(contents.close)
         snapshot = contents.snapshot()
+        if snapshot is None and contents.format == database.FORMAT:
+            # The file itself stays open: closed, it would not be what it was.
+            contents, snapshot = _mended(filename, contents, stack)
         problems = contents.problems
         if contents.format != database.FORMAT:
             problems.append(f"its format is {contents.format}")
@@ -259,7 +262,7 @@ def _open(filename: str, stack: contextlib.ExitStack) -> Contents:
     if emptied:
         # SQLite would remove the log of an empty database.
         try:
-            logger.error("%s is kept as %s", log, files.copy_aside([log]))
+            logger.warning("%s is kept as %s", log, files.copy_aside([log]))
         except OSError as e:
             raise StateFileError(f"cannot keep {log}: {e.strerror}") from e
     try:
@@ -277,6 +280,32 @@ def _open(filename: str, stack: contextlib.ExitStack) -> Contents:
             raise StateFileError(
                 f"cannot read state file {filename}: {database.reason(e)}"
             ) from e
+
+
+def _mended(
+    filename: str, contents: Contents, stack: contextlib.ExitStack
+) -> tuple[Contents, bytes | None]:
+    """Look for a snapshot behind the beginning of a file, if that is what is damaged.
+
+    :param contents: of the file, in which there is none to be found
+    :return: what it can be read from, and the snapshot; or no other contents, and None
+    """
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    copy = os.path.join(folder, "state")
+    try:
+        for name in (filename, f"{filename}-wal"):
+            if os.path.exists(name):
+                shutil.copyfile(name, copy + name.removeprefix(filename))
+        database.mend_beginning(copy, folder)
+        mended = Contents(copy)
+    except (OSError, sqlite3.Error):
+        return contents, None
+    stack.callback(mended.close)
+    snapshot = mended.snapshot()
+    if snapshot is None:
+        return contents, None
+    mended.problems[:0] = contents.problems
+    return mended, snapshot
 
 
 def _loader(

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from spalloc_server.history.database import EventDatabase
 from spalloc_server.history.waiting_times import WaitingTimes
 from spalloc_server.observe.observer import Observed
+from spalloc_server.web.encoding import encode
 from spalloc_server.web.feed import Feed
 from spalloc_server.web.geometry import geometry_document
 from spalloc_server.web.metrics import metrics_text
 from spalloc_server.web.pages import page_routes
-from spalloc_server.web.snapshot import State, machine_documents, to_state
+from spalloc_server.web.snapshot import Snapshot, State, machine_documents, to_state
 
 LONGEST_TURN: Final = 15.0
 """Seconds without a turn of the loop after which the server counts as ill."""
@@ -46,14 +48,22 @@ HISTORIES: Final = web.AppKey("histories", EventDatabase)
 
 
 def make_app(
-    server: Observed, feed: Feed, times: WaitingTimes, histories: EventDatabase
+    server: Observed,
+    feed: Feed,
+    times: WaitingTimes,
+    histories: EventDatabase,
+    guards: Sequence[Middleware] = (),
 ) -> web.Application:
-    """The application, for the event loop of the web thread."""
-    app = web.Application(middlewares=[_add_headers])
+    """The application, for the event loop of the web thread.
+
+    :param guards: middlewares that requests go through before anything else is done
+    """
+    app = web.Application(middlewares=[_add_headers, *guards])
     app[SERVER] = server
     app[FEED] = feed
     app[TIMES] = times
     app[HISTORIES] = histories
+    app[LATEST] = _Latest()
     app.add_routes(
         [
             *page_routes(),
@@ -89,9 +99,11 @@ async def _add_headers(
 
 
 def _json(document: Any) -> web.Response:
-    return web.json_response(
-        document, dumps=lambda it: json.dumps(it, separators=(",", ":"))
-    )
+    return _json_bytes(encode(document))
+
+
+def _json_bytes(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json", charset="utf-8")
 
 
 async def health(request: web.Request) -> web.Response:
@@ -120,23 +132,55 @@ async def metrics(request: web.Request) -> web.Response:
 async def events(request: web.Request) -> web.StreamResponse:
     """The state and its changes as server-sent events: see :py:class:`.Feed`."""
     messages = request.app[FEED].messages()
+    response = web.StreamResponse(
+        headers={**HEADERS, "Content-Type": "text/event-stream"}
+    )
     try:
         # Before anything is sent: it may fail.
         first = await anext(messages)
-        response = web.StreamResponse(
-            headers={**HEADERS, "Content-Type": "text/event-stream"}
-        )
-        await response.prepare(request)
-        await response.write(first)
-        async for message in messages:
-            await response.write(message)
+        with contextlib.suppress(ConnectionError):  # the page is gone
+            await response.prepare(request)
+            await response.write(first)
+            async for message in messages:
+                await response.write(message)
     finally:
         await messages.aclose()
     return response
 
 
+class _Latest:
+    """What was last made of the latest snapshot: it serves all who ask for that."""
+
+    def __init__(self) -> None:
+        self._snapshot: Snapshot | None = None
+        self._state: State | None = None
+        self._encoded: dict[Callable[[State], Any], bytes] = {}
+
+    async def state(self, feed: Feed) -> State:
+        """The state at the latest snapshot."""
+        snapshot = await feed.latest()
+        if self._state is None or snapshot is not self._snapshot:
+            self._snapshot, self._state = snapshot, to_state(snapshot)
+            self._encoded = {}
+        return self._state
+
+    async def encoded(self, feed: Feed, make: Callable[[State], Any]) -> bytes:
+        """A document made of it, as JSON."""
+        state = await self.state(feed)
+        if make not in self._encoded:
+            self._encoded[make] = encode(make(state))
+        return self._encoded[make]
+
+
+LATEST: Final = web.AppKey("latest", _Latest)
+
+
 async def _state(request: web.Request) -> State:
-    return to_state(await request.app[FEED].latest())
+    return await request.app[LATEST].state(request.app[FEED])
+
+
+def _job_documents(state: State) -> list[Any]:
+    return list(state.jobs.values())
 
 
 async def geometry(_request: web.Request) -> web.Response:
@@ -146,12 +190,14 @@ async def geometry(_request: web.Request) -> web.Response:
 
 async def machines(request: web.Request) -> web.Response:
     """All machines with their boards: see :py:func:`.machine_documents`."""
-    return _json(machine_documents(await _state(request)))
+    feed, latest = request.app[FEED], request.app[LATEST]
+    return _json_bytes(await latest.encoded(feed, machine_documents))
 
 
 async def jobs(request: web.Request) -> web.Response:
     """All jobs that have not ended, oldest first: which is the order of the queue."""
-    return _json(list((await _state(request)).jobs.values()))
+    feed, latest = request.app[FEED], request.app[LATEST]
+    return _json_bytes(await latest.encoded(feed, _job_documents))
 
 
 async def job(request: web.Request) -> web.Response:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Final
 
+from spalloc_server.web.complaints import Complaints
+from spalloc_server.web.encoding import encode
 from spalloc_server.web.snapshot import Snapshot, State, changes_between, to_state
 
 INTERVAL: Final = 0.5
@@ -46,14 +47,25 @@ PATIENCE: Final = 5.0
 """Seconds after which the server's loop counts as stuck."""
 
 
+class NoSnapshotError(TimeoutError):
+    """The server's state is not known at present; the message says why."""
+
+
 class Feed:
     """For the web thread's event loop, but for what it calls."""
 
-    def __init__(self, request_snapshot: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        request_snapshot: Callable[[], object],
+        complaints: Complaints | None = None,
+    ) -> None:
         """Start without a snapshot.
 
-        :param request_snapshot: has :py:meth:`deliver` called soon, in the event loop
+        :param request_snapshot: has :py:meth:`deliver` or :py:meth:`fail` called soon,
+            in the event loop
+        :param complaints: told of what goes wrong
         """
+        self._complaints = Complaints() if complaints is None else complaints
         self._request_snapshot = request_snapshot
         self._snapshot: Snapshot | None = None
         self._taken_at = 0.0
@@ -70,14 +82,23 @@ class Feed:
         """Take in a snapshot."""
         self._snapshot = snapshot
         self._taken_at = time.monotonic()
-        if self._pending is not None:
-            self._pending.set_result(snapshot)
-            self._pending = None
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.set_result(snapshot)
+
+    def fail(self, reason: str) -> None:
+        """There is no snapshot this time; say why to those who wait for it."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.set_exception(NoSnapshotError(reason))
+            pending.exception()  # is not missed where nobody waits any more
 
     async def latest(self, max_age: float = INTERVAL) -> Snapshot:
         """A snapshot that is not older than some seconds.
 
-        Raises :py:exc:`TimeoutError` where the server's loop does not answer.
+        Whoever comes after a failure has another one asked for.
+
+        :raises NoSnapshotError: where the server's loop does not answer, or fails
         """
         if self._snapshot is not None and (
             time.monotonic() - self._taken_at <= max_age
@@ -85,31 +106,50 @@ class Feed:
             return self._snapshot
         if self._pending is None:
             self._pending = asyncio.get_running_loop().create_future()
-            self._request_snapshot()
+            try:
+                self._request_snapshot()
+            except Exception as e:
+                self.fail(f"the server cannot be asked: {e}")
+                raise NoSnapshotError("the server cannot be asked") from e
+        pending = self._pending
         try:
-            return await asyncio.wait_for(asyncio.shield(self._pending), PATIENCE)
+            return await asyncio.wait_for(asyncio.shield(pending), PATIENCE)
+        except NoSnapshotError:
+            raise
         except asyncio.TimeoutError:  # not the same as the built-in one before 3.11
-            raise TimeoutError("the server does not answer") from None
+            if self._pending is pending:
+                self._pending = None
+            raise NoSnapshotError("the server does not answer") from None
 
     async def run(self) -> None:
         """Look for changes while somebody listens. Runs until cancelled."""
         busy_until = time.thread_time()
         while True:
             await self._somebody_listens.wait()
-            with contextlib.suppress(TimeoutError):
-                state = self._without_haste(to_state(await self.latest(0.0)))
-                changes = changes_between(self._state, state)
-                if changes is not None:
-                    self._state = state
-                    self._number += 1
-                    self._whole = None
-                    await self._push(_message("change", self._number, changes))
-                elif time.monotonic() - self._pushed_at >= PING_INTERVAL:
-                    await self._push(PING)
+            try:
+                await self._look()
+            except NoSnapshotError:
+                pass
+            except Exception as e:
+                # The next look may well succeed.
+                self._complaints.note("changes cannot be told", exc_info=e)
             # With what has been sent since the last round.
             busy, busy_until = time.thread_time() - busy_until, time.thread_time()
             rest = min(IDLE_FACTOR * busy, LONGEST_REST)
             await asyncio.sleep(max(INTERVAL, rest))
+
+    async def _look(self) -> None:
+        """Push what has changed, if anything has."""
+        state = self._without_haste(to_state(await self.latest(0.0)))
+        changes = changes_between(self._state, state)
+        if changes is not None:
+            message = _message("change", self._number + 1, changes)
+            self._state = state
+            self._number += 1
+            self._whole = None
+            await self._push(message)
+        elif time.monotonic() - self._pushed_at >= PING_INTERVAL:
+            await self._push(PING)
 
     def _without_haste(self, state: State) -> State:
         """The state, but of which jobs were asked about only now and then the latest.
@@ -210,5 +250,8 @@ class _Listener:
 
 
 def _message(kind: str, number: int, document: object) -> bytes:
-    data = json.dumps(document, separators=(",", ":"))
-    return f"event: {kind}\nid: {number}\ndata: {data}\n\n".encode()
+    return b"event: %s\nid: %d\ndata: %s\n\n" % (
+        kind.encode(),
+        number,
+        encode(document),
+    )

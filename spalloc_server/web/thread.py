@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import logging
 import socket
+import sys
 import threading
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -15,12 +18,22 @@ from spalloc_server.history.database import EventDatabase
 from spalloc_server.history.waiting_times import WaitingTimes
 from spalloc_server.observe.observer import Observed, Observer
 from spalloc_server.web.app import make_app
+from spalloc_server.web.complaints import Complaints, ProtocolLog
+from spalloc_server.web.connections import Connections
 from spalloc_server.web.feed import Feed
+from spalloc_server.web.guard import Guard
+from spalloc_server.web.hosts import ServedHosts
+from spalloc_server.web.pace import Pace
 from spalloc_server.web.snapshot import take_snapshot
 
 logger = logging.getLogger(__name__)
 
 BACKLOG: Final = 1024
+
+SWITCH_SECONDS: Final = 0.001
+"""How long one thread may keep the interpreter from others: the server's loop has to
+have it back several times for one command. The default of 5 ms can be felt then.
+"""
 
 SHUTDOWN_SECONDS: Final = 1.0
 """How long those who are being served when the server stops are waited for."""
@@ -32,16 +45,29 @@ class WebObserver(Observer):
     longest_wait = 5.0
 
     def __init__(
-        self, address: str, port: int, times: WaitingTimes, histories: EventDatabase
+        self,
+        address: str,
+        port: int,
+        times: WaitingTimes,
+        histories: EventDatabase,
+        hosts: Iterable[str] = (),
     ) -> None:
-        """Serve at an IP address and a TCP port, 0 for a free one."""
+        """Serve at an IP address and a TCP port, 0 for a free one.
+
+        :param hosts: further names by which the pages may be asked for, see
+            `ServedHosts`
+        """
         self._address = address, port
+        self._hosts = tuple(hosts)
         self._times = times
         self._histories = histories
         self._socket: socket.socket | None = None
         self._server: Observed | None = None
         self._thread: threading.Thread | None = None
         self._snapshot_wanted = False
+        self._old_interval = 0.0
+        # Of the server's thread.
+        self._complaints = Complaints()
         # Of the thread's event loop.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._feed: Feed | None = None
@@ -68,9 +94,12 @@ class WebObserver(Observer):
         """Start to serve."""
         assert self._socket is not None
         self._server = server
+        # Asked before the thread has it, which closes it when it fails.
+        host, port = self._socket.getsockname()[:2]
+        self._old_interval = sys.getswitchinterval()
+        sys.setswitchinterval(min(SWITCH_SECONDS, self._old_interval))
         self._thread = threading.Thread(target=self._run, name="Web", daemon=True)
         self._thread.start()
-        host, port = self._socket.getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
         logger.info("Serving http://%s:%d/", host, port)
 
@@ -82,15 +111,18 @@ class WebObserver(Observer):
         assert self._server is not None
         assert self._loop is not None
         assert self._feed is not None
+        deliver: Callable[[], object]
         try:
             snapshot = take_snapshot(self._server.controller)
-        except Exception:
+        except Exception as e:
             # The server goes on without its pages.
-            logger.exception("Unexpected error while taking a snapshot")
-            return
+            self._complaints.note("no snapshot could be taken", exc_info=e)
+            deliver = partial(self._feed.fail, "the server's state cannot be told")
+        else:
+            deliver = partial(self._feed.deliver, snapshot)
         # The thread may have ended by itself, with an error.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._feed.deliver, snapshot)
+            self._loop.call_soon_threadsafe(deliver)
 
     def _request_snapshot(self) -> None:
         """Have the server's loop take a snapshot soon. In the web thread."""
@@ -107,6 +139,7 @@ class WebObserver(Observer):
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._end.set)
             self._thread.join()
+            sys.setswitchinterval(self._old_interval)
         if self._socket is not None:
             self._socket.close()
 
@@ -126,20 +159,39 @@ class WebObserver(Observer):
         assert self._socket is not None
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        self._feed = Feed(self._request_snapshot)
+        complaints = Complaints()
+        self._feed = Feed(self._request_snapshot, complaints)
         self._serving.set()
-        app = make_app(self._server, self._feed, self._times, self._histories)
+        self._loop.set_exception_handler(
+            lambda _, context: complaints.note(
+                "unexpected", context["message"], context.get("exception")
+            )
+        )
+        hosts = ServedHosts((self._address[0], *self._hosts))
+        # DNS may take its time, and pages are served meanwhile.
+        threading.Thread(target=hosts.find_full_name, daemon=True).start()
+        guard = Guard(hosts, Pace(), complaints)
+        app = make_app(
+            self._server, self._feed, self._times, self._histories, [guard.middleware]
+        )
         runner = web.AppRunner(
             app,
             access_log=None,
             handler_cancellation=True,
             shutdown_timeout=SHUTDOWN_SECONDS,
+            logger=ProtocolLog(complaints),
         )
         await runner.setup()
-        pusher = asyncio.create_task(self._feed.run())
+        assert runner.server is not None
+        guard.connections = Connections(self._socket, runner.server, complaints)
+        work = [
+            asyncio.create_task(self._feed.run()),
+            asyncio.create_task(guard.connections.run()),
+        ]
         try:
-            await web.SockSite(runner, self._socket, backlog=BACKLOG).start()
             await self._end.wait()
         finally:
-            pusher.cancel()
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
             await runner.cleanup()

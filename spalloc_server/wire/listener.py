@@ -46,6 +46,8 @@ class Listener:
         """
         self._wanted = ip, port
         self._socket = _open_socket(ip, port)
+        # The address that could not be taken again; no socket listens meanwhile.
+        self._lost: tuple[str, int] | None = None
         # Closed to make room for a connection that is to be turned away.
         self._spare_fd: int | None = _open_spare()
         self._turned_away = _Rejections(
@@ -65,27 +67,58 @@ class Listener:
     def move(self, ip: str, port: int) -> bool:
         """Listen to another address instead; was there anything to change?
 
-        The file descriptor changes. Where it cannot be, the old address is kept.
+        The file descriptor changes. Where it cannot be, the old address is kept. Where
+        somebody else was faster to take that one, nothing is listened to until
+        :py:meth:`listen_again` has got one of them.
         """
-        if (ip, port) == self._wanted:
+        if (ip, port) == self._wanted and self.is_open:
             return False
         old = self.address
         try:
             new_socket = _open_socket(ip, port)
         except OSError as e:
-            if e.errno != errno.EADDRINUSE:
+            if e.errno != errno.EADDRINUSE or not self.is_open:
                 raise
             # Our own socket may be what is in the way: "" overlaps with 127.0.0.1.
             self._socket.close()
             try:
                 new_socket = _open_socket(ip, port)
             except OSError:
-                self._socket = _open_socket(*old)
+                try:
+                    self._socket = _open_socket(*old)
+                except OSError as lost:
+                    self._socket = _open_nothing()
+                    self._lost = old
+                    logger.error(
+                        "%s; nobody can connect until that is over", lost.strerror
+                    )
                 raise
-        self._socket.close()
-        self._socket = new_socket
+        self._take(new_socket)
         self._wanted = ip, port
         return True
+
+    @property
+    def is_open(self) -> bool:
+        """Is there an address that is listened to?"""
+        return self._lost is None
+
+    def listen_again(self) -> bool:
+        """Try again where an address has been lost; is there one again?
+
+        The file descriptor changes then.
+        """
+        if self._lost is None:
+            return False
+        try:
+            self._take(_open_socket(*self._lost))
+        except OSError:
+            return False
+        return True
+
+    def _take(self, new_socket: socket.socket) -> None:
+        self._socket.close()
+        self._socket = new_socket
+        self._lost = None
 
     def fileno(self) -> int:
         """The file descriptor of the listening socket."""
@@ -93,7 +126,9 @@ class Listener:
 
     @property
     def address(self) -> tuple[str, int]:
-        """The IP address and the port that are listened to."""
+        """The IP address and the port that are listened to, or were to be."""
+        if self._lost is not None:
+            return self._lost
         host, port = self._socket.getsockname()[:2]
         return host, port
 
@@ -102,6 +137,8 @@ class Listener:
         accepted: list[socket.socket] = []
         highest = _highest_descriptor()
         self.resume_at = None
+        if not self.is_open:
+            return accepted
         for _ in range(ACCEPTS_PER_TURN):
             try:
                 client, address = self._socket.accept()
@@ -194,6 +231,11 @@ def _open_socket(ip: str, port: int) -> socket.socket:
             f"cannot listen on {ip or 'any IP'} port {port}: {reason}",
         ) from e
     return listener
+
+
+def _open_nothing() -> socket.socket:
+    """A socket that nobody can reach, and that is never ready."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
 
 def _open_spare() -> int | None:

@@ -14,9 +14,8 @@ import pytest
 from spalloc_server.config import reading as reading_module
 from spalloc_server.config.reading import (
     ConfigReading,
-    give_up_waiting,
+    Waiting,
     read_configuration,
-    wait_again,
 )
 from spalloc_server.config.script import ConfigFileError
 from spalloc_server.configuration import Configuration
@@ -186,22 +185,29 @@ def test_a_script_finds_the_modules_that_the_server_finds(
     assert read_configuration(config).port == 5
 
 
-@pytest.mark.parametrize("before", [True, False])
-def test_waiting_can_be_given_up(config: Path, before: bool) -> None:
-    config.write_text("while True: pass")
-    done: list[str] = []
-    thread = threading.Thread(target=lambda: done.append(error_of(config)))
-    try:
-        if before:
-            give_up_waiting()
-        thread.start()
-        if not before:
-            wait_until(lambda: reading_module._awaited)
-            give_up_waiting()
-        thread.join(TIMEOUT)
-    finally:
-        wait_again()
-    assert done == [": was given up, as the server is to stop"]
+def test_waiting_can_be_given_up(config: Path) -> None:
+    begun = config.with_name("begun")
+    config.write_text(f"open({str(begun)!r}, 'w').close()\nwhile True: pass")
+    waiting = Waiting()
+    said = "spalloc.cfg: was given up, as the server is to stop$"
+
+    def wait() -> None:
+        with pytest.raises(ConfigFileError, match=said):
+            waiting.read(config)
+        done.set()
+
+    done = threading.Event()
+    threading.Thread(target=wait).start()
+    wait_until(begun.exists)
+    waiting.give_up()
+    assert done.wait(TIMEOUT)
+    # Told before, it does not even begin to wait.
+    began = time.monotonic()
+    wait()
+    assert time.monotonic() - began < 10
+    waiting.allow()
+    config.write_text("configuration = Configuration(port=5)")
+    assert waiting.read(config).port == 5
 
 
 def test_what_cannot_be_run_at_all(

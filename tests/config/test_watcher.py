@@ -122,3 +122,40 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         ConfigWatcher(str(tmp_path / "nowhere" / "spalloc.cfg"))
     assert os.listdir("/proc/self/fd") == descriptors
+
+
+def test_looking_finds_what_nothing_tells_of(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    config = folder / "spalloc.cfg"
+    config.write_text("first")
+    watcher = ConfigWatcher(str(config))
+    assert [watcher.look() for _ in range(3)] == [False] * 3
+    folder.rename(tmp_path / "old")
+    assert [watcher.look() for _ in range(3)] == [False] * 3
+    folder.mkdir()
+    config.write_text("second")
+    # It has to look the same twice, and is told once.
+    assert [watcher.look() for _ in range(4)] == [False, True, False, False]
+    # From then on it is watched as before.
+    config.write_text("third")
+    assert watcher.has_changed()
+    assert [watcher.look() for _ in range(3)] == [False] * 3
+    watcher.close()
+
+
+def test_links_in_a_circle_are_no_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tmp_path / "spalloc.cfg"
+    config.write_text("first")
+    watcher = ConfigWatcher(str(config))
+    config.unlink()
+    config.symlink_to(config.name)
+    assert not watcher.has_changed()
+    assert [watcher.look() for _ in range(3)] == [False] * 3
+    assert caplog.text.count("Cannot watch") == 1
+    config.unlink()
+    config.write_text("second")
+    assert watcher.look() or watcher.has_changed()
+    watcher.close()

@@ -1,4 +1,5 @@
-import logging
+import re
+import sqlite3
 import stat
 from pathlib import Path
 
@@ -42,17 +43,56 @@ def test_old_jobs_are_forgotten_and_a_cold_start_begins_anew(tmp_path: Path) -> 
 
 
 def test_failures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(OSError, match=r"cannot write job history .*No such file"):
-        EventDatabase(str(tmp_path / "none" / "history")).open()
+    nowhere = str(tmp_path / "none" / "history")
+    histories = EventDatabase(nowhere)
+    histories.open()
+    histories.take([event()])
+    histories.take([event()])
+    (said,) = caplog.messages
+    assert re.fullmatch(f"Cannot write job history {nowhere}: No such file.*", said)
+    with pytest.raises(sqlite3.Error):
+        histories.events_of(1)
+    (tmp_path / "none").mkdir()
+    histories.take([event()])
+    assert caplog.messages[1:] != []
+
+
+def test_a_file_that_is_none_of_ours_is_kept_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = tmp_path / "history"
-    file.write_bytes(b"nonsense" * 1000)
-    with pytest.raises(OSError, match=r"cannot write job history .*not a database"):
-        EventDatabase(str(file)).open()
-    histories = EventDatabase(str(file))
-    histories.take([event()])
-    histories.take([event()])
-    errors = [r for r in caplog.records if r.levelno == logging.ERROR]
-    assert len(errors) == 1
+    kept = tmp_path / "history.damaged"
+    for number in range(2):
+        file.write_bytes(b"nonsense%d" % number * 1000)
+        histories = EventDatabase(str(file))
+        histories.open()
+        histories.take([event()])
+        assert len(histories.events_of(event().job_id)) == 1
+        assert kept.read_bytes() == b"nonsense%d" % number * 1000
+    told = f"Job history {file} cannot be used (file is not a database): "
+    told += f"it is kept as {kept}, and begun anew"
+    assert caplog.messages == [told, told]
+
+
+def test_a_full_disk_is_no_reason_to_begin_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    histories = EventDatabase(str(tmp_path / "history"))
+    histories.open()
+    histories.take([event(job_id=1)])
+
+    def fail(_events: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as context:
+        context.setattr(histories, "_write", fail)
+        histories.take([event(job_id=1)])
+        histories.take([event(job_id=1)])
+    histories.take([event(job_id=1)])
+    assert len(histories.events_of(1)) == 2
+    assert len(caplog.messages) == 2
+    assert "is full" in caplog.messages[0]
+    assert "written again" in caplog.messages[1]
 
 
 def test_times_of_jobs() -> None:

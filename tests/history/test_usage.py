@@ -171,3 +171,76 @@ def test_owners_cannot_play_with_the_terminal(tmp_path: Path) -> None:
     file = tmp_path / "jobs.log"
     file.write_text(json.dumps({**LOG[0], "owner": "\x1b[31mred"}) + "\n")
     assert "?[31mred" in run(str(file)).stdout
+
+
+@pytest.mark.parametrize(
+    "begin", ["=", "+", "-", "@", "\t", "\r", "\n", "'", " =", "\uff1d"]
+)
+def test_owners_are_no_formulas(tmp_path: Path, begin: str) -> None:
+    owner = f'{begin}HYPERLINK("http://x";A1),"'
+    file = tmp_path / "jobs.log"
+    file.write_text(json.dumps({**LOG[0], "owner": owner}) + "\n")
+    done = run("--csv", str(file), PYTHONIOENCODING="utf-8")
+    [row] = list(csv.reader(io.StringIO(done.stdout, newline="")))[1:]
+    # The pipe that this is read from makes line feeds of carriage returns.
+    assert row[0] == "'" + owner.replace("\r", "\n")
+    # Nor are pieces of them, where something else than a comma is between columns.
+    assert all(line.startswith('"') for line in done.stdout.splitlines()[:1])
+    file.write_text(json.dumps({**LOG[0], "owner": "ada=lovelace"}) + "\n")
+    assert '"ada=lovelace","1","0.0000"' in run("--csv", str(file)).stdout
+
+
+def test_boards_count_though_nobody_saw_them_given() -> None:
+    incomplete: set[tuple[int, float]] = set()
+    log = [
+        entry("created", 1, 0),
+        # Killed: "allocated" is missing.
+        entry("ready", 1, 2, 3),
+        entry("destroyed", 1, 3, 3),
+        # Nothing but its end.
+        entry("destroyed", 2, 4, 2, owner="bob"),
+        entry("created", 3, 4, owner="cyd"),
+        entry("destroyed", 3, 5, owner="cyd"),
+    ]
+    assert report(uses(log, incomplete), ["owner"]) == [
+        Row(("ada",), 1, 9.0),
+        Row(("bob",), 1, 8.0),
+        Row(("cyd",), 1, 0.0),
+    ]
+    assert {job for job, _ in incomplete} == {1, 2}
+
+
+def test_boards_after_others_were_lost_count_from_then() -> None:
+    log = [
+        entry("created", 1, 0),
+        entry("allocated", 1, 0, 1),
+        entry("requeued", 1, 1, 1),
+        entry("ready", 1, 5, 2),
+        entry("destroyed", 1, 6, 2),
+    ]
+    assert report(uses(log), ["owner"]) == [Row(("ada",), 1, 1.0 + 5.0 * 2)]
+
+
+def test_boards_of_others_are_those_of_a_job_no_more() -> None:
+    incomplete: set[tuple[int, float]] = set()
+    log = [
+        entry("created", 1, 0),
+        entry("allocated", 1, 0, 3),
+        # Killed: its end is missing, but somebody else has its boards.
+        entry("created", 2, 2, owner="bob"),
+        entry("allocated", 2, 2, 1, owner="bob"),
+        entry("destroyed", 2, 10, 1, owner="bob"),
+    ]
+    assert report(uses(log, incomplete), ["owner"]) == [
+        Row(("ada",), 1, 6.0),
+        Row(("bob",), 1, 8.0),
+    ]
+    assert {job for job, _ in incomplete} == {1}
+
+
+def test_incomplete_jobs_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.log"
+    file.write_text(json.dumps(entry("destroyed", 2, 4, 2)) + "\n")
+    done = run(str(file))
+    assert done.returncode == 0
+    assert done.stderr == "jobs not logged completely, and estimated: 1\n"

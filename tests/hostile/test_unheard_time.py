@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from spalloc_server.service.timers import Timers
 from tests.support import Client, ServerProcess, running_server, wait_until
 
 JOBS = 20
@@ -93,6 +94,26 @@ def test_nobody_times_out_while_the_server_is_suspended(
         for owner in all_owners:
             owner.end()
         wait_until(lambda: living_jobs(server) == 0, 10)
+
+
+def test_a_stop_between_hearing_and_looking_ends_no_job(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop is woken, reads, is stopped, and looks who has timed out."""
+    job_id = client.call("create_job", owner="me", keepalive=1.0)
+    is_check_due = Timers.is_check_due
+    stopped = threading.Event()
+
+    def stop_once(timers: Timers) -> bool:
+        if not stopped.is_set():
+            threading.Event().wait(1.5)
+            stopped.set()
+            timers.check_soon()
+        return is_check_due(timers)
+
+    monkeypatch.setattr(Timers, "is_check_due", stop_once)
+    assert stopped.wait(10)
+    assert client.call("get_job_state", job_id)["keepalive"] == 1.0
 
 
 def test_input_that_waits_is_read_before_anybody_times_out(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ class Work:
         self.work = Timers()
         self.done: list[tuple[str, float]] = []
 
-    def destroy_timed_out_jobs(self) -> None:
+    def destroy_silent_jobs(self, heard_until: float) -> None:
+        assert heard_until == self.clock.now - 1.0
         self.done.append(("jobs", self.clock.now))
 
     def check_free(self) -> None:
@@ -36,7 +37,7 @@ class Work:
         while self.work.due <= end:
             self.clock.now = max(self.clock.now, self.work.due)
             if self.work.is_check_due():
-                self.work.check(controller, self.interval)
+                self.work.check(controller, self.interval, self.clock.now - 1.0)
             self.work.give_out_free_boards(controller)
         self.clock.now = end
         return self.done

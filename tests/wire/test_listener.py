@@ -1,4 +1,6 @@
+import contextlib
 import resource
+import select
 import socket
 import subprocess
 import sys
@@ -7,8 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from spalloc_server.server import SpallocServer
+from spalloc_server.wire import listener as listener_module
 from spalloc_server.wire.listener import ACCEPTS_PER_TURN, Listener
-from tests.support import wait_until
+from tests.support import ONE_TRIAD, Client, Site, free_port, wait_until
 
 
 @pytest.fixture
@@ -187,3 +191,86 @@ def test_at_the_descriptor_limit_clients_are_turned_away(situation: str) -> None
     else:
         assert accepted > 0
         assert highest < 64 - 16
+
+
+def take_on_second_try(
+    monkeypatch: pytest.MonkeyPatch, new: tuple[str, int], old: tuple[str, int]
+) -> list[socket.socket]:
+    """Have somebody take an old address in the moment in which nobody has it."""
+    takers: list[socket.socket] = []
+    tries = []
+    really_open = listener_module._open_socket
+
+    def open_socket(ip: str, port: int) -> socket.socket:
+        if (ip, port) == new:
+            tries.append(1)
+            if len(tries) == 2:
+                takers.append(socket.create_server(old))
+        return really_open(ip, port)
+
+    monkeypatch.setattr(listener_module, "_open_socket", open_socket)
+    return takers
+
+
+def test_an_old_address_that_somebody_else_has_taken(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener = Listener("127.0.0.1", 0)
+    old = listener.address
+    with socket.create_server(("127.0.0.2", old[1])):
+        takers = take_on_second_try(monkeypatch, ("", old[1]), old)
+        with pytest.raises(OSError, match=r"on any IP port .*Address already in use"):
+            listener.move("", old[1])
+    assert not listener.is_open
+    assert listener.address == old
+    assert "nobody can connect until that is over" in caplog.text
+    # It is not ready for ever, nor does it fail.
+    assert select.select([listener], [], [], 0)[0] == []
+    assert listener.accept() == []
+    assert not listener.listen_again()
+    for one in takers:
+        one.close()
+    assert listener.listen_again()
+    assert listener.is_open
+    with socket.create_connection(old), accept_one(listener):
+        pass
+    assert not listener.listen_again()
+    listener.close()
+
+
+def test_a_server_without_address_goes_on_and_gets_it_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    moving = ONE_TRIAD.replace("seconds_", 'ip="{}", seconds_')
+    site.write(moving.replace("{}", "127.0.0.1"))
+    running = site.undo.enter_context(SpallocServer(str(site.config), port=port))
+    client = site.connect(running)
+    with socket.create_server(("127.0.0.2", port)):
+        takers = take_on_second_try(monkeypatch, ("", port), ("127.0.0.1", port))
+        site.write(moving.replace("{}", ""))
+        running.request_reload()
+        wait_until(lambda: "it is tried again" in caplog.text)
+    assert client.call("version")
+    for taker in takers:
+        taker.close()
+
+    def is_back() -> bool:
+        with contextlib.suppress(ConnectionRefusedError), Client(port) as other:
+            return bool(other.call("version"))
+        return False
+
+    wait_until(is_back)
+    # The new one is had with the next reload.
+    running.request_reload()
+    wait_until(lambda: running.address == ("0.0.0.0", port))
+    running.stop_and_join()
+    assert not running.failed
+
+
+@pytest.mark.parametrize("ip", ["10.0..1", "a\0b", 70 * "x", "\udc80", "ü..x", "-"])
+def test_an_ip_that_is_none_is_named(ip: str) -> None:
+    with pytest.raises(OSError, match="cannot listen on") as caught:
+        Listener(ip, 0)
+    assert caught.value.strerror
+    assert caught.value.errno is not None
