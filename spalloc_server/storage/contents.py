@@ -88,30 +88,26 @@ class Contents:
             self._note("what it says about itself is damaged")
 
     def snapshot(self) -> bytes | None:
-        """The latest snapshot that can be read whole, None if none can."""
-        infos: dict[int, SnapshotInfo] = {}
-        seen: set[int] = set()
+        """The latest snapshot that can be read whole, None if none can.
+
+        What there is of those before it may be half removed, and is not looked at.
+        """
+        numbers: set[int] = set()
         for table in TABLES:
-            for number in self._numbers(table):
-                seen.add(number)
-        for number in sorted(seen):
-            if number % PARTS_PER_SNAPSHOT == 0:
-                info = self._info(number)
-                if info is not None:
-                    infos[number // PARTS_PER_SNAPSHOT] = info
-                else:
-                    self._note("the description of a snapshot is damaged")
-        for number, info in sorted(infos.items(), reverse=True):
-            if number != max(infos) and not self._has_commit(info.after + 1):
-                # Commits that it needs have been removed.
-                break
+            numbers.update(self._numbers(table))
+        heads = (number for number in numbers if number % PARTS_PER_SNAPSHOT == 0)
+        for head in sorted(heads, reverse=True):
+            info = self._info(head)
+            if info is None:
+                self._note("the description of a snapshot is damaged")
+                continue
+            number = head // PARTS_PER_SNAPSHOT
             contents = self._whole(number, info)
             if contents is not None:
                 self.info, self.snapshot_number = info, number
                 self.last = info.after
                 return contents
-        if not infos:
-            self._note("no snapshot in it can be read")
+        self._note("no snapshot in it can be read")
         return None
 
     def _numbers(self, table: str) -> list[int]:
@@ -163,15 +159,6 @@ class Contents:
         except zlib.error as e:
             self._note(str(e))
             return None
-
-    def _has_commit(self, number: int) -> bool:
-        try:
-            row = self._execute(
-                "SELECT 1 FROM commits WHERE number = ?", number
-            ).fetchone()
-        except sqlite3.Error:
-            return False
-        return row is not None
 
     def records(self) -> Iterator[list[Any]]:
         """The records since the snapshot, in order, up to the first damaged commit.
