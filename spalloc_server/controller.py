@@ -543,7 +543,7 @@ class Controller:
     def where_is(self, **kwargs: Any) -> dict[str, Any] | None:
         """Find a board or chip.
 
-        ::
+        The forms are::
 
             where_is(machine=..., x=..., y=..., z=...)
             where_is(machine=..., cabinet=..., frame=..., board=...)

@@ -57,13 +57,13 @@ class _CriticalStop(Exception):
 
 
 class Server:
-    """A TCP server around a :py:class:`.Controller`, with no commands of its own.
+    """A TCP server around a `.Controller`, with no commands of its own.
 
     The constructor takes the port and the saved state and starts the server's thread,
     which from then on owns everything in here. Other threads may call
-    :py:meth:`is_alive`, :py:meth:`join`, :py:meth:`stop_and_join`,
-    :py:meth:`request_stop`, :py:meth:`request_reload` and :py:meth:`wake`, and read
-    :py:attr:`address` and :py:attr:`failed`. Made in the main thread, the server
+    `is_alive`, `join`, `stop_and_join`,
+    `request_stop`, `request_reload` and `wake`, and read
+    `address` and `failed`. Made in the main thread, the server
     reads its config file again on ``SIGHUP``.
 
     :param config_filename: the config file; the state is kept in its folder
@@ -165,7 +165,7 @@ class Server:
     def _prepare_hardware(self, configuration: Configuration) -> None:
         """Called with each new configuration before the controller is. Does nothing.
 
-        A place for a simulator. May raise :py:exc:`OSError` to refuse.
+        A place for a simulator. May raise `OSError` to refuse.
         """
 
     def _get_state_filename(self, cfg: str) -> str:
@@ -173,10 +173,12 @@ class Server:
         return names.state_file(cfg, __version__)
 
     def _parse_config(self, config_file_contents: str) -> ParsedConfig:
-        """Run the text of a config file. Raises :py:exc:`.ConfigFileError`.
+        """Run the text of a config file.
 
         The server itself has that done in another process, see
-        :py:mod:`~spalloc_server.config.reading`.
+        `~spalloc_server.config.reading`.
+
+        :raises ConfigFileError: if that fails
         """
         return parse_config(config_file_contents, self._config_filename)
 
@@ -228,13 +230,14 @@ class Server:
             name = job.allocated_machine_name
             if name in removed:
                 logger.warning(
-                    "Job %d of %s (%d boards) is going to be destroyed: its machine "
-                    "%s %s",
+                    "Job %d of %s (%d boards) will be destroyed: machine %s %s",
                     job.job_id,
                     job.owner,
                     len(job.boards or ()),
                     name,
-                    "is described differently" if name in new else "is gone",
+                    "has been rewired or readdressed"
+                    if name in new
+                    else "has been removed",
                 )
 
     def _take_new_configuration(self) -> None:
@@ -379,7 +382,7 @@ class Server:
     def _msg_client(self, client: Connection, message: object) -> None:
         """Send a client a message, at the end of this turn of the loop.
 
-        Raises :py:exc:`.OutputFullError` where the client takes no messages.
+        :raises OutputFullError: where the client takes no messages
         """
         client.send(message)
         self._clients.touch(client)
@@ -389,11 +392,11 @@ class Server:
         self._dispatcher.take_turns([client])
 
     def _handle_command(self, client: Connection, line: bytes | str) -> dict[str, Any]:
-        """Execute the command in a line: see :py:meth:`.Dispatcher.handle_line`."""
+        """Execute the command in a line: see `.Dispatcher.handle_line`."""
         return self._dispatcher.handle_line(client, line)
 
     def make_change(self, change: Change) -> Any:
-        """Make a change that a command wants: see :py:meth:`.Intake.make`."""
+        """Make a change that a command wants: see `.Intake.make`."""
         return self.intake.make(change)
 
     def _send_notifications(
