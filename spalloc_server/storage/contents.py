@@ -13,9 +13,11 @@ from spalloc_server.storage.database import (
     FORMAT,
     PARTS_PER_SNAPSHOT,
     TABLES,
+    UNREADABLE,
     SnapshotInfo,
     about,
     checksum,
+    is_damage,
     open_only,
     prepare,
 )
@@ -50,10 +52,10 @@ class Contents:
             self._database = open_only(filename)
             prepare(self._database)
             self._look_over(self._database)
-        except sqlite3.OperationalError:
-            self.close()
-            raise
-        except sqlite3.DatabaseError as e:
+        except UNREADABLE as e:
+            if not is_damage(e):
+                self.close()
+                raise
             # It stays open: closing it would have SQLite empty the log into it.
             self._note(str(e))
         except BaseException:
@@ -74,15 +76,15 @@ class Contents:
             (problem,) = db.execute("PRAGMA quick_check(1)").fetchone()
             if problem != "ok":
                 self._note(" ".join(problem.split()))
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as e:
+        except UNREADABLE as e:
+            if not is_damage(e):
+                raise
             self._note(str(e))
         try:
             facts = about(db)
             self.identity = int(facts["identity"])
             self.format = int(facts["format"])
-        except sqlite3.Error as e:
+        except UNREADABLE as e:
             self._note(str(e))
         except (KeyError, ValueError):
             self._note("what it says about itself is damaged")
@@ -115,7 +117,7 @@ class Contents:
         try:
             for (number,) in self._execute(f"SELECT number FROM {table}"):
                 found.append(number)
-        except sqlite3.Error as e:
+        except UNREADABLE as e:
             self._note(str(e))
         return found
 
@@ -127,7 +129,7 @@ class Contents:
                 row = self._execute(
                     f"SELECT checksum, data FROM {table} WHERE number = ?", number
                 ).fetchone()
-            except sqlite3.Error as e:
+            except UNREADABLE as e:
                 self._note(str(e))
                 continue
             if row is None or type(row[1]) is not bytes:
@@ -180,7 +182,7 @@ class Contents:
                     return
                 self.last = number
                 yield from records
-        except sqlite3.Error as e:
+        except UNREADABLE as e:
             self._note(str(e))
 
     def rest(self) -> Iterator[list[Any]]:
@@ -195,21 +197,21 @@ class Contents:
                 self.last,
             ):
                 numbers.append(number)
-        except sqlite3.Error as e:
+        except UNREADABLE as e:
             self._note(str(e))
         for number in numbers:
             try:
                 row = self._execute(
                     "SELECT * FROM commits WHERE number = ?", number
                 ).fetchone()
-            except sqlite3.Error:
+            except UNREADABLE:
                 continue
             yield from (None if row is None else _records(*row)) or ()
 
     def close(self) -> None:
         """Let go of the file; SQLite then empties the log into the database."""
         if self._database is not None:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*UNREADABLE):
                 self._database.close()
             self._database = None
 
