@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import sqlite3
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -93,7 +94,9 @@ def _choose(filename: str) -> str | None:
     """The state file to read: the one that was written last, if we can read it."""
     own = names.version_of(filename.rpartition(".state.")[2])
     candidates = []
+    _clear_way(filename)
     for name, version in names.state_files(filename):
+        _clear_way(name)
         _settle_new(name)
         written = _written_at(name)
         if written is None:
@@ -125,6 +128,24 @@ def _choose(filename: str) -> str | None:
             aside,
         )
     return chosen
+
+
+def _clear_way(filename: str) -> None:
+    """Move aside what is no file where SQLite, or we, would take it for one of ours."""
+    # There is never a journal of this kind; SQLite would act on one.
+    foreign = [f"{filename}-journal", f"{filename}{names.NEW}-journal"]
+    foreign = [name for name in foreign if os.path.lexists(name)]
+    for suffix in ("-shm", names.NEW, f"{names.NEW}-wal", f"{names.NEW}-shm"):
+        with contextlib.suppress(OSError):
+            if not stat.S_ISREG(os.lstat(filename + suffix).st_mode):
+                foreign.append(filename + suffix)
+    for name in foreign:
+        try:
+            aside = files.move_all_aside([name], "unreadable")
+        except OSError as e:
+            logger.warning("Cannot move %s aside: %s", name, e.strerror)
+        else:
+            logger.warning("%s is none of ours; it is kept as %s", name, aside)
 
 
 def _note_orphans(filename: str) -> None:

@@ -102,12 +102,12 @@ Damage = Callable[[Path], object]
 
 
 def flipped(offset: int, bit: int) -> Damage:
-    """Flip one bit."""
+    """Flip one bit, of a byte from the end if the offset is negative."""
 
     def damage(file: Path) -> None:
-        with open(file, "r+b") as opened:
-            byte = os.pread(opened.fileno(), 1, offset)[0]
-            os.pwrite(opened.fileno(), bytes([byte ^ 1 << bit]), offset)
+        contents = bytearray(file.read_bytes())
+        contents[offset] ^= 1 << bit
+        file.write_bytes(contents)
 
     return damage
 
