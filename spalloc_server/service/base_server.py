@@ -464,6 +464,7 @@ class Server:
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._config_source.look()
         self._state_lock.look()
+        self._clients.look()
         if self._reception.look():
             self._tell_lock_file()
 
