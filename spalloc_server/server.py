@@ -7,7 +7,7 @@ The way of a command: the loop of `Server` reads a line of a client's
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -34,7 +34,7 @@ from spalloc_server.service.registry import (
     reads,
     spalloc_command,
 )
-from spalloc_server.wire.connection import Connection
+from spalloc_server.wire.connection import Connection, LongReply
 from spalloc_server.wire.messages import encode_message
 
 __all__ = [
@@ -190,7 +190,7 @@ class SpallocServer(Server):
         return [replies.job_reply(job, waiting) for job in self._controller.list_jobs()]
 
     @encodes("list_jobs")
-    def _encoded_jobs(self, _client: Connection) -> Iterator[bytes]:
+    def _encoded_jobs(self, _client: Connection) -> LongReply:
         jobs = self._controller.list_jobs()
         return replies.jobs_reply(jobs, self._controller.waiting)
 
@@ -300,6 +300,8 @@ class SpallocServer(Server):
         reports by different jobs take a board out of service.
         """
         checked = arguments.check_problem(ip_address, x, y, p, description)
+        # Before it is stored: reports without end would fill the disk.
+        self._controller.check_problem(ip_address)
         return ReportProblem(self._name(client), *checked)
 
     @spalloc_command
@@ -314,6 +316,15 @@ class SpallocServer(Server):
         if machine_name is not None:
             machine_name = arguments.check_machine_name(machine_name)
         return self._controller.list_problems(machine_name)
+
+    @encodes("list_problems")
+    def _encoded_problems(
+        self, _client: Connection, machine_name: str | None = None
+    ) -> LongReply:
+        if machine_name is not None:
+            machine_name = arguments.check_machine_name(machine_name)
+        boards = self._controller.boards_with_problems(machine_name)
+        return replies.problems_reply(boards, self._controller.describe_problems)
 
     @spalloc_command
     @changes

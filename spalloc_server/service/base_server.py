@@ -104,7 +104,7 @@ class Server:
         # Set by any thread or signal handler, which then wakes the loop.
         self._stop_requested = False
         self._background_change = False
-        self._regular_work = Timers()
+        self._timers = Timers()
         self._attention = Attention()
         self._look_at = 0.0
         self._failed = False
@@ -193,7 +193,7 @@ class Server:
         """Put a configuration in force: the address, the settings, the machines."""
         self._reception.move(validated_config, self._choose_port(validated_config))
         self._configuration = validated_config
-        self._regular_work.check_soon()
+        self._timers.check_soon()
         settings = Settings(
             validated_config.max_retired_jobs,
             validated_config.seconds_before_free,
@@ -454,7 +454,7 @@ class Server:
         clients = self._clients.take_ready()
         self._dispatcher.take_turns(clients)
         # After the clients: one that has just sent a keepalive has not timed out.
-        self._do_regular_work(len(ready), clients)
+        self._do_what_is_due(len(ready), clients)
         self._take_new_configuration()
         self._send_change_notifications()
         self._store.commit_events(self._controller)
@@ -468,54 +468,51 @@ class Server:
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._config_source.look()
         self._state_lock.look()
+        self._clients.look()
         if self._reception.look():
             self._tell_lock_file()
 
     def _seconds_to_wait(self) -> float:
         if self._clients.any_ready():
             return 0.0
-        # Comparing costs a third of what min() does, and this is done in every turn.
-        due = self._regular_work.due
-        for other in (
+        dues = (
+            self._timers.due,
+            self._look_at,
             self._store.retry_at,
             self._reception.resume_at,
             self._config_source.due,
-            self._look_at,
-        ):
-            if other is not None and other < due:
-                due = other
-        wait = due - time.monotonic()
-        if wait > LONGEST_UNWATCHED_WAIT and self._controller.job_count:
-            wait = LONGEST_UNWATCHED_WAIT
-        if wait > self.observer.longest_wait:
-            wait = self.observer.longest_wait
-        return min(wait, LONGEST_WAIT) if wait > 0.0 else 0.0
+        )
+        wait = min(due for due in dues if due is not None) - time.monotonic()
+        limits = [self.observer.longest_wait, LONGEST_WAIT]
+        if self._controller.job_count:
+            limits.append(LONGEST_UNWATCHED_WAIT)
+        return max(0.0, min(wait, *limits))
 
     def _on_background_change(self) -> None:
         """Called by the threads that work on the hardware."""
         self._background_change = True
         self.wake()
 
-    def _do_regular_work(self, ready: int, clients: Sequence[Connection]) -> None:
+    def _do_what_is_due(self, ready: int, clients: Sequence[Connection]) -> None:
         """Do what is due without being asked.
 
         :param ready: how many channels the last wait has told of
         :param clients: those that have had their turn
         """
-        work = self._regular_work
+        timers = self._timers
         if self._background_change:
             self._background_change = False
-            work.hardware_changed(self._controller.seconds_before_free)
-        if work.is_check_due() and self._attention.has_heard_all(
+            timers.hardware_changed(self._controller.seconds_before_free)
+        if timers.is_check_due() and self._attention.has_heard_all(
             ready, any(client.has_line() for client in clients), len(self._clients)
         ):
-            work.check(
+            timers.check(
                 self._controller,
                 self._configuration.timeout_check_interval,
                 # Not now: the process may have been stopped since it has listened.
                 self._attention.woke_at,
             )
-        work.give_out_free_boards(self._controller)
+        timers.give_out_free_boards(self._controller)
 
 
 def _message(error: Exception) -> str:
