@@ -1,9 +1,9 @@
 """Queue made-up jobs in virtual time: run by the interpreter of either release.
 
-``scheduling_script.py LOAD SEED DAYS [KEY=VALUE...]`` prints a JSON object with how long
-jobs of each size waited. Uses what the manual documents, no more: `JobQueue`, with the
-clock of the process replaced before it is imported. The release that has a word for its
-scheduling is given it, and the names of owners.
+``scheduling_script.py LOAD SEED DAYS [KEY=VALUE...]`` prints a JSON object with how
+long jobs of each size waited. Uses what the manual documents, no more: `JobQueue`, with
+the clock of the process replaced before it is imported. The release that has a word for
+its scheduling is given it, and the names of owners.
 """
 
 import datetime
@@ -25,10 +25,12 @@ class Clock(datetime.datetime):
 
     @classmethod
     def now(cls, tz: Any = None) -> Any:
+        """The virtual time."""
         return cls.fromtimestamp(NOW[0], tz)
 
     @classmethod
     def utcnow(cls) -> Any:
+        """The virtual time, without a zone."""
         return cls.fromtimestamp(NOW[0], datetime.timezone.utc).replace(tzinfo=None)
 
 
@@ -50,6 +52,8 @@ OWNERS = [f"owner {rank}" for rank in range(1, 31)]
 MEDIAN_RUN, SIGMA, LONGEST_RUN = 8 * 60.0, 1.3, 8 * HOUR
 SWEEP_JOBS, SWEEP_BOARDS, SWEEP_RUN = 300, 24, 12 * 60.0
 COOLING = 30.0
+#: Who has boards within so many seconds has not been kept waiting.
+PROMPT = 300.0
 #: The server looks for what has become free as often.
 TICK = 60.0
 
@@ -67,7 +71,8 @@ class Job(NamedTuple):
 def run_time(chance: random.Random, boards: int) -> float:
     """For how long a job of so many boards happens to run."""
     median = MEDIAN_RUN * boards**0.15
-    return min(LONGEST_RUN, median * math.exp(chance.gauss(0.0, SIGMA)))
+    seconds: float = median * math.exp(chance.gauss(0.0, SIGMA))
+    return min(LONGEST_RUN, seconds)
 
 
 def mean_work() -> float:
@@ -136,20 +141,24 @@ class Room:
         self.queue.add_machine("machine", SIDE, SIDE)
 
     def later(self, seconds: float, what: str, job_id: int = -1) -> None:
+        """Have something happen after some seconds."""
         event = (NOW[0] + seconds, next(self.order), what, job_id)
         heapq.heappush(self.events, event)
 
     def allocated(self, job_id: int, *_: object) -> None:
+        """A job has got its boards."""
         job = self.jobs[job_id]
         self.waits[job_id] = NOW[0] - START - job.at
         self.waiting -= 1
         self.in_use += job.boards
         self.later(job.run, "end", job_id)
 
-    def cancelled(self, job_id: int, reason: str) -> None:
+    def cancelled(self, job_id: int, reason: str | None) -> None:
+        """Complain: no job of a trace is impossible."""
         raise RuntimeError(f"job {job_id}: {reason}")
 
     def run(self) -> None:
+        """Have everything happen in order, until all jobs have ended."""
         for job_id, job in enumerate(self.jobs):
             heapq.heappush(self.events, (START + job.at, job_id, "come", job_id))
         self.order = itertools.count(len(self.jobs))
@@ -193,6 +202,7 @@ def after_sweeps(jobs: list[Job]) -> Iterator[int]:
 
 
 def mean(values: list[float]) -> float:
+    """The mean, 0 of nothing."""
     return sum(values) / len(values) if values else 0.0
 
 
@@ -205,6 +215,7 @@ def measure(load: float, seed: int, days: float, settings: dict[str, Any]) -> An
     by_size: dict[int, list[float]] = {}
     for job, wait in zip(jobs, waits, strict=True):
         by_size.setdefault(job.boards, []).append(wait)
+    after = [waits[job_id] for job_id in after_sweeps(jobs)]
     asked = sum(job.boards * job.run for job in jobs) / (days * DAY * BOARDS)
     return {
         "jobs": len(jobs),
@@ -212,10 +223,10 @@ def measure(load: float, seed: int, days: float, settings: dict[str, Any]) -> An
         "mean": mean(waits),
         "longest": max(waits),
         "in_use": room.used_while_waiting / (room.seconds_waiting or 1) / BOARDS,
-        "after_sweeps": mean([waits[job_id] for job_id in after_sweeps(jobs)]),
+        "after_sweeps": mean(after),
+        "prompt_after_sweeps": mean([float(wait <= PROMPT) for wait in after]),
         "mean_by_size": {size: mean(by_size[size]) for size in sorted(by_size)},
         "longest_by_size": {size: max(by_size[size]) for size in sorted(by_size)},
-        "starved_share": 0,
     }
 
 

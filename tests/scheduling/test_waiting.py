@@ -96,7 +96,7 @@ def test_what_jobs_like_it_have_waited_and_run_tells_about_when() -> None:
     # A part is kept for the first: it is free about when jobs like its holder end.
     ends = round(began + 100.0 + COOLING)
     assert told(room, 11).about == (ends, ends)
-    # The other knows what such jobs have waited that waited at all: 130, 260, ... 910 s.
+    # The other knows what such jobs have waited, if at all: 130, 260, ... 910 s.
     about = told(room, 12).about
     assert about is not None
     assert [at - room.now for at in about] == [260.0, 780.0]
