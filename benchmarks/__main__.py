@@ -9,10 +9,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import commands, core, environments, results, scale, scheduling
+from benchmarks import (
+    commands,
+    core,
+    environments,
+    results,
+    scale,
+    scheduling,
+    snapshots,
+)
 from benchmarks.results import Row
 
-GROUPS = {"core": core, "commands": commands, "scale": scale}
+GROUPS = {
+    "core": core,
+    "commands": commands,
+    "scale": scale,
+    "snapshots": snapshots,
+}
 
 
 def main(args: Sequence[str] | None = None) -> int:
