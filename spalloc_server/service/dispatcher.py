@@ -12,10 +12,15 @@ from spalloc_server.observe.stats import ServerStats
 from spalloc_server.service.intake import Intake
 from spalloc_server.service.registry import Spec, call, find
 from spalloc_server.wire.clients import Clients
-from spalloc_server.wire.connection import Connection, LongReply, OutputFullError
+from spalloc_server.wire.connection import Connection, OutputFullError
 from spalloc_server.wire.framing import LineTooLongError
 from spalloc_server.wire.log_source import SOURCE
-from spalloc_server.wire.messages import NOTHING_RETURNED, Command, decode_command
+from spalloc_server.wire.messages import (
+    NOTHING_RETURNED,
+    Command,
+    LongReply,
+    decode_command,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -70,20 +70,19 @@ def test_listings_of_problems_for_a_client_that_does_not_read(tmp_path: Path) ->
     ):
         job_id = client.call("create_job", 8, 8, owner="me", keepalive=None)
         info = client.call("get_job_machine_info", job_id)
-        batch(
-            client,
-            (
-                ("report_problem", ip_address, 0, 0, 1, "\N{SNOWMAN}" * 1000)
-                for _, ip_address in info["connections"]
-                for _ in range(10)
-            ),
-        )
+        reported = 0
+        for _, ip_address in info["connections"]:
+            report = ip_address, 0, 0, 1, "\N{SNOWMAN}" * 1000
+            for _ in range(10):
+                client.send_command("report_problem", *report)
+            replies = [client.reply() for _ in range(10)]
+            reported += any("return" in reply for reply in replies)
         before = memory(server)
         pipelined(client, 40, "list_problems")
         answers(server)
         with Client(server.port) as reader:
             # As long as it is, it arrives where somebody reads it.
-            assert len(reader.call("list_problems")) == 192
+            assert len(reader.call("list_problems")) == reported > 20
         assert memory(server) - before < 40 * MiB
 
 
