@@ -8,10 +8,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import commands, core, environments, results, scale
+from benchmarks import commands, core, environments, results, scale, snapshots
 from benchmarks.results import Row
 
-GROUPS = {"core": core, "commands": commands, "scale": scale}
+GROUPS = {
+    "core": core,
+    "commands": commands,
+    "scale": scale,
+    "snapshots": snapshots,
+}
 
 
 def main(args: Sequence[str] | None = None) -> int:

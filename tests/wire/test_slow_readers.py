@@ -113,9 +113,10 @@ def test_the_slowest_go_where_too_much_is_held_for_all(
     held = sum(connection.held_bytes for connection, _ in three)
     monkeypatch.setattr(slow_readers, "MAX_HELD_BYTES", held)
     assert pairs.slow.who_has_to_go(0.0) == {}
-    monkeypatch.setattr(slow_readers, "MAX_HELD_BYTES", held - 100)
     pairs.take(*three[0])
     pairs.take(*three[2])
+    held = sum(connection.held_bytes for connection, _ in three)
+    monkeypatch.setattr(slow_readers, "MAX_HELD_BYTES", held - 100)
     (leaving,) = pairs.slow.who_has_to_go(1.0).items()
     assert leaving[0] is three[1][0]
     assert "bytes wait for it, and for all clients more than" in leaving[1]
