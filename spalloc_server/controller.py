@@ -36,6 +36,7 @@ from spalloc_server.model.job import (
 )
 from spalloc_server.model.job_events import JobEvent
 from spalloc_server.model.report_limits import BoardKey
+from spalloc_server.scheduling.waiting import Waiting
 
 __all__ = [
     "Controller",
@@ -422,6 +423,16 @@ class Controller:
         with self._log.lock:
             return [job.list_tuple() for job in self._state.jobs.values()]
 
+    def waiting(self, job_id: int) -> Waiting | None:
+        """Where a job stands and why it waits, None if it does not wait."""
+        with self._log.lock:
+            return self._state.job_queue.waiting(job_id)
+
+    def kept_boards(self) -> dict[str, int]:
+        """How many boards of each machine are kept for somebody who waits."""
+        with self._log.lock:
+            return self._state.job_queue.kept_boards()
+
     def job_details(self) -> dict[int, JobDetails]:
         """What `list_jobs` does not tell, by job ID; for those who only look on."""
         with self._log.lock:
@@ -429,7 +440,10 @@ class Controller:
                 job.id: job.details(
                     self._state.job_queue.queues_of(job.id)
                     if job.state is JobState.queued
-                    else ()
+                    else (),
+                    self._state.job_queue.waiting(job.id)
+                    if job.state is JobState.queued
+                    else None,
                 )
                 for job in self._state.jobs.values()
             }
