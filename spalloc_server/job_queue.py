@@ -7,6 +7,7 @@ ever by small ones; the first machine with room gets the job.
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum, auto
@@ -174,6 +175,8 @@ class _Machine:
         self.allocator = allocator
         self.queue: deque[_Job] = deque() if queue is None else queue
         self._stale = 0
+        # So many at the beginning are not to be tried before boards are released.
+        self._passed = 0
         # The head that did not fit, and the state of the machine at that time.
         self._blocked: tuple[int, int] | None = None
 
@@ -186,14 +189,27 @@ class _Machine:
         job.queues.append(self)
 
     def head_to_try(self) -> _Job | None:
-        """The first pending job, unless it is known that it does not fit yet."""
+        """The first pending job, unless it is known that it does not fit yet.
+
+        Those that wait for boards that are withheld keep their places, but nobody waits
+        for them.
+        """
         while self.queue and not self.queue[0].pending:
             self.queue.popleft()
             self._stale -= 1
-        if not self.queue:
-            return None
-        job = self.queue[0]
-        return None if self._blocked == self._attempt(job) else job
+            self._passed = 0
+        for job in itertools.islice(self.queue, self._passed, None):
+            if job.pending and not self.is_held_back(job):
+                return None if self._blocked == self._attempt(job) else job
+            self._passed += 1
+        return None
+
+    def is_held_back(self, job: _Job) -> bool:
+        """Does a job that is possible need boards that are withheld?"""
+        allocator = self.allocator
+        return bool(allocator.withheld_boards) and not allocator.alloc_possible_now(
+            *job.args, **job.kwargs
+        )
 
     def note_blocked(self, job: _Job) -> None:
         """Do not try this head again before something has been freed."""
@@ -204,12 +220,12 @@ class _Machine:
         self._stale += 1
         if self._stale > 32 and self._stale > len(self.queue) // 2:
             self.queue = deque(job for job in self.queue if job.pending)
-            self._stale = 0
+            self._stale = self._passed = 0
 
     def clear_queue(self) -> None:
         """Forget who waits."""
         self.queue.clear()
-        self._stale = 0
+        self._stale = self._passed = 0
         self._blocked = None
 
     def _attempt(self, job: _Job) -> tuple[int, int]:
@@ -525,6 +541,28 @@ class JobQueue:
             machine.allocator.dead_links = frozenset(dead_links)
         self._regenerate_queues()
 
+    def withhold(self, name: str, boards: Iterable[Board]) -> None:
+        """Give out certain boards no more, until another call names others.
+
+        Jobs that need them wait, and are not taken to be impossible. Jobs already
+        allocated are left alone.
+
+        :raises KeyError: if there is no such machine
+        """
+        self._machines[name].allocator.withheld_boards = frozenset(boards)
+        self._regenerate_queues()
+
+    def restore_withheld(
+        self, name: str, dead: Iterable[Board], withheld: Iterable[Board]
+    ) -> None:
+        """Say which boards that are not given out are dead, and which are withheld.
+
+        To be called after the state was taken up again; who waits where stays as it is.
+        """
+        allocator = self._machines[name].allocator
+        allocator.dead_boards = frozenset(dead)
+        allocator.withheld_boards = frozenset(withheld)
+
     def remove_machine(self, name: str) -> None:
         """Remove a machine; jobs allocated on it must give their boards back.
 
@@ -644,6 +682,26 @@ class JobQueue:
         del self._jobs[job_id]
         self._jobs = {job_id: job, **self._jobs, holder_id: holder}
         self._regenerate_queues()
+
+    def move_to_head(self, job_id: int) -> None:
+        """Have a waiting job wait before all others; it may be allocated at once.
+
+        :raises KeyError: if there is no such job, or it does not wait
+        """
+        job = self._jobs[job_id]
+        if not job.pending:
+            raise KeyError(job_id)
+        del self._jobs[job_id]
+        self._jobs = {job_id: job, **self._jobs}
+        self._regenerate_queues()
+
+    def is_held_back(self, job_id: int) -> bool:
+        """Does a job wait because of boards that are withheld, and only of these?
+
+        :raises KeyError: if there is no such job
+        """
+        job = self._jobs[job_id]
+        return bool(job.queues) and all(m.is_held_back(job) for m in job.queues)
 
     def queues_of(self, job_id: int) -> tuple[str, ...]:
         """The machines in whose queues a job stands, highest priority first.
