@@ -7,7 +7,7 @@ author = "The spalloc_server authors"
 project_copyright = "The spalloc_server authors; Apache License 2.0"
 version = release = spalloc_server.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 
 # `name` in a docstring is a cross-reference where there is such a name.

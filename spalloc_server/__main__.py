@@ -12,7 +12,7 @@ INTERRUPTED: Final = 128 + signal.SIGINT
 
 
 def main() -> int:
-    """Run the server, as :py:func:`spalloc_server.server.main` does.
+    """Run the server, as `spalloc_server.server.main` does.
 
     A Ctrl-C while all of it is still being imported, or while a config file is only
     checked, ends the process with a line and no traceback.

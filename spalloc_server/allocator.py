@@ -285,10 +285,12 @@ class Allocator:
             self._possible[request] = possible
         return possible
 
-    def alloc(self, *args: Any, **kwargs: Any) -> Allocation | None:
+    def alloc(  # noqa: DOC102 (it tells the keywords)
+        self, *args: Any, **kwargs: Any
+    ) -> Allocation | None:
         """Allocate boards.
 
-        ::
+        The forms are::
 
             alloc()         # any one board
             alloc(1)        # any one board

@@ -51,15 +51,11 @@ class AsyncBMPController:
     Used as a context manager, it holds requests back until the context ends, so that
     those added within it start together. Every method may be called from any thread.
 
-    Parameters
-    ----------
-    hostname
-        Hostname or IPv4 address of the BMP of the frame's board 0, looked up in
-        `bmp_directory`. It need not resolve or answer: that is found out, and told to
-        ``on_done``, when there is something to do.
-    on_thread_start
-        Called by the thread before anything else. It may block, for example until an
-        earlier controller of the same frame has finished.
+    :param hostname: hostname or IPv4 address of the BMP of the frame's board 0, looked
+        up in `bmp_directory`. It need not resolve or answer: that is found out, and
+        told to ``on_done``, when there is something to do.
+    :param on_thread_start: called by the thread before anything else. It may block, for
+        example until an earlier controller of the same frame has finished.
     """
 
     RETRY_SECONDS = 15.0
@@ -138,10 +134,8 @@ class AsyncBMPController:
         Its ``on_done`` is called exactly once, from the thread of this controller, and
         with no lock held; but not at all if `stop` left no time for it.
 
-        Raises
-        ------
-        RuntimeError
-            If the controller has been stopped and its thread has ended.
+        :raises RuntimeError: if the controller has been stopped and its thread has
+            ended
         """
         task = Task(atomic_requests)
         with self._condition:
@@ -153,12 +147,10 @@ class AsyncBMPController:
     def watch(self, on_answer: Callable[[str | None], object]) -> None:
         """Find out whether the BMP answers: now, and when requests fail for silence.
 
-        Parameters
-        ----------
-        on_answer
-            Called with what is wrong if the BMP twice did not answer, and with None as
-            soon as it does answer. It runs in the thread of this controller, with no
-            lock held, and before the result of a request that failed for that.
+        :param on_answer: called with what is wrong if the BMP twice did not answer, and
+            with None as soon as it does answer. It runs in the thread of this
+            controller, with no lock held, and before the result of a request that
+            failed for that.
         """
         with self._condition:
             self._on_answer = on_answer
@@ -211,7 +203,10 @@ class AsyncBMPController:
             try:
                 self._on_thread_start()
             except Exception:
-                logger.exception("BMP %s: starting its thread failed", self.hostname)
+                logger.exception(
+                    "BMP %s: unexpected error while its thread was started",
+                    self.hostname,
+                )
         going_on = True
         while going_on:
             try:
@@ -331,7 +326,9 @@ class AsyncBMPController:
         try:
             on_answer(problem)
         except Exception:
-            logger.exception("BMP %s: telling that it answers failed", self.hostname)
+            logger.exception(
+                "BMP %s: unexpected error while its answer was handled", self.hostname
+            )
 
     def _note_silence(self, problem: str) -> None:
         """Tell that the BMP, which has answered before, does not answer any more."""
@@ -439,7 +436,9 @@ class AsyncBMPController:
     ) -> None:
         """Let the traffic of a link pass (True) or stop it, on a board or several.
 
-        Nothing is done on boards whose BMP is too old for that. Raises `BMPError`.
+        Nothing is done on boards whose BMP is too old for that.
+
+        :raises BMPError: if that fails
         """
         for number in [board] if isinstance(board, int) else board:
             if self._has_fpgas(number):
@@ -485,4 +484,7 @@ class AsyncBMPController:
                 else:
                     task.on_done(False, reason)
             except Exception:
-                logger.exception("BMP %s: telling a result failed", self.hostname)
+                logger.exception(
+                    "BMP %s: unexpected error while its result was handled",
+                    self.hostname,
+                )

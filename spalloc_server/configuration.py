@@ -43,36 +43,22 @@ class Machine(_MachineFields):
     Sets may be given as any kind of set and are kept as frozensets, dictionaries are
     copied, and links given as numbers become `Links`.
 
-    Parameters
-    ----------
-    name
-        What users and the log call the machine.
-    tags
-        Labels by which jobs choose among machines. A job that asks for none gets
-        machines tagged "default".
-    width, height
-        Size in triads: both or neither. Without them the machine is just large
-        enough for the boards in ``board_locations`` and ``dead_boards``.
-    dead_boards
-        Boards (x, y, z) that must not be used, or that are not there.
-    dead_links
-        Links (x, y, z, link) that must not be used, from the side of the board that
-        sends. Links of dead boards need not be in it.
-    board_locations
-        For every working board, (x, y, z), its place (cabinet, frame, board). Dead
-        boards may have one too.
-    bmp_ips
-        For every frame (cabinet, frame) with a working board, the hostname of the
-        BMP that controls the frame's boards.
-    spinnaker_ips
-        For every working board the hostname of its Ethernet chip.
-
-    Raises
-    ------
-    TypeError
-        If a value is of the wrong kind.
-    ValueError
-        If the values contradict each other or something is missing.
+    :param name: what users and the log call the machine
+    :param tags: labels by which jobs choose among machines. A job that asks for none
+        gets machines tagged "default".
+    :param width: size in triads: both or neither. Without them the machine is just
+        large enough for the boards in ``board_locations`` and ``dead_boards``.
+    :param height: see ``width``
+    :param dead_boards: boards (x, y, z) that must not be used, or that are not there
+    :param dead_links: links (x, y, z, link) that must not be used, from the side of the
+        board that sends. Links of dead boards need not be in it.
+    :param board_locations: for every working board, (x, y, z), its place (cabinet,
+        frame, board). Dead boards may have one too.
+    :param bmp_ips: for every frame (cabinet, frame) with a working board, the hostname
+        of the BMP that controls the frame's boards
+    :param spinnaker_ips: for every working board the hostname of its Ethernet chip
+    :raises TypeError: if a value is of the wrong kind
+    :raises ValueError: if the values contradict each other or something is missing
     """
 
     __slots__ = ()
@@ -126,14 +112,10 @@ class Machine(_MachineFields):
     ) -> Self:
         """Describe a machine which is one board on its own.
 
-        Parameters
-        ----------
-        name, tags
-            As for `Machine`.
-        bmp_ip
-            Hostname of the BMP which controls the board. Must be given.
-        spinnaker_ip
-            Hostname of the board's Ethernet chip. Must be given.
+        :param name: as for `Machine`
+        :param tags: see ``name``
+        :param bmp_ip: hostname of the BMP which controls the board. Must be given.
+        :param spinnaker_ip: hostname of the board's Ethernet chip. Must be given.
         """
         checks.check_name(name)
         if bmp_ip is None:
@@ -176,26 +158,24 @@ class Machine(_MachineFields):
         controls its whole frame. By default that makes, for cabinet 1, frame 2,
         board 3, a BMP at 192.168.7.0 and an Ethernet chip at 192.168.7.25.
 
-        Parameters
-        ----------
-        name, width, height, board_locations
-            As for `Machine`.
-        tags, dead_boards, dead_links
-            As for `Machine`, but any iterable will do.
-        base_ip
-            The IPv4 address where the machine's range begins.
-        cabinet_stride, frame_stride, board_stride
-            What to add to get from one cabinet, frame or board to the next, written
-            as an IPv4 address.
-        bmp_offset, spinnaker_offset
-            What to add to the beginning of a board's range to get its BMP's or its
-            Ethernet chip's address, written as an IPv4 address.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As for `Machine`, and if something is not an IPv4 address or a sum is
-            beyond 255.255.255.255.
+        :param name: as for `Machine`
+        :param width: see ``name``
+        :param height: see ``name``
+        :param board_locations: see ``name``
+        :param tags: as for `Machine`, but any iterable will do
+        :param dead_boards: see ``tags``
+        :param dead_links: see ``tags``
+        :param base_ip: the IPv4 address where the machine's range begins
+        :param cabinet_stride: what to add to get from one cabinet, frame or board to
+            the next, written as an IPv4 address
+        :param frame_stride: see ``cabinet_stride``
+        :param board_stride: see ``cabinet_stride``
+        :param bmp_offset: what to add to the beginning of a board's range to get its
+            BMP's or its Ethernet chip's address, written as an IPv4 address
+        :param spinnaker_offset: see ``bmp_offset``
+        :raises TypeError: as for `Machine`, and if something is not an IPv4
+            address or a sum is beyond 255.255.255.255
+        :raises ValueError: likewise
         """
         checks.check_name(name)
         with checks.errors_about(f"machine {name!r}"):
@@ -245,38 +225,25 @@ class _ConfigurationFields(NamedTuple):
 class Configuration(_ConfigurationFields):
     """What a server manages, and how.
 
-    Parameters
-    ----------
-    machines
-        The machines, highest priority first.
-    port
-        TCP port to listen on. The command line's ``--port`` is preferred to it.
-    ip
-        Address to listen on; "" is every interface.
-    timeout_check_interval
-        Seconds between two searches for jobs that are no longer kept alive.
-    max_retired_jobs
-        How many destroyed jobs to remember.
-    seconds_before_free
-        Seconds from the moment that a board is powered off until it is given to
-        another job.
-    allowed_networks
-        Networks such as "10.2.0.0/16" or "fe80::/10"; connections from elsewhere are
-        closed at once. None is anywhere, an empty list nowhere. IPv4 clients of an
-        IPv6 server count by their IPv4 address.
-    first_board_retry
-        Seconds after which a board that was taken out of service is tried again.
-    longest_board_retry
-        Each time that it fails again, it is left for twice as long as before, but never
-        longer than so many seconds.
-
-    Raises
-    ------
-    TypeError
-        If a value is of the wrong kind.
-    ValueError
-        If a value is out of range, or if machines have the same name or share an IP
-        address.
+    :param machines: the machines, highest priority first
+    :param port: TCP port to listen on. The command line's ``--port`` is preferred to
+        it.
+    :param ip: address to listen on; "" is every interface
+    :param timeout_check_interval: seconds between two searches for jobs that are no
+        longer kept alive
+    :param max_retired_jobs: how many destroyed jobs to remember
+    :param seconds_before_free: seconds from the moment that a board is powered off
+        until it is given to another job
+    :param allowed_networks: networks such as "10.2.0.0/16" or "fe80::/10"; connections
+        from elsewhere are closed at once. None is anywhere, an empty list nowhere. IPv4
+        clients of an IPv6 server count by their IPv4 address.
+    :param first_board_retry: seconds after which a board that was taken out of service
+        is tried again
+    :param longest_board_retry: each time that it fails again, it is left for twice as
+        long as before, but never longer than so many seconds
+    :raises TypeError: if a value is of the wrong kind
+    :raises ValueError: if a value is out of range, or if machines have the same name or
+        share an IP address
     """
 
     __slots__ = ()

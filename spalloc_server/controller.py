@@ -463,7 +463,7 @@ class Controller:
 
     def check_free(self) -> None:
         """Give out boards that have cooled down, and try those out of service again."""
-        self._parts.check_free()
+        self._parts.look_after_boards()
 
     # Problems of boards
 
@@ -543,7 +543,7 @@ class Controller:
     def where_is(self, **kwargs: Any) -> dict[str, Any] | None:
         """Find a board or chip.
 
-        ::
+        The forms are::
 
             where_is(machine=..., x=..., y=..., z=...)
             where_is(machine=..., cabinet=..., frame=..., board=...)

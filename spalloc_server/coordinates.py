@@ -136,25 +136,15 @@ def board_down_link(
 ) -> tuple[int, int, int, WrapAround]:
     """Find the board at the other end of a link of a board.
 
-    Parameters
-    ----------
-    x1, y1, z1
-        Coordinates of the board whose link is followed.
-    link
-        The link to follow.
-    width, height
-        Size of the machine, in triads.
-
-    Returns
-    -------
-    (x, y, z, wrapped)
-        Coordinates of the board which is reached, and the edges of the machine that
-        the link wrapped around on its way there.
-
-    Raises
-    ------
-    KeyError
-        If there is no such z or link.
+    :param x1: coordinates of the board whose link is followed
+    :param y1: see ``x1``
+    :param z1: see ``x1``
+    :param link: the link to follow
+    :param width: size of the machine, in triads
+    :param height: see ``width``
+    :return: ``(x, y, z, wrapped)``: coordinates of the board which is reached, and the
+        edges of the machine that the link wrapped around on its way there
+    :raises KeyError: if there is no such z or link
     """
     dx, dy, dz = link_to_vector[z1, link]
     x2 = x1 + dx
@@ -172,20 +162,11 @@ def board_down_link(
 def board_to_chip(x: int, y: int, z: int) -> Chip:
     """Give the coordinates of the Ethernet chip of a board.
 
-    Parameters
-    ----------
-    x, y, z
-        Coordinates of the board, of which z must be 0, 1 or 2.
-
-    Returns
-    -------
-    (x, y)
-        Coordinates of the chip at the board's bottom-left corner.
-
-    Raises
-    ------
-    ValueError
-        If there is no such z.
+    :param x: coordinates of the board, of which z must be 0, 1 or 2
+    :param y: see ``x``
+    :param z: see ``x``
+    :return: ``(x, y)``: coordinates of the chip at the board's bottom-left corner
+    :raises ValueError: if there is no such z
     """
     if not 0 <= z < len(_BOARD_OFFSETS):
         raise ValueError(f"board ({x}, {y}, {z}): z must be 0, 1 or 2")
@@ -196,24 +177,14 @@ def board_to_chip(x: int, y: int, z: int) -> Chip:
 def chip_to_board(x: int, y: int, w: int, h: int) -> Board:
     """Find the board that a chip is on.
 
-    Parameters
-    ----------
-    x, y
-        Coordinates of any chip of the board.
-    w, h
-        Size of the network in chips, as `triad_dimensions_to_chips` gives it. An
+    :param x: coordinates of any chip of the board
+    :param y: see ``x``
+    :param w: size of the network in chips, as `triad_dimensions_to_chips` gives it. An
         axis which is a whole number of triads long wraps around.
-
-    Returns
-    -------
-    (x, y, z)
-        Coordinates of the board.
-
-    Raises
-    ------
-    ValueError
-        If there is no board at that place, because it is outside the network or in
-        a gap between the boards along an edge which does not wrap around.
+    :param h: see ``w``
+    :return: ``(x, y, z)``: coordinates of the board
+    :raises ValueError: if there is no board at that place, because it is outside the
+        network or in a gap between the boards along an edge which does not wrap around
     """
     if w <= 0 or h <= 0:
         raise ValueError(f"a network of {w} x {h} chips has no boards")
@@ -235,18 +206,11 @@ def chip_to_board(x: int, y: int, w: int, h: int) -> Board:
 def triad_dimensions_to_chips(w: int, h: int, torus: WrapAround) -> tuple[int, int]:
     """Give the size of the network of chips that a rectangle of triads makes.
 
-    Parameters
-    ----------
-    w, h
-        Size of the rectangle, in triads.
-    torus
-        The axes around which the rectangle is joined up. In the others its boards
-        stick out by some chips.
-
-    Returns
-    -------
-    (w, h)
-        Size of the network in chips, for example to boot it with.
+    :param w: size of the rectangle, in triads
+    :param h: see ``w``
+    :param torus: the axes around which the rectangle is joined up. In the others its
+        boards stick out by some chips.
+    :return: ``(w, h)``: size of the network in chips, for example to boot it with
     """
     return (
         _TRIAD_SIZE * w + (0 if torus & WrapAround.x else _OVERHANG[0]),

@@ -579,12 +579,12 @@ class JobQueue:
     def create_job(self, *args: Any, **kwargs: Any) -> None:
         """Queue a job, and allocate it if there is room for it now.
 
-        All callbacks may be made before this returns. What is not named here is
-        for `Allocator.alloc`.
+        All callbacks may be made before this returns.
 
-        :param job_id: **required**, unique
-        :param machine: the name of the only machine to run on; not with ``tags``
-        :param tags: what a machine must have; None for "default"
+        :param args: for `Allocator.alloc`
+        :param kwargs: ``job_id``, which is required and unique; ``machine``, the name
+            of the only machine to run on; or ``tags``, which a machine must have, None
+            for "default". All others are for `Allocator.alloc`.
         :raises TypeError: if an argument is unknown, or machine and tags are given
         :raises ValueError: if the arguments contradict each other, or the ID is
             in use

@@ -33,10 +33,7 @@ class Links(IntEnum):
         inverted. A machine two chips wide or high also gives (1, -1), which is
         ``south_west``, and (-1, 1), which is ``north_east``.
 
-        Raises
-        ------
-        KeyError
-            If no link leads that way, which is the case only for (0, 0).
+        :raises KeyError: if no link leads that way, which is the case only for (0, 0)
         """
         dx, dy = vector
         return _LINKS_BY_VECTOR[_unwrapped(dx), _unwrapped(dy)]

@@ -26,7 +26,7 @@ class Channel(Protocol):
 class PollingServerCore:
     """An epoll object, the channels registered with it, and a way to wake it.
 
-    All methods are for the one thread that polls, except :py:meth:`wake`, which any
+    All methods are for the one thread that polls, except `wake`, which any
     thread and any signal handler may call.
     """
 
@@ -71,8 +71,8 @@ class PollingServerCore:
     def ready_channels(self, timeout: float) -> list[tuple[Channel, int]]:
         """Wait until something happens, for ``timeout`` seconds at most.
 
-        Returns channels with events and their event masks, :py:data:`READY_AT_ONCE` at
-        most. After a wake-up, :py:attr:`_notify_recv` is among them, already emptied.
+        Returns channels with events and their event masks, `READY_AT_ONCE` at
+        most. After a wake-up, `_notify_recv` is among them, already emptied.
         """
         # Rounded up to milliseconds, so that none is spent spinning.
         events = self._poll.poll(max(0.0, timeout), READY_AT_ONCE)

@@ -1,9 +1,9 @@
 """The server that shares out boards: its commands, and how it is launched.
 
-The way of a command: the loop of :py:class:`Server` reads a line of a client's
-:py:class:`.Connection`, :py:mod:`.commands` finds the method for it in
-:py:class:`SpallocServer`, and that checks its arguments and asks the
-:py:class:`.Controller`.
+The way of a command: the loop of `Server` reads a line of a client's
+`.Connection`, `.commands` finds the method for it in
+`SpallocServer`, and that checks its arguments and asks the
+`.Controller`.
 """
 
 import logging
@@ -52,8 +52,8 @@ class SpallocServer(Server):
     """The server with all commands of the protocol, also as a context manager.
 
     Each command's first argument is the client that calls it; clients do not send it.
-    Arguments are checked before anything changes; a :py:exc:`TypeError` or
-    :py:exc:`ValueError` names the one that is wrong. Every command about a job keeps
+    Arguments are checked before anything changes; a `TypeError` or
+    `ValueError` names the one that is wrong. Every command about a job keeps
     that job alive, and for a job or machine that does not exist it does nothing.
     """
 
@@ -78,10 +78,12 @@ class SpallocServer(Server):
 
     @spalloc_command
     @changes
-    def create_job(self, client: Connection, *args: Any, **kwargs: Any) -> CreateJob:
+    def create_job(  # noqa: DOC102 (it tells the keywords)
+        self, client: Connection, *args: Any, **kwargs: Any
+    ) -> CreateJob:
         """Ask for boards, and get the ID of the job that will have them.
 
-        ::
+        The forms are::
 
             create_job(owner="me")                   # any single board
             create_job(n, owner="me")                # at least n boards
@@ -117,7 +119,7 @@ class SpallocServer(Server):
     @spalloc_command
     @reads
     def get_job_state(self, client: Connection, job_id: int) -> dict[str, Any]:
-        """Tell the state of a job: the fields of :py:class:`.JobStateTuple`."""
+        """Tell the state of a job: the fields of `.JobStateTuple`."""
         return replies.job_state(self._job_state(client, job_id))
 
     @encodes("get_job_state")
@@ -131,7 +133,7 @@ class SpallocServer(Server):
     @spalloc_command
     @reads
     def get_job_machine_info(self, client: Connection, job_id: int) -> dict[str, Any]:
-        """Tell where a job's boards are, as :py:class:`.JobMachineInfoTuple` does.
+        """Tell where a job's boards are, as `.JobMachineInfoTuple` does.
 
         ``connections`` is a list of ``[[x, y], hostname]``.
         """
@@ -164,7 +166,7 @@ class SpallocServer(Server):
     @spalloc_command
     @reads
     def list_jobs(self, _client: Connection) -> list[dict[str, Any]]:
-        """List the jobs that have not ended, oldest first: :py:class:`.JobTuple`."""
+        """List the jobs that have not ended, oldest first: `.JobTuple`."""
         return [replies.job_reply(job) for job in self._controller.list_jobs()]
 
     @encodes("list_jobs")
@@ -187,7 +189,7 @@ class SpallocServer(Server):
     @spalloc_command
     @reads
     def no_notify_job(self, client: Connection, job_id: int | None = None) -> None:
-        """End what :py:meth:`notify_job` began, for a job or, with None, altogether.
+        """End what `notify_job` began, for a job or, with None, altogether.
 
         A single job cannot be taken out of all jobs.
         """
@@ -215,7 +217,7 @@ class SpallocServer(Server):
     def no_notify_machine(
         self, client: Connection, machine_name: str | None = None
     ) -> None:
-        """End what :py:meth:`notify_machine` began, in the same way as for jobs."""
+        """End what `notify_machine` began, in the same way as for jobs."""
         if machine_name is not None:
             machine_name = arguments.check_machine_name(machine_name)
         self._unregister_for_notifications(
@@ -231,7 +233,7 @@ class SpallocServer(Server):
     def _unregister_for_notifications(
         self, client: Connection, watchset: Watches, _id: int | str | None
     ) -> None:
-        """Undo :py:meth:`_register_for_notifications`, None for all of it."""
+        """Undo `_register_for_notifications`, None for all of it."""
         self._notifier.unwatch(client, watchset, _id)
 
     @property
@@ -257,7 +259,7 @@ class SpallocServer(Server):
     @spalloc_command
     @reads
     def list_machines(self, _client: Connection) -> list[dict[str, Any]]:
-        """List the machines, highest priority first: :py:class:`.MachineTuple`."""
+        """List the machines, highest priority first: `.MachineTuple`."""
         return [replies.machine_reply(m) for m in self._controller.list_machines()]
 
     @spalloc_command
@@ -286,7 +288,7 @@ class SpallocServer(Server):
     ) -> list[dict[str, Any]]:
         """List the boards that are out of service or were reported, and why.
 
-        See :py:meth:`.Controller.list_problems` for what is told of each.
+        See `.Controller.list_problems` for what is told of each.
         """
         if machine_name is not None:
             machine_name = arguments.check_machine_name(machine_name)
@@ -330,14 +332,14 @@ class SpallocServer(Server):
     def where_is(self, _client: Connection, **kwargs: Any) -> dict[str, Any] | None:
         """Tell where a board or chip is, None if there is none.
 
-        ::
+        The forms are::
 
             where_is(machine=..., x=..., y=..., z=...)
             where_is(machine=..., cabinet=..., frame=..., board=...)
             where_is(machine=..., chip_x=..., chip_y=...)
             where_is(job_id=..., chip_x=..., chip_y=...)
 
-        See :py:func:`.describe_chip` for what is told.
+        See `.describe_chip` for what is told.
         """
         return self._controller.where_is(**arguments.check_where_is(kwargs))
 
@@ -370,9 +372,10 @@ def main(args: Sequence[str] | None = None) -> int:
 
     ``SIGINT`` and ``SIGTERM`` stop it in good order, ``SIGHUP`` makes it read its
     config file again. Returns the exit status: 1 where it could not start or ended by
-    an error. Raises :py:exc:`SystemExit` for arguments that cannot be used.
+    an error.
 
     :param args: the arguments, those of the process if None
+    :raises SystemExit: for arguments that cannot be used
     """
     try:
         return cli.run(_CommandLineServer, args)

@@ -609,7 +609,7 @@ def test_a_start_or_a_result_that_raises_is_logged(
     add(controller, after)
     assert after.wait() == (True, None)
     assert "starting its thread failed" in caplog.text
-    assert "telling a result failed" in caplog.text
+    assert "unexpected error while its result was handled" in caplog.text
 
 
 def test_a_result_may_lead_to_more_requests(

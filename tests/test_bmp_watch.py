@@ -114,7 +114,7 @@ def test_an_error_of_the_listener_does_not_end_the_thread(
         raise LookupError("from the listener")
 
     controller.watch(fail)
-    wait_for(lambda: "telling that it answers failed" in caplog.text)
+    wait_for(lambda: "unexpected error while its answer was handled" in caplog.text)
     job = Outcome(on=[1])
     controller.add_requests(job.requests)
     assert job.wait() == (True, None)

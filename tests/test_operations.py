@@ -45,12 +45,12 @@ def test_a_reload_names_the_jobs_that_it_destroys_and_their_owners(
             server.config_file.write_text(OTHER_WIRING)
             server.process.send_signal(signal.SIGHUP)
             server.wait_for_log("Machines: changed: m")
-        first = server.log.index("is going to be destroyed")
+        first = server.log.index("will be destroyed")
         assert first < server.log.index("ended: Machine removed.")
         for job_id, owner in zip(lost, ("ada", "bob"), strict=True):
             assert (
-                f"WARNING Job {job_id} of {owner}@example.org (1 boards) is going to "
-                "be destroyed: its machine m is described differently\n"
+                f"WARNING Job {job_id} of {owner}@example.org (1 boards) will be "
+                "destroyed: machine m has been rewired or readdressed\n"
             ) in server.log
         assert "Job 3 of waits@example.org (" not in server.log
 
@@ -59,8 +59,8 @@ def test_a_reload_names_the_jobs_that_it_destroys_and_their_owners(
         server.process.send_signal(signal.SIGHUP)
         server.wait_for_log("Machines: removed: m")
         assert (
-            "Job 3 of waits@example.org (3 boards) is going to be destroyed: its "
-            "machine m is gone\n"
+            "Job 3 of waits@example.org (3 boards) will be destroyed: "
+            "machine m has been removed\n"
         ) in server.log
 
 

@@ -114,7 +114,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
         )
         (reload,) = commands("reload")
         run(reload)
-        server.wait_for_log("Job 2 of me@example.org .* is going to be destroyed")
+        server.wait_for_log("Job 2 of me@example.org .* will be destroyed")
         server.wait_for_log("Machines: removed: one-board")
         assert server.stop() == 0
     finally:

@@ -69,7 +69,7 @@ def check(
 
 
 def _findings(request: CheckRequest, configuration: Configuration) -> Iterator[str]:
-    yield f"{request.config}: the server would take it"
+    yield f"{request.config}: the configuration is valid"
     yield from _description(configuration)
     for doubt in doubts_about(configuration):
         yield f"suspicious: {doubt}"
@@ -168,7 +168,7 @@ def _effects_on(holder: LockHolder, configuration: Configuration) -> Iterator[st
         f"at {host} port {port}"
     )
     if facts["version"] != __version__:
-        yield f"suspicious: that is not the version of this check, {__version__}"
+        yield f"suspicious: this check is of another version, {__version__}"
     old = {name: Fingerprint(*marks) for name, marks in facts["machines"].items()}
     changes = compare_fingerprints(old, fingerprints(configuration.machines))
     try:

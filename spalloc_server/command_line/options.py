@@ -51,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--watch-config",
         action="store_true",
-        help="read the config file again whenever it was written (SIGHUP always works)",
+        help="read the config file again whenever it changes (SIGHUP always works)",
     )
     parser.add_argument(
         "--simulate",
@@ -144,7 +144,10 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_arguments(args: Sequence[str] | None = None) -> Options:
-    """Read the arguments. Raises :py:exc:`SystemExit` where there is no more to do."""
+    """Read the arguments.
+
+    :raises SystemExit: where there is no more to do
+    """
     parser = make_parser()
     options = Options(**vars(parser.parse_args(args)))
     if options.probe and not options.check:

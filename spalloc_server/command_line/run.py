@@ -108,7 +108,7 @@ def make_observer(options: Options) -> Observer:
     """Whoever is to be told what the server does, as asked for by the options.
 
     Takes what systemd has put into the environment out of it. Raises
-    :py:exc:`ImportError` where an option needs what is not installed.
+    `ImportError` where an option needs what is not installed.
     """
     observers: list[Observer] = []
     consumers: list[Consumer] = []
@@ -261,4 +261,4 @@ def _raise_descriptor_limit() -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (ValueError, OSError) as e:
-        logger.warning("No more than %d files can be open: %s", soft, e)
+        logger.warning("The limit of open files stays at %d: %s", soft, e)

@@ -101,10 +101,10 @@ def main(args: Sequence[str] | None = None) -> int:
         found = within(uses(entries, incomplete), options.since, options.until)
         rows = report(found, options.by)
         if logs.bad_lines:
-            print(f"{logs.bad_lines} lines made no sense", file=sys.stderr)
+            print(f"{logs.bad_lines} unreadable lines were ignored", file=sys.stderr)
         if incomplete:
-            text = f"jobs not logged completely, and estimated: {len(incomplete)}"
-            print(text, file=sys.stderr)
+            text = "jobs with incomplete records, whose use is estimated"
+            print(f"{text}: {len(incomplete)}", file=sys.stderr)
         if options.plot is not None:
             plot(rows, options.by, options.plot)
         elif options.csv:
@@ -165,7 +165,7 @@ def _printable(name: str) -> str:
 def plot(rows: Sequence[Row], keys: Sequence[str], filename: str) -> None:
     """Draw board-hours: by day where days are told apart, in bars otherwise.
 
-    Raises :py:exc:`ImportError` without matplotlib, else what that raises.
+    :raises ImportError: without matplotlib, else what that raises
     """
     from matplotlib.figure import Figure
 

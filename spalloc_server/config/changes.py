@@ -50,7 +50,7 @@ def fingerprints(machines: Iterable[Machine]) -> dict[str, Fingerprint]:
 def compare_fingerprints(
     old: Mapping[str, Fingerprint], new: Mapping[str, Fingerprint]
 ) -> MachineChanges:
-    """Do what :py:func:`compare_machines` does where only fingerprints are known."""
+    """Do what `compare_machines` does where only fingerprints are known."""
     return _changes(old, new)
 
 

@@ -75,7 +75,7 @@ def _doubts_about_machine(machine: Machine) -> Iterator[str]:
         if all((*board, link) in machine.dead_links for link in Links)
     ]
     if lonely:
-        yield f"all links are dead of {_some(map(str, lonely))}"
+        yield f"all links of {_some(map(str, lonely))} are dead"
 
 
 def _far_end(link: BoardLink, machine: Machine) -> BoardLink | None:

@@ -19,10 +19,8 @@ Network = IPv4Network | IPv6Network
 def checked_networks(networks: object) -> list[str] | None:
     """Make sure that networks are a list of CIDR strings, or None.
 
-    Raises
-    ------
-    TypeError, ValueError
-        Naming the one that is no network.
+    :raises TypeError: naming the one that is no network
+    :raises ValueError: likewise
     """
     if networks is None:
         return None

@@ -47,7 +47,7 @@ _BOOTSTRAP: Final = (
 class ConfigReading:
     """A config file that is being read. For one thread, which need not wait for it.
 
-    Its descriptor is readable when there is something for :py:meth:`poll` to do. What
+    Its descriptor is readable when there is something for `poll` to do. What
     the script prints goes to the server's standard error.
     """
 
@@ -62,7 +62,7 @@ class ConfigReading:
         self._filename = os.fspath(filename)
         self._seconds = seconds
         self.due = time.monotonic() + seconds
-        """When to call :py:meth:`poll` in any case (:py:func:`time.monotonic`)."""
+        """When to call `poll` in any case (`time.monotonic`)."""
         self._data = bytearray()
         self._given_up = ""
         self._at_end = False
@@ -100,7 +100,7 @@ class ConfigReading:
     def poll(self) -> Configuration | None:
         """See how far it is: the configuration, or None while there is none yet.
 
-        Never blocks. After a result or an error, only :py:meth:`close` is left to do.
+        Never blocks. After a result or an error, only `close` is left to do.
 
         :raises ConfigFileError: where there is not going to be one
         """
@@ -144,7 +144,7 @@ class ConfigReading:
     def wait(self) -> Configuration:
         """Wait for the configuration; for when there is nobody to be served yet.
 
-        :raises ConfigFileError: as :py:meth:`poll` does
+        :raises ConfigFileError: as `poll` does
         """
         while (configuration := self.poll()) is None:
             left = max(0.0, self.due - time.monotonic())

@@ -50,10 +50,7 @@ class ConfigFileError(Exception):
 def load_config_file(filename: str | os.PathLike[str]) -> Configuration:
     """Read, run and check a config file.
 
-    Raises
-    ------
-    ConfigFileError
-        If it does not give a valid configuration.
+    :raises ConfigFileError: if it does not give a valid configuration
     """
     return validate_config(parse_config(read_config_file(filename), filename))
 
@@ -61,10 +58,7 @@ def load_config_file(filename: str | os.PathLike[str]) -> Configuration:
 def read_config_file(filename: str | os.PathLike[str]) -> str:
     """Read the text of a config file, which is in UTF-8.
 
-    Raises
-    ------
-    ConfigFileError
-        If the file cannot be read or is not in UTF-8.
+    :raises ConfigFileError: if the file cannot be read or is not in UTF-8
     """
     try:
         contents = Path(filename).read_bytes()
@@ -86,23 +80,12 @@ def parse_config(
 ) -> ParsedConfig:
     """Run the text of a config file.
 
-    Parameters
-    ----------
-    source
-        The text of the script.
-    filename
-        Where it comes from. Errors name it, the script has it as ``__file__``, and
-        relative names of SpiNNer's files are looked up in its folder first.
-
-    Returns
-    -------
-    ParsedConfig
-        What the script defined, for `validate_config`.
-
-    Raises
-    ------
-    ConfigFileError
-        If the script is not Python, or raises an exception.
+    :param source: the text of the script
+    :param filename: where it comes from. Errors name it, the script has it as
+        ``__file__``, and relative names of SpiNNer's files are looked up in its folder
+        first.
+    :return: what the script defined, for `validate_config`
+    :raises ConfigFileError: if the script is not Python, or raises an exception
     """
     name = os.fspath(filename)
     namespace = _names_in_scope(name)
@@ -128,10 +111,7 @@ def parse_config(
 def validate_config(parsed: ParsedConfig) -> Configuration:
     """Take the configuration out of what a config file defined.
 
-    Raises
-    ------
-    ConfigFileError
-        If there is none, or it was made invalid after it was built.
+    :raises ConfigFileError: if there is none, or it was made invalid after it was built
     """
     filename = str(parsed.get("__file__", "<config>"))
     if "configuration" not in parsed:

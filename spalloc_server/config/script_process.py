@@ -1,6 +1,6 @@
 """The process in which a config file is run, so that it can be given up.
 
-Started by :py:mod:`~spalloc_server.config.reading`. Whatever the script does to its
+Started by `~spalloc_server.config.reading`. Whatever the script does to its
 process (ends it, replaces it, hangs in it, eats its memory), the server goes on.
 """
 
@@ -19,7 +19,7 @@ from spalloc_server.config.script import ConfigFileError, load_config_file
 
 MEMORY_BYTES: Final = 4 * 1024**3
 """How much memory (address space) a script may take before it gets a
-:py:exc:`MemoryError`; the largest machines there are need some hundredths of that."""
+`MemoryError`; the largest machines there are need some hundredths of that."""
 
 
 def main(result_fd: int, filename: str, seconds: int) -> None:

@@ -23,10 +23,10 @@ def dump(configuration: Configuration) -> bytes:
 
 
 def load(data: bytes) -> Configuration:
-    """Read what :py:func:`dump` has written.
+    """Read what `dump` has written.
 
-    :raises ValueError: if that is not what it is, as do :py:exc:`TypeError` and
-        :py:exc:`KeyError`
+    :raises ValueError: if that is not what it is, as do `TypeError` and
+        `KeyError`
     """
     fields = json.loads(data)
     machines = [_machine(machine) for machine in fields.pop("machines")]

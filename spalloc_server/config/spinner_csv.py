@@ -23,26 +23,14 @@ def board_locations_from_spinner(
 ) -> dict[Board, Physical]:
     """Read the places of a machine's boards from a CSV file of SpiNNer's.
 
-    Parameters
-    ----------
-    filename
-        A file written by ``spinner-ethernet-chips``. Its first line names the
-        columns, among them 'board', 'cabinet', 'frame', 'x' and 'y' in any order;
-        x and y are the coordinates of the board's Ethernet chip. In a config file, a
+    :param filename: a file written by ``spinner-ethernet-chips``. Its first line names
+        the columns, among them 'board', 'cabinet', 'frame', 'x' and 'y' in any order; x
+        and y are the coordinates of the board's Ethernet chip. In a config file, a
         relative name is looked up in the config file's folder first and then in the
         server's working directory.
-
-    Returns
-    -------
-    {(x, y, z): (cabinet, frame, board), ...}
-        The board locations, as `Machine` takes them.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    ValueError
-        If it makes no sense. The message names the file and the line.
+    :return: the board locations, as `Machine` takes them
+    :raises OSError: if the file cannot be read
+    :raises ValueError: if it makes no sense. The message names the file and the line.
     """
     name = os.fspath(filename)
     with open(name, encoding="utf-8-sig", newline="") as lines:

@@ -11,10 +11,8 @@ class StandardIPs:
     Every parameter is an IPv4 address or the distance between two, written as an
     IPv4 address. `Machine.with_standard_ips` describes them.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is no string, or no IPv4 address.
+    :raises TypeError: if a parameter is no string, or no IPv4 address
+    :raises ValueError: likewise
     """
 
     def __init__(
@@ -37,7 +35,7 @@ class StandardIPs:
     def bmp(self, cabinet: int, frame: int) -> str:
         """Give the address of a frame's BMP, which is its board 0's.
 
-        Raises `ValueError` if that is beyond the last IPv4 address.
+        :raises ValueError: if that is beyond the last IPv4 address
         """
         number = self._start_of_board(cabinet, frame, 0) + self._bmp_offset
         return _address(number, f"the BMP of cabinet {cabinet}, frame {frame}")
@@ -45,7 +43,7 @@ class StandardIPs:
     def spinnaker(self, cabinet: int, frame: int, board: int) -> str:
         """Give the address of a board's Ethernet chip.
 
-        Raises `ValueError` if that is beyond the last IPv4 address.
+        :raises ValueError: if that is beyond the last IPv4 address
         """
         number = self._start_of_board(cabinet, frame, board) + self._spinnaker_offset
         return _address(number, f"cabinet {cabinet}, frame {frame}, board {board}")

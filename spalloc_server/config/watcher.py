@@ -29,8 +29,9 @@ class ConfigWatcher:
     it, be it to the file or to a folder. Editors and deployment tools replace files and
     links, and a watch on a file would stay with the old one. What the system does not
     tell of (a folder that was away for a while, a disk of another computer) is found by
-    :py:meth:`look`. For one thread. Raises :py:exc:`OSError` where a folder cannot be
-    watched.
+    `look`. For one thread.
+
+    :raises OSError: where a folder cannot be watched
     """
 
     def __init__(self, filename: str) -> None:
@@ -126,7 +127,7 @@ class ConfigWatcher:
             problem = e.strerror or str(e)
             if problem != self._problem:
                 logger.warning(
-                    "Cannot watch %s (%s); it is looked at every few seconds",
+                    "Cannot watch %s (%s); checking it every few seconds instead",
                     self._filename,
                     problem,
                 )

@@ -294,7 +294,7 @@ class JobLifecycle:
         faulty = boards_still_there(job, self._state.machines)
         if faulty:
             logger.error(
-                "Boards of an ended job failed: %s (%s)",
+                "Boards could not be switched after the end of their job: %s (%s)",
                 job.failure,
                 describe_boards(job.machine, faulty),
             )

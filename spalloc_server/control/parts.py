@@ -102,7 +102,7 @@ class Parts:
         with self.log.lock:
             return self.frames.all()
 
-    def check_free(self) -> None:
+    def look_after_boards(self) -> None:
         """Give out boards that have cooled down, and try those out of service again."""
         queue = self.state.job_queue
         with self.log.lock:

@@ -150,7 +150,7 @@ class SickBoards:
                 if waiting.isdisjoint(self._boards_of_frame(machine_name, frame)):
                     return
                 logger.warning(
-                    "The BMP of machine %s, cabinet %d, frame %d answers now",
+                    "The BMP of machine %s, cabinet %d, frame %d answers again",
                     machine_name,
                     *frame,
                 )
@@ -269,7 +269,7 @@ class SickBoards:
         reason = self._state.health.report(machine_name, board, report)
         if not self._log.is_dormant:
             logger.warning(
-                "Problem reported of %s by %s: %s",
+                "Problem with %s reported by %s: %s",
                 describe_boards(self._state.machines[machine_name], [board]),
                 "nobody" if job is None else f"job {job.id} of {job.owner}",
                 change.description,

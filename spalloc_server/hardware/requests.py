@@ -52,13 +52,11 @@ class AtomicRequests:
     Whatever the order in which they were added, they are carried out in the order
     power on, links, power off.
 
-    Parameters
-    ----------
-    on_done
-        ``on_done(success, reason=None)`` is called once when the whole group has been
-        carried out, has failed for good, or has been overtaken by later ones (which
-        counts as a success); the reason is a `Failure`. It runs in the thread of the
-        frame's `AsyncBMPController`, which waits for it, and may itself add requests.
+    :param on_done: ``on_done(success, reason=None)`` is called once when the whole
+        group has been carried out, has failed for good, or has been overtaken by later
+        ones (which counts as a success); the reason is a `Failure`. It runs in the
+        thread of the frame's `AsyncBMPController`, which waits for it, and may itself
+        add requests.
     """
 
     def __init__(self, on_done: OnDone) -> None:

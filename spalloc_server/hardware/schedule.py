@@ -48,10 +48,7 @@ class Stage(Enum):
 class Task:
     """A group of requests on its way. Owned by the thread of its frame.
 
-    Parameters
-    ----------
-    requests
-        What to do; later changes to it have no effect.
+    :param requests: what to do; later changes to it have no effect
     """
 
     def __init__(self, requests: AtomicRequests) -> None:

@@ -71,16 +71,10 @@ _LOOK_UP_SECONDS = 0.5
 class BMPError(Exception):
     """A command to a BMP failed.
 
-    Parameters
-    ----------
-    hostname
-        The BMP, as the configuration names it.
-    operation
-        What was being done, for example ``"power on of boards 0, 3"``.
-    problem
-        What went wrong.
-    boards
-        Numbers of the boards that the command was about.
+    :param hostname: the BMP, as the configuration names it
+    :param operation: what was being done, for example ``"power on of boards 0, 3"``
+    :param problem: what went wrong
+    :param boards: numbers of the boards that the command was about
     """
 
     def __init__(
@@ -107,10 +101,8 @@ class BMPTransceiver:
     after a failure, so an instance can be made for a BMP that is not there. Commands
     wait for each other; any thread may give them. All of them raise `BMPError`.
 
-    Parameters
-    ----------
-    hostname
-        The BMP of board 0, through which those of the other boards are reached.
+    :param hostname: the BMP of board 0, through which those of the other boards are
+        reached
     """
 
     COMMAND_SECONDS: float = BMP_TIMEOUT
@@ -131,7 +123,7 @@ class BMPTransceiver:
         self.hostname = hostname
         self.give_up_at = math.inf
         """When to wait for answers no longer, whatever it is that was asked
-        (:py:func:`time.monotonic`). May be set at any time, from any thread."""
+        (`time.monotonic`). May be set at any time, from any thread."""
         self._lock = threading.RLock()
         self._connection: _PatientConnection | None = None
 

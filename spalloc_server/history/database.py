@@ -40,7 +40,7 @@ _PASSING: Final = ("locked", "full", "disk i/o error")
 class EventDatabase:
     """An SQLite file with the latest events of jobs.
 
-    One thread writes, by :py:meth:`take`. Any thread may read, each with a connection
+    One thread writes, by `take`. Any thread may read, each with a connection
     of its own. This is only remembered for people, so nothing that is wrong with the
     file stops the server: one that is damaged is kept aside, and another one begun.
     """
@@ -116,7 +116,10 @@ class EventDatabase:
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """Connect, and close again. Raises :py:exc:`sqlite3.Error`."""
+        """Connect, and close again.
+
+        :raises sqlite3.Error: if that fails
+        """
         try:
             # Anything else could be waited for for ever, and would be made again.
             self._check_kind()
@@ -191,7 +194,10 @@ class EventDatabase:
         )
 
     def _entries(self, statement: str, argument: int) -> list[dict[str, Any]]:
-        """Read entries, but none that make no sense. Raises `sqlite3.Error`."""
+        """Read entries, but none that make no sense.
+
+        :raises sqlite3.Error: if that fails
+        """
         try:
             with self._moving, self._connection() as database:
                 found = database.execute(statement, (argument,)).fetchall()

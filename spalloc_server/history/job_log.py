@@ -1,7 +1,7 @@
 """The job log: what happens to jobs, as lines of JSON, for accounting.
 
 Each line is an object with ``time`` (seconds since 1970, UTC), ``event`` (one of
-:py:data:`.history.KINDS`), ``job``, ``owner``, ``host``, ``created`` (time), ``args``
+`.history.KINDS`), ``job``, ``owner``, ``host``, ``created`` (time), ``args``
 and ``kwargs`` (the size and demands), ``machine``, ``boards``, ``power`` and
 ``reason``; null is for what does not apply.
 """
@@ -65,7 +65,10 @@ class JobLog:
         self._lost = 0
 
     def open(self) -> None:
-        """Open the file, to add to it. Raises :py:exc:`OSError`."""
+        """Open the file, to add to it.
+
+        :raises OSError: if that fails
+        """
         try:
             self._file = _RaisingHandler(
                 self._filename,

@@ -28,7 +28,7 @@ class Consumer(Protocol):
     """Someone who keeps events; in one thread between opening and closing."""
 
     def open(self) -> None:
-        """Get ready. May raise :py:exc:`OSError` to keep the server from starting."""
+        """Get ready. May raise `OSError` to keep the server from starting."""
 
     def take(self, events: Sequence[JobEvent]) -> None:
         """Keep some events, which come in the order in which they happened."""
@@ -59,7 +59,7 @@ class EventRecorder(Observer):
             self._queue.put(event)
             return
         if not self._lost:
-            logger.error("Job history: the disk does not take it, so it has a gap")
+            logger.error("Job history: the disk is too slow; events are lost")
         self._lost += 1
 
     def open(self) -> None:
@@ -79,7 +79,7 @@ class EventRecorder(Observer):
             # The last in the queue is the end.
             waiting = self._queue.qsize() - 1 + self._under_way
             logger.error(
-                "Job history: the disk has not taken it for %g s; %d events are lost",
+                "Job history: the disk has not responded for %g s; %d events are lost",
                 CLOSE_SECONDS,
                 max(0, waiting) + self._lost,
             )

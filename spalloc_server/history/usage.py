@@ -42,7 +42,10 @@ class LogEntries:
         self.bad_lines = 0
 
     def read(self, filenames: Iterable[str]) -> list[dict[str, Any]]:
-        """Read files, also ``.gz``, in any order. Raises :py:exc:`OSError`."""
+        """Read files, also ``.gz``, in any order.
+
+        :raises OSError: if that fails
+        """
         entries: list[dict[str, Any]] = []
         for filename in filenames:
             with _open(filename) as file:

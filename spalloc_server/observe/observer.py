@@ -1,6 +1,6 @@
 """The seam between the server and those who watch it.
 
-The server tells an :py:class:`Observer` about its life and its loop; metrics, web
+The server tells an `Observer` about its life and its loop; metrics, web
 pages, the job log and systemd are behind it. The server never waits for any of them.
 """
 
@@ -45,7 +45,7 @@ class Observed(Protocol):
 class Observer:
     """Is told what the server is doing; by the loop's thread unless said otherwise.
 
-    Nothing in here may block, and but for :py:meth:`open` nothing may raise. This one
+    Nothing in here may block, and but for `open` nothing may raise. This one
     does nothing.
     """
 
@@ -58,7 +58,7 @@ class Observer:
     def open(self) -> None:
         """Called in the main thread, once this is the only server of its state.
 
-        May raise :py:exc:`OSError` to keep the server from starting.
+        May raise `OSError` to keep the server from starting.
         """
 
     def started(self, server: Observed) -> None:
@@ -77,7 +77,7 @@ class Observer:
         """The loop has ended; the hardware may still be busy for a while."""
 
     def close(self) -> None:
-        """The server has ended, or could not start after :py:meth:`open`."""
+        """The server has ended, or could not start after `open`."""
 
 
 class Observers(Observer):

@@ -64,7 +64,7 @@ class ServerStats:
         self.turns = Tally(TURN_SECONDS)
         """How long turns of the loop took, without waiting."""
         self.turned_at: float | None = None
-        """When the loop last finished a turn, by :py:func:`time.monotonic`."""
+        """When the loop last finished a turn, by `time.monotonic`."""
 
     def commands(self) -> dict[tuple[str, str], int]:
         """All commands so far, by name and outcome, which may be ``done``."""

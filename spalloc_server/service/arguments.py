@@ -1,7 +1,7 @@
 """Checks of the arguments of commands: complete, before anything changes.
 
-Each check returns the value to go on with, or raises :py:exc:`TypeError` or
-:py:exc:`ValueError` with a message that names the argument.
+Each check returns the value to go on with, or raises `TypeError` or
+`ValueError` with a message that names the argument.
 """
 
 import math

@@ -57,13 +57,13 @@ class _CriticalStop(Exception):
 
 
 class Server:
-    """A TCP server around a :py:class:`.Controller`, with no commands of its own.
+    """A TCP server around a `.Controller`, with no commands of its own.
 
     The constructor takes the port and the saved state and starts the server's thread,
     which from then on owns everything in here. Other threads may call
-    :py:meth:`is_alive`, :py:meth:`join`, :py:meth:`stop_and_join`,
-    :py:meth:`request_stop`, :py:meth:`request_reload` and :py:meth:`wake`, and read
-    :py:attr:`address` and :py:attr:`failed`. Made in the main thread, the server
+    `is_alive`, `join`, `stop_and_join`,
+    `request_stop`, `request_reload` and `wake`, and read
+    `address` and `failed`. Made in the main thread, the server
     reads its config file again on ``SIGHUP``.
 
     :param config_filename: the config file; the state is kept in its folder
@@ -104,7 +104,7 @@ class Server:
         # Set by any thread or signal handler, which then wakes the loop.
         self._stop_requested = False
         self._background_change = False
-        self._regular_work = Timers()
+        self._timers = Timers()
         self._attention = Attention()
         self._look_at = 0.0
         self._failed = False
@@ -165,7 +165,7 @@ class Server:
     def _prepare_hardware(self, configuration: Configuration) -> None:
         """Called with each new configuration before the controller is. Does nothing.
 
-        A place for a simulator. May raise :py:exc:`OSError` to refuse.
+        A place for a simulator. May raise `OSError` to refuse.
         """
 
     def _get_state_filename(self, cfg: str) -> str:
@@ -173,10 +173,12 @@ class Server:
         return names.state_file(cfg, __version__)
 
     def _parse_config(self, config_file_contents: str) -> ParsedConfig:
-        """Run the text of a config file. Raises :py:exc:`.ConfigFileError`.
+        """Run the text of a config file.
 
         The server itself has that done in another process, see
-        :py:mod:`~spalloc_server.config.reading`.
+        `~spalloc_server.config.reading`.
+
+        :raises ConfigFileError: if that fails
         """
         return parse_config(config_file_contents, self._config_filename)
 
@@ -191,7 +193,7 @@ class Server:
         """Put a configuration in force: the address, the settings, the machines."""
         self._reception.move(validated_config, self._choose_port(validated_config))
         self._configuration = validated_config
-        self._regular_work.check_soon()
+        self._timers.check_soon()
         settings = Settings(
             validated_config.max_retired_jobs,
             validated_config.seconds_before_free,
@@ -228,13 +230,14 @@ class Server:
             name = job.allocated_machine_name
             if name in removed:
                 logger.warning(
-                    "Job %d of %s (%d boards) is going to be destroyed: its machine "
-                    "%s %s",
+                    "Job %d of %s (%d boards) will be destroyed: machine %s %s",
                     job.job_id,
                     job.owner,
                     len(job.boards or ()),
                     name,
-                    "is described differently" if name in new else "is gone",
+                    "has been rewired or readdressed"
+                    if name in new
+                    else "has been removed",
                 )
 
     def _take_new_configuration(self) -> None:
@@ -379,7 +382,7 @@ class Server:
     def _msg_client(self, client: Connection, message: object) -> None:
         """Send a client a message, at the end of this turn of the loop.
 
-        Raises :py:exc:`.OutputFullError` where the client takes no messages.
+        :raises OutputFullError: where the client takes no messages
         """
         client.send(message)
         self._clients.touch(client)
@@ -389,11 +392,11 @@ class Server:
         self._dispatcher.take_turns([client])
 
     def _handle_command(self, client: Connection, line: bytes | str) -> dict[str, Any]:
-        """Execute the command in a line: see :py:meth:`.Dispatcher.handle_line`."""
+        """Execute the command in a line: see `.Dispatcher.handle_line`."""
         return self._dispatcher.handle_line(client, line)
 
     def make_change(self, change: Change) -> Any:
-        """Make a change that a command wants: see :py:meth:`.Intake.make`."""
+        """Make a change that a command wants: see `.Intake.make`."""
         return self.intake.make(change)
 
     def _send_notifications(
@@ -447,7 +450,7 @@ class Server:
         clients = self._clients.take_ready()
         self._dispatcher.take_turns(clients)
         # After the clients: one that has just sent a keepalive has not timed out.
-        self._do_regular_work(len(ready), clients)
+        self._do_what_is_due(len(ready), clients)
         self._take_new_configuration()
         self._send_change_notifications()
         self._store.commit_events(self._controller)
@@ -467,48 +470,44 @@ class Server:
     def _seconds_to_wait(self) -> float:
         if self._clients.any_ready():
             return 0.0
-        # Comparing costs a third of what min() does, and this is done in every turn.
-        due = self._regular_work.due
-        for other in (
+        dues = (
+            self._timers.due,
+            self._look_at,
             self._store.retry_at,
             self._reception.resume_at,
             self._config_source.due,
-            self._look_at,
-        ):
-            if other is not None and other < due:
-                due = other
-        wait = due - time.monotonic()
-        if wait > LONGEST_UNWATCHED_WAIT and self._controller.job_count:
-            wait = LONGEST_UNWATCHED_WAIT
-        if wait > self.observer.longest_wait:
-            wait = self.observer.longest_wait
-        return min(wait, LONGEST_WAIT) if wait > 0.0 else 0.0
+        )
+        wait = min(due for due in dues if due is not None) - time.monotonic()
+        limits = [self.observer.longest_wait, LONGEST_WAIT]
+        if self._controller.job_count:
+            limits.append(LONGEST_UNWATCHED_WAIT)
+        return max(0.0, min(wait, *limits))
 
     def _on_background_change(self) -> None:
         """Called by the threads that work on the hardware."""
         self._background_change = True
         self.wake()
 
-    def _do_regular_work(self, ready: int, clients: Sequence[Connection]) -> None:
+    def _do_what_is_due(self, ready: int, clients: Sequence[Connection]) -> None:
         """Do what is due without being asked.
 
         :param ready: how many channels the last wait has told of
         :param clients: those that have had their turn
         """
-        work = self._regular_work
+        timers = self._timers
         if self._background_change:
             self._background_change = False
-            work.hardware_changed(self._controller.seconds_before_free)
-        if work.is_check_due() and self._attention.has_heard_all(
+            timers.hardware_changed(self._controller.seconds_before_free)
+        if timers.is_check_due() and self._attention.has_heard_all(
             ready, any(client.has_line() for client in clients), len(self._clients)
         ):
-            work.check(
+            timers.check(
                 self._controller,
                 self._configuration.timeout_check_interval,
                 # Not now: the process may have been stopped since it has listened.
                 self._attention.woke_at,
             )
-        work.give_out_free_boards(self._controller)
+        timers.give_out_free_boards(self._controller)
 
 
 def _message(error: Exception) -> str:

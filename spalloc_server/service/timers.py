@@ -26,7 +26,7 @@ class Timers:
 
     @property
     def due(self) -> float:
-        """When there is something to do next, by :py:func:`time.monotonic`."""
+        """When there is something to do next, by `time.monotonic`."""
         if self._changed:
             return 0.0
         if self._free_checks:
@@ -46,7 +46,7 @@ class Timers:
         self._next_check = 0.0
 
     def is_check_due(self) -> bool:
-        """Is it time for :py:meth:`check`?"""
+        """Is it time for `check`?"""
         return time.monotonic() >= self._next_check
 
     def check(
@@ -55,7 +55,7 @@ class Timers:
         """Do all checks.
 
         :param interval: seconds until the next time
-        :param heard_until: see :py:meth:`.Controller.destroy_silent_jobs`
+        :param heard_until: see `.Controller.destroy_silent_jobs`
         """
         self._next_check = time.monotonic() + interval
         self._changed = True

@@ -77,12 +77,9 @@ class SimulatedFrame:
     Commands come from the thread of a `BMPSimulator`. All other methods and attributes
     may be used from any thread.
 
-    Parameters
-    ----------
-    cabinet, frame
-        The position that BMPs give in answer to the version command.
-    boards
-        How many boards the frame has.
+    :param cabinet: the position that BMPs give in answer to the version command
+    :param frame: see ``cabinet``
+    :param boards: how many boards the frame has
     """
 
     def __init__(

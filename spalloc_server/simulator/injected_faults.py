@@ -37,10 +37,7 @@ class _WrongFPGA:
 class Faults:
     """The faults of a frame: none at first. Any thread may set them at any time.
 
-    Parameters
-    ----------
-    seed
-        Of the choice of packets that are dropped.
+    :param seed: of the choice of packets that are dropped
     """
 
     def __init__(self, seed: int = 0) -> None:

@@ -81,7 +81,10 @@ class Request:
 
     @classmethod
     def unpack(cls, datagram: bytes) -> Request:
-        """Take a datagram apart. Raises `MalformedPacket`."""
+        """Take a datagram apart.
+
+        :raises MalformedPacket: if that fails
+        """
         if len(datagram) < _HEADER.size:
             raise MalformedPacket(f"{len(datagram)} bytes")
         *header, command, sequence = _HEADER.unpack_from(datagram)

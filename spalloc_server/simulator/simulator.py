@@ -123,10 +123,7 @@ class BMPSimulator:
         Machines that name the same BMP share the frame. Frames that the configuration
         has no longer stay, because their boards may still have to be powered off.
 
-        Raises
-        ------
-        OSError
-            If the address of a BMP cannot be bound; the message names it.
+        :raises OSError: if the address of a BMP cannot be bound; the message names it
         """
         for machine in configuration.machines:
             for (cabinet, frame), hostname in machine.bmp_ips.items():
@@ -143,14 +140,11 @@ class BMPSimulator:
     ) -> SimulatedFrame:
         """Add the frame of one BMP and serve it; see `serve` for the errors.
 
-        Parameters
-        ----------
-        hostname
-            The BMP, as the configuration names it.
-        cabinet, frame
-            Its position, which the BMP tells.
-        settle_seconds
-            How long users of the directory are told to wait after a power-on.
+        :param hostname: the BMP, as the configuration names it
+        :param cabinet: its position, which the BMP tells
+        :param frame: see ``cabinet``
+        :param settle_seconds: how long users of the directory are told to wait after a
+            power-on
         """
         address = _address_for(hostname)
         simulated = SimulatedFrame(cabinet, frame)

@@ -160,8 +160,9 @@ def write_new(filename: str, data: bytes) -> int:
 
     :param data: a compressed snapshot
     :return: the identity of the new database
-    :raises OSError, sqlite3.Error: if that cannot be done; nothing is left of it then,
+    :raises OSError: if that cannot be done; nothing is left of it then,
         if it can be removed
+    :raises sqlite3.Error: likewise
     """
     new = filename + NEW
     leftovers = [new, f"{new}-wal", f"{new}-journal", f"{new}-shm"]
@@ -220,7 +221,8 @@ def mend_beginning(filename: str, folder: str) -> None:
 
     :param filename: a copy, of which nothing is lost
     :param folder: for files that are removed again
-    :raises OSError, sqlite3.Error: if that cannot be done
+    :raises OSError: if that cannot be done
+    :raises sqlite3.Error: likewise
     """
     donor = os.path.join(folder, "donor")
     write_new(donor, b"")

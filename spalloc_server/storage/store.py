@@ -333,9 +333,11 @@ class StateStore:
     def _rewrite(self, controller: Controller) -> None:
         """Replace the file by one with nothing but a snapshot of what is in memory.
 
-        :raises OSError, sqlite3.Error, StateFileError: if that cannot be done; the old
+        :raises OSError: if that cannot be done; the old
             file is there then, or the new one is beside it, and is put in its place
             at the next try, or at a start
+        :raises sqlite3.Error: likewise
+        :raises StateFileError: likewise
         """
         if self.lock is not None:
             self.lock.ensure()

@@ -130,7 +130,7 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """The state and its changes as server-sent events: see :py:class:`.Feed`."""
+    """The state and its changes as server-sent events: see `.Feed`."""
     messages = request.app[FEED].messages()
     response = web.StreamResponse(
         headers={**HEADERS, "Content-Type": "text/event-stream"}
@@ -184,12 +184,12 @@ def _job_documents(state: State) -> list[Any]:
 
 
 async def geometry(_request: web.Request) -> web.Response:
-    """How boards are drawn: see :py:func:`.geometry_document`."""
+    """How boards are drawn: see `.geometry_document`."""
     return _json(geometry_document())
 
 
 async def machines(request: web.Request) -> web.Response:
-    """All machines with their boards: see :py:func:`.machine_documents`."""
+    """All machines with their boards: see `.machine_documents`."""
     feed, latest = request.app[FEED], request.app[LATEST]
     return _json_bytes(await latest.encoded(feed, machine_documents))
 

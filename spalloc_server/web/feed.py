@@ -61,7 +61,7 @@ class Feed:
     ) -> None:
         """Start without a snapshot.
 
-        :param request_snapshot: has :py:meth:`deliver` or :py:meth:`fail` called soon,
+        :param request_snapshot: has `deliver` or `fail` called soon,
             in the event loop
         :param complaints: told of what goes wrong
         """
@@ -190,7 +190,7 @@ class Feed:
         """Server-sent events, encoded: first the whole state, then what changes.
 
         The first is of the type ``state``, the others ``change``; their data are
-        documents as :py:func:`.changes_between` makes them. Where a listener is too
+        documents as `.changes_between` makes them. Where a listener is too
         slow for the changes, another ``state`` comes in their place. In quiet times
         there is a ``ping`` now and then, so that dead connections are noticed.
         """

@@ -65,7 +65,7 @@ class State(NamedTuple):
     machines: dict[str, Document]
     """By name, without the boards."""
     boards: dict[str, dict[Board, list[Any]]]
-    """For each machine what :py:data:`BOARD_FIELDS` says of each board."""
+    """For each machine what `BOARD_FIELDS` says of each board."""
     jobs: dict[int, Document]
     heard: dict[int, float]
     """When somebody last asked about each job, by the monotonic clock."""
@@ -170,7 +170,7 @@ def changes_between(old: State | None, new: State) -> Document | None:
     """What has changed: all of it where there was nothing, None where nothing has.
 
     ``machines`` has the machines that are new or described differently, as
-    :py:func:`machine_documents` describes them, and null for those that are gone;
+    `machine_documents` describes them, and null for those that are gone;
     ``order`` the names of all machines, if that has changed; ``boards`` the changed
     boards of other machines; ``jobs`` the jobs that are new or have changed, and null
     for those that have ended. A job's ``queues`` are the machines that it waits for;

@@ -23,7 +23,7 @@ NOTIFIED_PER_TURN: Final = 100
 class Clients:
     """All connections, kept registered with the poll loop for what they wait for.
 
-    Within a turn of the loop output only gathers; :py:meth:`finish_turn` sends it and
+    Within a turn of the loop output only gathers; `finish_turn` sends it and
     lets those leave who are to leave. For the server's thread only.
     """
 

@@ -32,10 +32,10 @@ class OutputFullError(Exception):
 class Connection(LineFramer):
     """A non-blocking connection to one client; for the server's thread only.
 
-    Lines come out of :py:meth:`next_line` after :py:meth:`receive`; replies go into
-    :py:meth:`send`, change notifications into :py:meth:`notify`, and both leave with
-    :py:meth:`flush`. Nothing in here ever blocks. The socket belongs to the
-    connection; :py:exc:`OSError` is raised where it is not connected any more.
+    Lines come out of `next_line` after `receive`; replies go into
+    `send`, change notifications into `notify`, and both leave with
+    `flush`. Nothing in here ever blocks. The socket belongs to the
+    connection; `OSError` is raised where it is not connected any more.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Connection(LineFramer):
     def receive(self) -> None:
         """Read once what has arrived, or note that the client has sent everything.
 
-        Raises :py:exc:`OSError` where the connection is broken.
+        :raises OSError: where the connection is broken
         """
         try:
             data = self._socket.recv(READ_BYTES)
@@ -106,8 +106,8 @@ class Connection(LineFramer):
     def send(self, message: object) -> None:
         """Put a message at the end of the output.
 
-        Raises :py:exc:`OutputFullError` where the client has left output lying
-        and this message would make it more than may wait.
+        :raises OutputFullError: where the client has left output lying and this message
+            would make it more than may wait
         """
         self.send_line(encode_message(message))
 
@@ -136,7 +136,7 @@ class Connection(LineFramer):
         self.is_busy = True
 
     def go_on_with_reply(self) -> None:
-        """Make the next piece of a long reply. Raises as :py:meth:`send` does."""
+        """Make the next piece of a long reply. Raises as `send` does."""
         assert self._unmade is not None
         piece = next(self._unmade, None)
         if piece is not None:
@@ -186,8 +186,9 @@ class Connection(LineFramer):
         """Send what waits, as far as the client takes it now.
 
         Notifications are written out when everything before them has gone: until
-        then those for a slow client merge. Raises :py:exc:`OSError` where the
-        connection is broken.
+        then those for a slow client merge.
+
+        :raises OSError: where the connection is broken
         """
         if self._output:
             self._write()
@@ -217,7 +218,7 @@ class Connection(LineFramer):
 
     @property
     def has_output(self) -> bool:
-        """Is there anything that :py:meth:`flush` would try to send?"""
+        """Is there anything that `flush` would try to send?"""
         return bool(self._output or self._pending_bytes)
 
     @property

@@ -57,14 +57,14 @@ class LineFramer:
             self._too_long = True
 
     def has_line(self) -> bool:
-        """Is there anything for :py:meth:`next_line` to do but return None?"""
+        """Is there anything for `next_line` to do but return None?"""
         return self._lines is not None or self._too_long
 
     def next_line(self) -> bytes | None:
         """Take the next complete line, without its newline, or None if there is none.
 
-        Raises :py:exc:`LineTooLongError` where, after all lines before it were
-        taken, a line follows that is longer than allowed, whether or not it ended.
+        :raises LineTooLongError: where, after all lines before it were taken, a line
+            follows that is longer than allowed, whether or not it ended
         """
         lines = self._lines
         if lines is not None:

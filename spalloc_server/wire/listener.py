@@ -41,8 +41,8 @@ class Listener:
     def __init__(self, ip: str, port: int) -> None:
         """Listen to an address; "" is all of IPv4, port 0 any free port.
 
-        Raises :py:exc:`OSError`, with a message that names the address, where that
-        cannot be; so does :py:meth:`move`.
+        :raises OSError: with a message that names the address, where that cannot be; so
+            does `move`
         """
         self._wanted = ip, port
         self._socket = _open_socket(ip, port)
@@ -62,14 +62,14 @@ class Listener:
         self.allowed: Container[str] = AllowedNetworks()
         """The IP addresses from which connections are taken in."""
         self.resume_at: float | None = None
-        """The time (:py:func:`time.monotonic`) before which not to try again."""
+        """The time (`time.monotonic`) before which not to try again."""
 
     def move(self, ip: str, port: int) -> bool:
         """Listen to another address instead; was there anything to change?
 
         The file descriptor changes. Where it cannot be, the old address is kept. Where
         somebody else was faster to take that one, nothing is listened to until
-        :py:meth:`listen_again` has got one of them.
+        `listen_again` has got one of them.
         """
         if (ip, port) == self._wanted and self.is_open:
             return False
@@ -90,7 +90,8 @@ class Listener:
                     self._socket = _open_nothing()
                     self._lost = old
                     logger.error(
-                        "%s; nobody can connect until that is over", lost.strerror
+                        "%s; nobody can connect until it can be had again",
+                        lost.strerror,
                     )
                 raise
         self._take(new_socket)

@@ -30,7 +30,7 @@ class MalformedLineError(IOError):
 def decode_command(line: bytes | str) -> Command:
     """Read one line. Missing ``args`` and ``kwargs`` are empty.
 
-    Raises :py:exc:`MalformedLineError` saying what is wrong with the line.
+    :raises MalformedLineError: saying what is wrong with the line
     """
     if len(line) <= REPEATED_LINE_BYTES:
         return _decode_repeated(line)

@@ -51,7 +51,7 @@ def test_what_is_in_a_config(tmp_path: Path) -> None:
     done = check(config)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        f"{config}: the server would take it",
+        f"{config}: the configuration is valid",
         "machine m: 1 x 1 triads, 3 boards, 3 of them working; tags: default",
         "  cabinet 0 frame 0: BMP 10.11.12.0, 3 working boards",
         "machine spare: 1 x 1 triads, 3 boards, 2 of them working; "

@@ -74,7 +74,7 @@ def test_links_that_are_dead_in_one_direction_only() -> None:
     assert doubts(machine(dead_links=links)) == [
         "machine m: dead in one direction only: (0, 0, 0) east, (0, 0, 0) north, "
         "(0, 0, 0) north_east, (0, 0, 0) south and 2 more",
-        "machine m: all links are dead of (0, 0, 0)",
+        "machine m: all links of (0, 0, 0) are dead",
     ]
 
 

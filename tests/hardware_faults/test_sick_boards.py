@@ -90,7 +90,7 @@ def test_a_frame_that_falls_silent_is_left_alone(room: Room) -> None:
     silent.faults.clear()
     wait_until(lambda: dead_boards(client) == [[0, 0, 1]])
     assert room.server is not None
-    assert "cabinet 0, frame 0 answers now" in room.server.log
+    assert "cabinet 0, frame 0 answers again" in room.server.log
 
 
 def test_after_three_places_a_job_is_told_what_failed(room: Room) -> None:

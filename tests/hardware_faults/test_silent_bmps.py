@@ -44,7 +44,7 @@ def test_the_server_starts_without_some_bmps_and_takes_them_in_later(
     frame = room.serve("m", 0)
     assert client.notification() == {"machines_changed": ["m"]}
     assert dead_boards(client) == []
-    room.server.wait_for_log("WARNING.*machine m, cabinet 0, frame 0 answers now")
+    room.server.wait_for_log("WARNING.*machine m, cabinet 0, frame 0 answers again")
     second = create(client, 1, 1, max_dead_boards=0)
     wait_for_state(client, READY, second)
     assert boards_of(client, second) == FRAME_0

@@ -146,7 +146,7 @@ def test_lines_that_make_no_sense_are_left_out_and_counted(tmp_path: Path) -> No
     file.write_text(good + '{"time": 17000\n[]\n{"time": "x"}\n\n' + good)
     done = run(str(file))
     assert done.returncode == 0
-    assert done.stderr == "3 lines made no sense\n"
+    assert done.stderr == "3 unreadable lines were ignored\n"
     assert LogEntries().read([str(file)]) == [LOG[0], LOG[0]]
 
 
@@ -243,4 +243,4 @@ def test_incomplete_jobs_are_told(tmp_path: Path) -> None:
     file.write_text(json.dumps(entry("destroyed", 2, 4, 2)) + "\n")
     done = run(str(file))
     assert done.returncode == 0
-    assert done.stderr == "jobs not logged completely, and estimated: 1\n"
+    assert done.stderr == "jobs with incomplete records, whose use is estimated: 1\n"

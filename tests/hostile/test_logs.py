@@ -333,7 +333,7 @@ def test_a_disk_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
         _make_noise(port, 20)
         assert _end(process) < 30
     assert re.search(
-        r"ERROR Job history: the disk has not taken it for 10 s; [1-9]\d+ events are l",
+        r"ERROR Job history: the disk has not responded for 10 s; [1-9]\d+ events are",
         log.read_text(),
     )
     assert "state saved" in log.read_text()
