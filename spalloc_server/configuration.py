@@ -220,6 +220,7 @@ class _ConfigurationFields(NamedTuple):
     allowed_networks: list[str] | None
     first_board_retry: float
     longest_board_retry: float
+    admin_group: str | None
 
 
 class Configuration(_ConfigurationFields):
@@ -241,6 +242,8 @@ class Configuration(_ConfigurationFields):
         is tried again
     :param longest_board_retry: each time that it fails again, it is left for twice as
         long as before, but never longer than so many seconds
+    :param admin_group: a group of this computer whose members may use
+        ``spalloc_server_admin``, too; None for nobody but the server's own user
     :raises TypeError: if a value is of the wrong kind
     :raises ValueError: if a value is out of range, or if machines have the same name or
         share an IP address
@@ -259,6 +262,7 @@ class Configuration(_ConfigurationFields):
         allowed_networks: Iterable[str] | None = None,
         first_board_retry: float = 600.0,
         longest_board_retry: float = 86_400.0,
+        admin_group: str | None = None,
     ) -> Self:
         """Check the options and that the machines can exist beside each other."""
         machine_list = _checked_machines(machines)
@@ -271,6 +275,8 @@ class Configuration(_ConfigurationFields):
         checks.check_seconds("seconds_before_free", seconds_before_free)
         checks.check_seconds("first_board_retry", first_board_retry)
         checks.check_seconds("longest_board_retry", longest_board_retry)
+        if admin_group is not None and not isinstance(admin_group, str):
+            raise TypeError(f"admin_group should be a str, not {admin_group!r}")
         return super().__new__(
             cls,
             machine_list,
@@ -282,6 +288,7 @@ class Configuration(_ConfigurationFields):
             networks.checked_networks(allowed_networks),
             first_board_retry,
             longest_board_retry,
+            admin_group,
         )
 
     @classmethod

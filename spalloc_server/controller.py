@@ -35,6 +35,7 @@ from spalloc_server.model.job import (
     _Job,
 )
 from spalloc_server.model.job_events import JobEvent
+from spalloc_server.model.withheld import Withheld
 
 __all__ = [
     "Controller",
@@ -424,14 +425,30 @@ class Controller:
     def job_details(self) -> dict[int, JobDetails]:
         """What `list_jobs` does not tell, by job ID; for those who only look on."""
         with self._log.lock:
+            told: dict[tuple[object, ...], str] = {}
             return {
                 job.id: job.details(
                     self._state.job_queue.queues_of(job.id)
                     if job.state is JobState.queued
-                    else ()
+                    else (),
+                    self._parts.waiting.reason(job, told),
                 )
                 for job in self._state.jobs.values()
             }
+
+    def why_waiting(self, job_id: int) -> str | None:
+        """Why a job waits, in words for people.
+
+        :return: None if it does not wait, and where it only waits for its turn
+        """
+        with self._log.lock:
+            job = self._state.jobs.get(job_id)
+            return None if job is None else self._parts.waiting.reason(job)
+
+    @property
+    def withheld(self) -> Withheld:
+        """Which boards are drained and which machines closed; not to be changed."""
+        return self._state.withheld
 
     @property
     def job_count(self) -> int:

@@ -212,7 +212,7 @@ class BoardWalk:
         jobs = [job.job_id for job in self.controller.list_jobs()] or [0]
         job_id = jobs[number % len(jobs)]
         everywhere = [name, None][number % 2]
-        command, *arguments = [
+        orders: list[tuple[Any, ...]] = [
             ("drain", name, boards, "fans", number % 3 == 0),
             ("resume", name, boards, None),
             ("resume", name, sorted(self._locations(name)), None),
@@ -221,8 +221,8 @@ class BoardWalk:
             ("open", None, None),
             ("end jobs", [job_id, 0], "enough"),
             ("move job", job_id, None),
-        ][kind % 8]
-        self._command(command, *arguments)
+        ]
+        self._command(*orders[kind % len(orders)])
 
     def _locations(self, name: str) -> list[Board]:
         found = self.controller.machines.get(name)

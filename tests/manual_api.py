@@ -68,6 +68,7 @@ class Configuration(NamedTuple):
     allowed_networks: list  # of ours
     first_board_retry: float  # of ours
     longest_board_retry: float  # of ours
+    admin_group: str  # of ours
     def __new__(
         cls,
         machines=None,
@@ -79,6 +80,7 @@ class Configuration(NamedTuple):
         allowed_networks=None,  # of ours
         first_board_retry=600.0,  # of ours
         longest_board_retry=86400.0,  # of ours
+        admin_group=None,  # of ours
     ): ...
 class Machine(NamedTuple):
     name: str

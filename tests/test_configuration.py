@@ -21,7 +21,7 @@ def test_configuration_defaults() -> None:
     assert repr(configuration) == (
         "Configuration(machines=[], port=22244, ip='', timeout_check_interval=5.0, "
         "max_retired_jobs=1200, seconds_before_free=30, allowed_networks=None, "
-        "first_board_retry=600.0, longest_board_retry=86400.0)"
+        "first_board_retry=600.0, longest_board_retry=86400.0, admin_group=None)"
     )
     configuration.machines.append(three_boards())
     assert Configuration().machines == []

@@ -15,6 +15,7 @@ from spalloc_server.control.machine_set import MachineSet
 from spalloc_server.control.orders import Orders
 from spalloc_server.control.sick_boards import SickBoards
 from spalloc_server.control.state import PRESENT_RULES, State
+from spalloc_server.control.waiting import Waiting
 from spalloc_server.model import changes
 
 
@@ -45,6 +46,7 @@ class Parts:
         )
         self.orders = Orders(state, self.log, self.availability)
         self.finder = Finder(state)
+        self.waiting = Waiting(state)
         self._make_frames = make_frames
         # Which part does which change.
         self.log.connect(
@@ -60,6 +62,7 @@ class Parts:
                 changes.Cooled: self._give_out_cooled,
                 changes.ReportProblem: self.sick_boards.report,
                 changes.ClearProblem: self.sick_boards.put_back,
+                changes.ClearBoards: self.sick_boards.clear,
                 changes.BoardIn: self.sick_boards.put_back,
                 changes.BoardStillOut: self.sick_boards.leave_out,
                 changes.BMPOut: self.sick_boards.take_frame_out,

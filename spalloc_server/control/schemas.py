@@ -11,9 +11,16 @@ from typing import Any, Final
 
 
 def _from_2(data: dict[str, Any]) -> dict[str, Any]:
-    """Nothing could be drained or closed, and what failed made jobs impossible."""
+    """Nothing could be drained or closed, and what failed made jobs impossible.
+
+    It was not kept since when jobs have their boards.
+    """
     nothing: dict[str, Any] = {"drained": {}, "closed": {}, "all_closed": None}
-    return {**data, "withheld": nothing, "rules": 2}
+    jobs = {
+        name: [{**job, "allocated_at": None} for job in data.get(name, ())]
+        for name in ("jobs", "ending_jobs")
+    }
+    return {**data, **jobs, "withheld": nothing, "rules": 2}
 
 
 _STEPS: Final[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {2: _from_2}

@@ -24,6 +24,7 @@ from spalloc_server.model.changes import (
     BMPOut,
     BoardIn,
     BoardStillOut,
+    ClearBoards,
     ClearProblem,
     RefusedError,
     ReportProblem,
@@ -120,6 +121,31 @@ class SickBoards:
             if not self._log.is_dormant:
                 logger.info("Board %s of %s is back in service", board, name)
             self._availability.update(name)
+
+    def clear(self, change: ClearBoards) -> int:
+        """Put boards back into service, and forget what was reported of them.
+
+        :return: of how many something was known
+        :raises RefusedError: if there is no such machine
+        """
+        name, health = change.machine_name, self._state.health
+        if name not in self._state.machines:
+            raise RefusedError(f"there is no machine {name!r}")
+        known = {board for (_, board), *_ in health.problems(name)}
+        cleared = [board for board in map(as_board, change.boards) if board in known]
+        for board in cleared:
+            self._recovering.pop((name, board), None)
+            health.put_back(name, board)
+        if cleared:
+            self._availability.update(name)
+            if not self._log.is_dormant:
+                logger.warning(
+                    "Operator %s clears %d boards of machine %s",
+                    change.user,
+                    len(cleared),
+                    name,
+                )
+        return len(cleared)
 
     # Silent BMPs
 
@@ -291,6 +317,7 @@ class SickBoards:
                 "physical": machine.board_locations[board],
                 "ip_address": machine.spinnaker_ips.get(board),
                 "out_of_service": out is not None,
+                "waits_for_bmp": out is not None and out.waits_for_bmp,
                 "reason": None if out is None else out.reason,
                 "since": None if out is None else out.since,
                 "next_test": None if test_at is None else max(0, test_at - now),

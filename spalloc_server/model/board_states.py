@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 
 from spalloc_server.configuration import Machine
@@ -80,6 +80,23 @@ def states_of_boards(
             elif holding is not Holding.cooling:
                 states[board] = BoardState.draining
     return states
+
+
+def count_states(
+    machine: Machine, states: Mapping[Board, BoardState]
+) -> dict[BoardState, int]:
+    """How many boards of a machine are in each state.
+
+    Boards that are dead and plugged in nowhere, as two of the three of a single board's
+    triad, do not count.
+
+    :param states: of all boards, see `states_of_boards`
+    """
+    counts = dict.fromkeys(BoardState, 0)
+    for board, state in states.items():
+        if state is not BoardState.dead or board in machine.board_locations:
+            counts[state] += 1
+    return counts
 
 
 def _boards_of_ending_jobs(machine_name: str, jobs: Iterable[_Job]) -> set[Board]:

@@ -151,6 +151,16 @@ class Resume(NamedTuple):
     reason: str | None
 
 
+@_stored_as("clear boards")
+class ClearBoards(NamedTuple):
+    """All is well with some boards."""
+
+    user: str
+    machine_name: str
+    boards: Sequence[Sequence[int]]
+    reason: str | None
+
+
 @_stored_as("close")
 class Close(NamedTuple):
     """No job is to start on a machine, or on any."""
@@ -294,6 +304,7 @@ Change: TypeAlias = (
     | ClearProblem
     | Drain
     | Resume
+    | ClearBoards
     | Close
     | Open
     | EndJobs

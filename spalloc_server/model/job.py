@@ -59,6 +59,7 @@ class JobState(IntEnum):
 _STATE = fields(
     "job",
     {
+        "allocated_at": OPTIONAL_NUMBER,
         "id": INT,
         "owner": STR,
         "start_time": NUMBER,
@@ -153,6 +154,11 @@ class JobDetails(NamedTuple):
     """The machines in whose queues the job stands, highest priority first."""
     failure: str | None
     """What failed in the last place where it had boards."""
+    waiting: str | None = None
+    """Why it has to wait, where that is not just its turn."""
+    allocated_at: float | None = None
+    """When it was given its boards, in seconds since 1970 (UTC); None without boards,
+    and where that is not known."""
 
 
 class MachineTuple(NamedTuple):
@@ -176,6 +182,7 @@ class _Job:
     """
 
     __slots__ = (
+        "allocated_at",
         "allocated_machine",
         "args",
         "boards",
@@ -263,6 +270,9 @@ class _Job:
         below 1 stands for some that nobody will answer: they are made again."""
         self.keepalive_until: float | None = None
         """When the job times out, by the monotonic clock; None for never."""
+        self.allocated_at: float | None = None
+        """When it was given its boards, in seconds since 1970 (UTC); None without
+        boards, and where that is not known."""
         self.was_ready = False
         """Has it been ready before?"""
         self.failed_places = 0
@@ -307,6 +317,7 @@ class _Job:
             else {(x, y, z, int(link)) for x, y, z, link in self.periphery},
             "torus": None if self.torus is None else int(self.torus),
             "unfinished": self.bmp_requests_until_ready != 0,
+            "allocated_at": self.allocated_at,
             "was_ready": self.was_ready,
             "failed_places": self.failed_places,
             "failure": None if ended else self.failure,
@@ -334,6 +345,7 @@ class _Job:
             data["kwargs"],
             bmp_requests_until_ready=int(data["unfinished"]),
         )
+        job.allocated_at = data["allocated_at"]
         job.was_ready = data["was_ready"]
         job.failed_places = data["failed_places"]
         job.failure = data["failure"]
@@ -493,12 +505,17 @@ class _Job:
             self.lasthost or "",
         )
 
-    def details(self, queues: tuple[str, ...]) -> JobDetails:
+    def details(
+        self, queues: tuple[str, ...], waiting: str | None = None
+    ) -> JobDetails:
         """What those who only look on are told besides.
 
         :param queues: the machines in whose queues it stands
+        :param waiting: why it has to wait, if there is more to that than its turn
         """
-        return JobDetails(self.heard_at, self.rank, queues, self.failure)
+        return JobDetails(
+            self.heard_at, self.rank, queues, self.failure, waiting, self.allocated_at
+        )
 
     def job_event(self, kind: Kind, wall_time: float, reason: str | None) -> JobEvent:
         """What those who keep a history are told of a change of the job.

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 COMMANDS_PER_TURN: Final = 64
 """How many commands of one client are handled before the others get their turn."""
 
-LISTINGS: Final = frozenset({"list_jobs", "list_machines"})
+LISTINGS: Final = frozenset({"list_jobs", "list_machines", "jobs", "boards"})
 """Commands with long replies; a client's next commands wait until they are made."""
 
 ENCODED: Final = (bytes, Iterator)
@@ -93,7 +93,7 @@ class Dispatcher:
         :raises OSError: if the line is no command
         """
         command = decode_command(line)
-        request = Request(client, command, find(command.name))
+        request = Request(client, command, _find(client, command))
         changes = self._check([request])
         if not changes:
             return self._reply(request)
@@ -118,7 +118,7 @@ class Dispatcher:
                 break
             try:
                 command = decode_command(line)
-                spec = find(command.name)
+                spec = _find(client, command)
             except OSError as e:
                 reason = f"bad command: {e}: {line[:200]!r}"
                 self._clients.leave(client, reason, "bad command")
@@ -227,3 +227,7 @@ class Dispatcher:
         self._stats.undone[name, "failed"] += 1
         logger.error("Client %r: %s failed", request.client, name, exc_info=error)
         return {"exception": str(error) or type(error).__name__}
+
+
+def _find(client: object, command: Command) -> Spec:
+    return find(command.name, getattr(client, "user", None) is not None)

@@ -35,6 +35,7 @@ def test_everything_comes_over() -> None:
         allowed_networks=["10.2.0.0/16"],
         first_board_retry=3.25,
         longest_board_retry=1e7,
+        admin_group="operators",
     )
     loaded = serialized.load(serialized.dump(configuration))
     assert loaded == configuration
