@@ -7,7 +7,7 @@ The way of a command: the loop of `Server` reads a line of a client's
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -36,7 +36,7 @@ from spalloc_server.service.registry import (
     spalloc_command,
 )
 from spalloc_server.simulator import BMPSimulator
-from spalloc_server.wire.connection import Connection
+from spalloc_server.wire.connection import Connection, LongReply
 
 __all__ = [
     "DEFAULT_PORT",
@@ -173,7 +173,7 @@ class SpallocServer(Server):
         return [replies.job_reply(job) for job in self._controller.list_jobs()]
 
     @encodes("list_jobs")
-    def _encoded_jobs(self, _client: Connection) -> Iterator[bytes]:
+    def _encoded_jobs(self, _client: Connection) -> LongReply:
         return replies.jobs_reply(self._controller.list_jobs())
 
     # Notifications
@@ -282,6 +282,8 @@ class SpallocServer(Server):
         reports by different jobs take a board out of service.
         """
         checked = arguments.check_problem(ip_address, x, y, p, description)
+        # Before it is stored: reports without end would fill the disk.
+        self._controller.check_problem(ip_address)
         return ReportProblem(self._name(client), *checked)
 
     @spalloc_command
@@ -296,6 +298,15 @@ class SpallocServer(Server):
         if machine_name is not None:
             machine_name = arguments.check_machine_name(machine_name)
         return self._controller.list_problems(machine_name)
+
+    @encodes("list_problems")
+    def _encoded_problems(
+        self, _client: Connection, machine_name: str | None = None
+    ) -> LongReply:
+        if machine_name is not None:
+            machine_name = arguments.check_machine_name(machine_name)
+        boards = self._controller.boards_with_problems(machine_name)
+        return replies.problems_reply(boards, self._controller.describe_problems)
 
     @spalloc_command
     @changes

@@ -34,7 +34,7 @@ def test_configuration_takes_machines_in_order() -> None:
     configuration = Configuration((b, a), 0, "127.0.0.1", 1, 0, 0.5, ["::/0"])
 
     given = [[b, a], 0, "127.0.0.1", 1, 0, 0.5, ["::/0"]]
-    assert list(configuration) == [*given, 600.0, 86_400.0]
+    assert list(configuration) == [*given, 600.0, 86_400.0, None]
     assert Configuration(machine for machine in (b, a)).machines == [b, a]
 
 

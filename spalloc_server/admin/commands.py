@@ -6,7 +6,6 @@ same way. To import this module is to have them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from spalloc_server.admin import report
@@ -24,7 +23,7 @@ from spalloc_server.model.changes import (
 from spalloc_server.service import arguments
 from spalloc_server.service.base_server import Server
 from spalloc_server.service.registry import changes, operator_command, reads
-from spalloc_server.wire.connection import Connection
+from spalloc_server.wire.connection import Connection, LongReply
 
 
 def _user(client: Connection) -> str:
@@ -50,7 +49,7 @@ def jobs(
     owner: str | None = None,
     machine: str | None = None,
     state: str | None = None,
-) -> Iterator[bytes]:
+) -> LongReply:
     """Tell of the jobs that have not ended, oldest first."""
     _check_machine(server.controller, machine)
     return report.jobs(server.controller, owner, machine, state)
@@ -64,7 +63,7 @@ def boards(
     owner: str | None = None,
     machine: str | None = None,
     state: str | None = None,
-) -> Iterator[bytes]:
+) -> LongReply:
     """Tell of boards: where they are, what they are up to, and who has them."""
     _check_machine(server.controller, machine)
     return report.boards(server.controller, owner, machine, state)

@@ -6,8 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from spalloc_server import __version__
 from spalloc_server.configuration import Machine
@@ -19,12 +18,12 @@ from spalloc_server.model.withheld import Order
 from spalloc_server.service import replies
 from spalloc_server.service.arguments import check_text
 from spalloc_server.service.base_server import Server
-from spalloc_server.wire.messages import encode_message
+from spalloc_server.wire.connection import LongReply
 
 Document: TypeAlias = dict[str, Any]
 
-IN_A_PIECE = 250
-"""So many items are told before others have their turn."""
+ITEM_BYTES: Final = 300
+"""About how much is kept of a job or a board until it has been told."""
 
 
 def status(server: Server) -> Document:
@@ -161,7 +160,7 @@ def jobs(
     owner: str | None,
     machine: str | None,
     state: str | None,
-) -> Iterator[bytes]:
+) -> LongReply:
     """The jobs that have not ended, as the line of a reply.
 
     :param machine: only those that have boards of it, or wait for it
@@ -170,7 +169,7 @@ def jobs(
     _check_filters(owner, state, JobState.__members__)
     with controller.lock:
         found, details = controller.list_jobs(), controller.job_details()
-    return _pieces(
+    described = (
         _job(job, details[job.job_id])
         for job in found
         if owner in (None, job.owner)
@@ -180,6 +179,7 @@ def jobs(
             or machine in details[job.job_id].queues
         )
     )
+    return replies.list_reply(described, len(found) * ITEM_BYTES)
 
 
 def _job(job: JobTuple, details: JobDetails) -> Document:
@@ -201,7 +201,7 @@ def boards(
     owner: str | None,
     machine: str | None,
     state: str | None,
-) -> Iterator[bytes]:
+) -> LongReply:
     """Boards, as the line of a reply.
 
     :param owner: only those that a job of this owner has
@@ -247,7 +247,8 @@ def boards(
                     "drained": _order(order),
                 }
 
-    return _pieces(described())
+    number = sum(map(len, states.values()))
+    return replies.list_reply(described(), number * ITEM_BYTES)
 
 
 def _check_filters(owner: object, state: object, states: Collection[object]) -> None:
@@ -257,17 +258,3 @@ def _check_filters(owner: object, state: object, states: Collection[object]) -> 
         raise ValueError(
             f"state must be one of {', '.join(map(str, states))}, not {state!r}"
         )
-
-
-def _pieces(documents: Iterator[Document]) -> Iterator[bytes]:
-    """The reply that lists documents, in pieces that are made fast."""
-    before = b'{"return":['
-    is_first = True
-    while True:
-        part = list(islice(documents, IN_A_PIECE))
-        if not part:
-            break
-        encoded = encode_message(part)
-        yield before + encoded.removeprefix(b"[").removesuffix(b"]\n")
-        before, is_first = b",", False
-    yield (before if is_first else b"") + b"]}\n"

@@ -82,7 +82,9 @@ class Waiting:
             if name == machine.name and board in (None, each):
                 since = _time(order.since)
                 found[each] = f"is drained since {since}: {order.describe()}"
-        for (_, each), out, _ in self._state.health.problems(machine.name):
+        health = self._state.health
+        for key in health.boards(machine.name):
+            (out, _), each = health.problems_of(key), key[1]
             if out is None or each in found or board not in (None, each):
                 continue
             since = _time(out.since)

@@ -493,6 +493,7 @@ class Server:
         self._config_source.look()
         self._state_lock.look()
         self._operator_door.look()
+        self._clients.look()
         if self._reception.look():
             self._tell_lock_file()
 

@@ -1,6 +1,7 @@
 """What the controller answers, in the form in which clients are told it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -10,10 +11,21 @@ from spalloc_server.controller import (
     JobTuple,
     MachineTuple,
 )
+from spalloc_server.model.board_health import BoardKey
+from spalloc_server.wire.connection import LongReply
 from spalloc_server.wire.messages import encode_message
 
-JOBS_IN_A_PIECE: Final = 250
-"""How many jobs are listed before other clients have their turn: for about 1 ms."""
+ITEMS_AT_ONCE: Final = 16
+"""How many items of a list are encoded together, which costs less than one by one."""
+
+PIECE_BYTES: Final = 64 * 1024
+"""How much of a list is made before other clients have their turn: for about 1 ms."""
+
+JOB_BYTES: Final = 200
+"""About what a job takes that was put into a list, but not yet encoded."""
+
+KEY_BYTES: Final = 100
+"""The same for a board."""
 
 # Arguments of create_job that list_jobs gives as keys of their own.
 _OWN_KEYS = frozenset({"owner", "keepalive", "job_id"})
@@ -24,13 +36,18 @@ def job_state(state: JobStateTuple) -> dict[str, Any]:
     return {**state._asdict(), "state": int(state.state)}
 
 
-@lru_cache(4096)
 def job_state_reply(state: JobStateTuple) -> bytes:
-    """The reply to ``get_job_state``, encoded.
+    """The reply to ``get_job_state``, encoded."""
+    # With a reason it may be long, and is seldom asked for twice.
+    return _living_state_reply(state) if state.reason is None else _state_reply(state)
 
-    Remembered: clients ask over and over, and mostly nothing has changed.
-    """
+
+def _state_reply(state: JobStateTuple) -> bytes:
     return encode_message({"return": job_state(state)})
+
+
+# Clients ask over and over, and mostly nothing has changed.
+_living_state_reply = lru_cache(4096)(_state_reply)
 
 
 def job_machine_info_reply(info: JobMachineInfoTuple) -> dict[str, Any]:
@@ -45,15 +62,44 @@ def job_machine_info_reply(info: JobMachineInfoTuple) -> dict[str, Any]:
     }
 
 
-def jobs_reply(jobs: Sequence[JobTuple]) -> Iterator[bytes]:
-    """The reply to ``list_jobs``, encoded, in pieces that are made fast."""
-    before = b'{"return":['
-    for start in range(0, len(jobs), JOBS_IN_A_PIECE):
-        part = jobs[start : start + JOBS_IN_A_PIECE]
-        encoded = encode_message([job_reply(job) for job in part])
-        yield before + encoded.removeprefix(b"[").removesuffix(b"]\n")
-        before = b","
-    yield (b"" if jobs else before) + b"]}\n"
+def jobs_reply(jobs: Sequence[JobTuple]) -> LongReply:
+    """The reply to ``list_jobs``, encoded, in pieces."""
+    return LongReply(_pieces(map(job_reply, jobs)), len(jobs) * JOB_BYTES)
+
+
+def problems_reply(
+    keys: Sequence[BoardKey],
+    describe: Callable[[Iterable[BoardKey]], Iterable[dict[str, Any]]],
+) -> LongReply:
+    """The reply to ``list_problems``, encoded, in pieces.
+
+    :param keys: the boards
+    :param describe: tells what is wrong with them, when it is their turn
+    """
+    problems = (problem for key in keys for problem in describe([key]))
+    return LongReply(_pieces(problems), len(keys) * KEY_BYTES)
+
+
+def list_reply(items: Iterable[Any], kept_bytes: int) -> LongReply:
+    """A reply that lists items, encoded, in pieces.
+
+    :param kept_bytes: about how much is kept until it is made
+    """
+    return LongReply(_pieces(items), kept_bytes)
+
+
+def _pieces(items: Iterable[Any]) -> Iterator[bytes]:
+    """A list, encoded as a reply, in pieces that are made fast."""
+    remaining = iter(items)
+    piece, between = bytearray(b'{"return":['), b""
+    while some := list(itertools.islice(remaining, ITEMS_AT_ONCE)):
+        encoded = encode_message(some)
+        piece += between + encoded.removeprefix(b"[").removesuffix(b"]\n")
+        between = b","
+        if len(piece) >= PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece) + b"]}\n"
 
 
 def job_reply(job: JobTuple) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from spalloc_server.configuration import Machine
 from spalloc_server.controller import Controller
 from spalloc_server.coordinates import Board
+from spalloc_server.model.board_health import BoardKey
 from spalloc_server.model.board_states import BoardState
 from spalloc_server.model.job import JobDetails, JobTuple
+from spalloc_server.model.withheld import Order
 
 Document: TypeAlias = dict[str, Any]
 """Something fit for JSON."""
@@ -41,12 +43,16 @@ class Snapshot(NamedTuple):
     """What is wrong with boards."""
     clock: float = 0.0
     """When it was taken, by the monotonic clock."""
+    drained: Mapping[BoardKey, Order] = MappingProxyType({})
+    """Boards that operators have taken away from the jobs."""
+    closed: Mapping[str, Order] = MappingProxyType({})
+    """Machines on which no job starts."""
 
 
 def take_snapshot(controller: Controller) -> Snapshot:
     """Note the state of everything. In the loop's thread."""
     with controller.lock:
-        machines = controller.machines
+        machines, withheld = controller.machines, controller.withheld
         return Snapshot(
             time.time(),
             list(machines.values()),
@@ -55,6 +61,12 @@ def take_snapshot(controller: Controller) -> Snapshot:
             controller.job_details(),
             controller.list_problems(),
             time.monotonic(),
+            dict(withheld.drained),
+            {
+                name: order
+                for name in machines
+                if (order := withheld.closing_of(name)) is not None
+            },
         )
 
 
@@ -84,9 +96,18 @@ def to_state(snapshot: Snapshot) -> State:
         (problem["machine"], problem["board"]): _problem(problem)
         for problem in snapshot.problems
     }
+    for board, order in snapshot.drained.items():
+        drained = f"drained by {order.user}"
+        if order.reason:
+            drained += f": {order.reason}"
+        others = [problems[board]] if board in problems else []
+        problems[board] = "; ".join([drained, *others])
     return State(
         snapshot.time,
-        {machine.name: _machine_document(machine) for machine in snapshot.machines},
+        {
+            machine.name: _machine_document(machine, snapshot.closed.get(machine.name))
+            for machine in snapshot.machines
+        },
         {
             machine.name: {
                 board: [
@@ -108,13 +129,14 @@ def to_state(snapshot: Snapshot) -> State:
     )
 
 
-def _machine_document(machine: Machine) -> Document:
+def _machine_document(machine: Machine, closed: Order | None = None) -> Document:
     return {
         "name": machine.name,
         "tags": sorted(machine.tags),
         "width": machine.width,
         "height": machine.height,
         "dead_links": sorted((x, y, z, int(k)) for x, y, z, k in machine.dead_links),
+        "closed": None if closed is None else closed._asdict(),
     }
 
 
@@ -151,6 +173,8 @@ def _job_document(job: JobTuple, details: JobDetails | None) -> Document:
         "queues": [] if details is None else details.queues,
         "rank": job.job_id if details is None else details.rank,
         "failure": None if details is None else details.failure,
+        "waiting": None if details is None else details.waiting,
+        "allocated_at": None if details is None else details.allocated_at,
     }
 
 
