@@ -37,6 +37,7 @@ from spalloc_server.model.job import (
 )
 from spalloc_server.model.job_events import JobEvent
 from spalloc_server.model.withheld import Withheld
+from spalloc_server.scheduling.waiting import Waiting
 
 __all__ = [
     "Controller",
@@ -423,28 +424,37 @@ class Controller:
         with self._log.lock:
             return [job.list_tuple() for job in self._state.jobs.values()]
 
+    def waiting(self, job_id: int) -> Waiting | None:
+        """Where a job stands and why it waits, None if it does not wait."""
+        with self._log.lock:
+            job = self._state.jobs.get(job_id)
+            return None if job is None else self._waiting(job)
+
+    def _waiting(self, job: _Job) -> Waiting | None:
+        if job.state is not JobState.queued:
+            return None
+        waiting = self._state.job_queue.waiting(job.id)
+        if waiting is None or waiting.reason != "withheld":
+            return waiting
+        return waiting._replace(text=self._parts.withheld_reasons.reason(job))
+
+    def kept_boards(self) -> dict[str, int]:
+        """How many boards of each machine are kept for somebody who waits."""
+        with self._log.lock:
+            return self._state.job_queue.kept_boards()
+
     def job_details(self) -> dict[int, JobDetails]:
         """What `list_jobs` does not tell, by job ID; for those who only look on."""
         with self._log.lock:
-            told: dict[tuple[object, ...], str] = {}
             return {
                 job.id: job.details(
                     self._state.job_queue.queues_of(job.id)
                     if job.state is JobState.queued
                     else (),
-                    self._parts.waiting.reason(job, told),
+                    self._waiting(job),
                 )
                 for job in self._state.jobs.values()
             }
-
-    def why_waiting(self, job_id: int) -> str | None:
-        """Why a job waits, in words for people.
-
-        :return: None if it does not wait, and where it only waits for its turn
-        """
-        with self._log.lock:
-            job = self._state.jobs.get(job_id)
-            return None if job is None else self._parts.waiting.reason(job)
 
     @property
     def withheld(self) -> Withheld:

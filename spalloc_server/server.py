@@ -16,7 +16,7 @@ import spalloc_server.admin.faults  # noqa: F401 (brings its commands, as that d
 from spalloc_server import __version__
 from spalloc_server.command_line import run as cli
 from spalloc_server.configuration import Configuration
-from spalloc_server.controller import JobStateTuple
+from spalloc_server.controller import JobState, JobStateTuple
 from spalloc_server.model.changes import (
     ClearProblem,
     CreateJob,
@@ -25,6 +25,7 @@ from spalloc_server.model.changes import (
     PowerOnJob,
     ReportProblem,
 )
+from spalloc_server.scheduling.waiting import Waiting
 from spalloc_server.service import arguments, replies
 from spalloc_server.service.base_server import DEFAULT_PORT, Server, _CriticalStop
 from spalloc_server.service.notifier import JOBS_CHANGED, MACHINES_CHANGED, Watches
@@ -37,6 +38,7 @@ from spalloc_server.service.registry import (
 )
 from spalloc_server.simulator import BMPSimulator
 from spalloc_server.wire.connection import Connection, LongReply
+from spalloc_server.wire.messages import encode_message
 
 __all__ = [
     "DEFAULT_PORT",
@@ -122,12 +124,29 @@ class SpallocServer(Server):
     @spalloc_command
     @reads
     def get_job_state(self, client: Connection, job_id: int) -> dict[str, Any]:
-        """Tell the state of a job: the fields of `.JobStateTuple`."""
-        return replies.job_state(self._job_state(client, job_id))
+        """Tell the state of a job: the fields of `.JobStateTuple`.
+
+        Of a job that waits for boards also ``waiting``: see
+        :py:class:`~spalloc_server.scheduling.waiting.Waiting`.
+        """
+        state = self._job_state(client, job_id)
+        waiting = self._waiting(state, job_id)
+        if waiting is None:
+            return replies.job_state(state)
+        return replies.waiting_job_state(state, waiting)
 
     @encodes("get_job_state")
     def _encoded_job_state(self, client: Connection, job_id: int) -> bytes:
-        return replies.job_state_reply(self._job_state(client, job_id))
+        state = self._job_state(client, job_id)
+        waiting = self._waiting(state, job_id)
+        if waiting is None:
+            return replies.job_state_reply(state)
+        return encode_message({"return": replies.waiting_job_state(state, waiting)})
+
+    def _waiting(self, state: JobStateTuple, job_id: int) -> Waiting | None:
+        if state.state is not JobState.queued:
+            return None
+        return self._controller.waiting(job_id)
 
     def _job_state(self, client: Connection, job_id: int) -> JobStateTuple:
         job_id = arguments.check_job_id(job_id)
@@ -170,11 +189,13 @@ class SpallocServer(Server):
     @reads
     def list_jobs(self, _client: Connection) -> list[dict[str, Any]]:
         """List the jobs that have not ended, oldest first: `.JobTuple`."""
-        return [replies.job_reply(job) for job in self._controller.list_jobs()]
+        waiting = self._controller.waiting
+        return [replies.job_reply(job, waiting) for job in self._controller.list_jobs()]
 
     @encodes("list_jobs")
     def _encoded_jobs(self, _client: Connection) -> LongReply:
-        return replies.jobs_reply(self._controller.list_jobs())
+        jobs = self._controller.list_jobs()
+        return replies.jobs_reply(jobs, self._controller.waiting)
 
     # Notifications
 

@@ -351,7 +351,7 @@ def test_a_drained_frame_is_drained_everywhere(
     (told,) = admin.value("jobs", "--state", "queued")
     assert re.fullmatch(
         r"waiting: board \(0, 0, 2\) is drained since \d\d:\d\d: new fans",
-        told["waiting"],
+        told["waiting"]["text"],
     )
     assert client.call("get_job_machine_info", elsewhere)["boards"] == [
         [1, 0, z] for z in range(3)
@@ -380,10 +380,11 @@ def test_orders_survive_a_restart_and_a_kill(tmp_path: Path) -> None:
         assert admin.machine()["boards"]["drained"] == 6
         assert admin.machine()["drained"][0]["reason"] == "fans"
         assert admin.machine("one")["closed"]["reason"] == "night"
-        jobs = admin.value("jobs")
-        assert [job["job_id"] for job in sorted(jobs, key=lambda job: job["rank"])] == (
-            [3, 1, 2]
-        )
+        places = {
+            job["job_id"]: job["waiting"]["queues"][0]["place"]
+            for job in admin.value("jobs")
+        }
+        assert places == {3: 1, 1: 2, 2: 3}
 
     with running_server(TWO_FRAMES, "--simulate", folder=tmp_path) as server:
         admin = Admin(server)
@@ -421,7 +422,7 @@ def test_closed_machines_take_jobs_and_let_them_wait(
     assert state(client, running)["state"] in (2, 3)
     assert dead_boards(client) == set()
     assert admin.machine()["boards"]["free"] == 3
-    told = admin.value("jobs", "--state", "queued")[0]["waiting"]
+    told = admin.value("jobs", "--state", "queued")[0]["waiting"]["text"]
     assert re.fullmatch(r"waiting: machine m is closed since \d\d:\d\d: night", told)
     admin.text("open", "one")
     wait_until(lambda: ready(client, small))
@@ -517,7 +518,8 @@ def test_a_fault_can_be_rehearsed(
     assert state(client, job)["state"] == 1
     (told,) = admin.value("jobs")
     assert re.fullmatch(
-        r"waiting: frame \(0, 0\) does not answer since \d\d:\d\d", told["waiting"]
+        r"waiting: frame \(0, 0\) does not answer since \d\d:\d\d",
+        told["waiting"]["text"],
     )
     assert admin.value("fault", "m", "--frame", 0, 0, "--mend")["state"] == (
         "all is well"

@@ -15,6 +15,7 @@ from spalloc_server.coordinates import Board
 from spalloc_server.model.board_states import BoardState, count_states
 from spalloc_server.model.job import JobDetails
 from spalloc_server.model.withheld import Order
+from spalloc_server.scheduling.waiting import Place
 from spalloc_server.service import replies
 from spalloc_server.service.arguments import check_text
 from spalloc_server.service.base_server import Server
@@ -75,11 +76,13 @@ def _machine(
         for problem in problems
         if problem["machine"] == name and problem["out_of_service"]
     ]
-    waiting = sorted(
-        (job for job in tuples if name in details[job.job_id].queues),
-        key=lambda job: details[job.job_id].rank,
-    )
-    head = waiting[0] if waiting else None
+    waiting = [
+        (place.place, job)
+        for job in tuples
+        for place in _places(details[job.job_id])
+        if place.machine == name
+    ]
+    head = min(waiting, key=lambda each: each[0])[1] if waiting else None
     return {
         "name": name,
         "tags": sorted(machine.tags),
@@ -188,9 +191,13 @@ def _job(job: JobTuple, details: JobDetails) -> Document:
         "state": job.state.name,
         "allocated_at": details.allocated_at,
         "queues": details.queues,
-        "rank": details.rank,
-        "waiting": details.waiting,
+        "waiting": None if details.waiting is None else details.waiting.to_reply(),
     }
+
+
+def _places(details: JobDetails) -> Sequence[Place]:
+    """Where a job stands in the queues of machines."""
+    return () if details.waiting is None else details.waiting.places
 
 
 # Boards

@@ -65,8 +65,9 @@ def _machine(machine: dict[str, Any], all_closed: object) -> Iterator[str]:
             f"{head['owner']}, for {_size(head['args'])}, since "
             f"{_time(head['start_time'])}"
         )
-        if head["waiting"]:
-            yield f"    {head['waiting']}"
+        note = _waiting(head, machine["name"])
+        if note:
+            yield f"    {note}"
 
 
 def _jobs(jobs: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -82,10 +83,35 @@ def _jobs(jobs: Sequence[dict[str, Any]]) -> Iterator[str]:
                 job["allocated_machine_name"] or ",".join(job["queues"]),
                 "" if boards is None else str(len(boards)),
                 _time(job["allocated_at"] or job["start_time"]),
-                job["waiting"] or "",
+                _waiting(job),
             )
         )
     return _table(rows)
+
+
+def _waiting(job: dict[str, Any], machine: str | None = None) -> str:
+    """Why a job waits, as far as that is more than its turn.
+
+    :param machine: what is kept for it only there
+    """
+    waiting = job["waiting"]
+    if waiting is None:
+        return ""
+    if waiting["text"] is not None:
+        return str(waiting["text"])
+    notes = ["its owner has all boards that an owner may hold"]
+    if waiting["reason"] != "limit":
+        notes = [
+            f"{kept['boards']} boards of {queue['machine']} are kept for it since "
+            f"{_time(kept['since'])}; {kept['jobs']} jobs hold {kept['held']} of them"
+            for queue in waiting["queues"]
+            if (kept := queue["kept"]) is not None
+            and machine in (None, queue["machine"])
+        ]
+    if waiting["about"] is not None:
+        first, last = map(_time, waiting["about"])
+        notes.append(f"may start between about {first} and {last}")
+    return "; ".join(notes)
 
 
 def _boards(boards: Sequence[dict[str, Any]]) -> Iterator[str]:

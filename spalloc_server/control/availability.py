@@ -17,6 +17,8 @@ class Availability:
     def __init__(self, state: State) -> None:
         """Add up what is in a state."""
         self._state = state
+        self.changes = 0
+        """How often something of it may have changed."""
 
     def boards_out(self, machine: Machine) -> frozenset[Board]:
         """The boards of a machine that are out of service."""
@@ -36,7 +38,11 @@ class Availability:
     def dead_and_withheld(
         self, machine: Machine
     ) -> tuple[frozenset[Board], frozenset[Board]]:
-        """The boards of a machine that never work, and those to be kept for now."""
+        """The boards of a machine that never work, and those to be kept for now.
+
+        To be asked for whenever that may have changed.
+        """
+        self.changes += 1
         if self._state.rules < PRESENT_RULES:
             return machine.dead_boards | self.boards_out(machine), frozenset()
         if self._state.withheld.closing_of(machine.name) is not None:

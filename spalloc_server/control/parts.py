@@ -15,7 +15,7 @@ from spalloc_server.control.machine_set import MachineSet
 from spalloc_server.control.orders import Orders
 from spalloc_server.control.sick_boards import SickBoards
 from spalloc_server.control.state import PRESENT_RULES, State
-from spalloc_server.control.waiting import Waiting
+from spalloc_server.control.withheld_reasons import WithheldReasons
 from spalloc_server.model import changes
 
 
@@ -46,8 +46,10 @@ class Parts:
         )
         self.orders = Orders(state, self.log, self.availability)
         self.finder = Finder(state)
-        self.waiting = Waiting(state)
+        self.withheld_reasons = WithheldReasons(state, self.availability)
         self._make_frames = make_frames
+        # What scheduling decides has to be decided again in a replay.
+        state.job_queue.schedule_by(self.log.wall_time)
         # Which part does which change.
         self.log.connect(
             {
@@ -82,12 +84,11 @@ class Parts:
         """Take up the work on the hardware, once."""
         # A frame may answer before the others have been asked.
         with self.log.lock:
-            with self.state.job_queue:
-                self.log.is_dormant = False
-                self.sick_boards.schedule_tests()
-                for machine in self.state.machines.values():
-                    self._make_frames(machine)
-                self.jobs.start()
+            self.log.is_dormant = False
+            self.sick_boards.schedule_tests()
+            for machine in self.state.machines.values():
+                self._make_frames(machine)
+            self.jobs.start()
             if self.state.rules < PRESENT_RULES:
                 self.log.happen(changes.Rules(PRESENT_RULES))
             for name in list(self.state.machines):
@@ -110,9 +111,10 @@ class Parts:
         queue = self.state.job_queue
         with self.log.lock:
             # Noted before jobs get the boards, and so before what comes of that.
-            with queue:
+            with self.log.at_one_time(), queue:
+                due = queue.is_due()
                 freed = queue.check_free()
-                if freed:
+                if freed or due:
                     self.log.note(changes.Cooled(freed))
             self.sick_boards.put_rested_back()
             self.sick_boards.test_boards()

@@ -13,8 +13,8 @@ from spalloc_server.model.board_index import BoardIndex
 from spalloc_server.model.job import _Job
 from spalloc_server.model.withheld import Withheld
 
-PRESENT_RULES: Final = 3
-"""The rules by which the server decides; before 3, boards that were out of service made
+PRESENT_RULES: Final = 4
+"""The rules by which the server decides; before 4, boards that were out of service made
 jobs impossible. What was stored under older rules is replayed by these."""
 
 

@@ -39,6 +39,7 @@ from spalloc_server.plain.shapes import (
     set_of,
     tuple_of,
 )
+from spalloc_server.scheduling.waiting import Waiting
 
 
 class JobState(IntEnum):
@@ -154,8 +155,8 @@ class JobDetails(NamedTuple):
     """The machines in whose queues the job stands, highest priority first."""
     failure: str | None
     """What failed in the last place where it had boards."""
-    waiting: str | None = None
-    """Why it has to wait, where that is not just its turn."""
+    waiting: Waiting | None = None
+    """Where it stands and why it waits, if it does."""
     allocated_at: float | None = None
     """When it was given its boards, in seconds since 1970 (UTC); None without boards,
     and where that is not known."""
@@ -505,13 +506,11 @@ class _Job:
             self.lasthost or "",
         )
 
-    def details(
-        self, queues: tuple[str, ...], waiting: str | None = None
-    ) -> JobDetails:
+    def details(self, queues: tuple[str, ...], waiting: Waiting | None) -> JobDetails:
         """What those who only look on are told besides.
 
         :param queues: the machines in whose queues it stands
-        :param waiting: why it has to wait, if there is more to that than its turn
+        :param waiting: what the job queue knows of it
         """
         return JobDetails(
             self.heard_at, self.rank, queues, self.failure, waiting, self.allocated_at

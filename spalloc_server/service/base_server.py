@@ -208,6 +208,10 @@ class Server:
             validated_config.seconds_before_free,
             validated_config.first_board_retry,
             validated_config.longest_board_retry,
+            validated_config.scheduling,
+            validated_config.longest_overtaking,
+            validated_config.boards_per_owner,
+            validated_config.jobs_per_owner,
         )
         old = self._controller.machines
         new = OrderedDict(

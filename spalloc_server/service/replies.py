@@ -7,11 +7,13 @@ from typing import Any, Final
 
 from spalloc_server.controller import (
     JobMachineInfoTuple,
+    JobState,
     JobStateTuple,
     JobTuple,
     MachineTuple,
 )
 from spalloc_server.model.board_health import BoardKey
+from spalloc_server.scheduling.waiting import Waiting
 from spalloc_server.wire.connection import LongReply
 from spalloc_server.wire.messages import encode_message
 
@@ -29,6 +31,10 @@ KEY_BYTES: Final = 100
 
 # Arguments of create_job that list_jobs gives as keys of their own.
 _OWN_KEYS = frozenset({"owner", "keepalive", "job_id"})
+
+
+def _nothing_known(_job_id: int) -> None:
+    return None
 
 
 def job_state(state: JobStateTuple) -> dict[str, Any]:
@@ -62,9 +68,20 @@ def job_machine_info_reply(info: JobMachineInfoTuple) -> dict[str, Any]:
     }
 
 
-def jobs_reply(jobs: Sequence[JobTuple]) -> LongReply:
-    """The reply to ``list_jobs``, encoded, in pieces."""
-    return LongReply(_pieces(map(job_reply, jobs)), len(jobs) * JOB_BYTES)
+def waiting_job_state(state: JobStateTuple, waiting: Waiting) -> dict[str, Any]:
+    """What ``get_job_state`` returns for a job that waits for boards."""
+    return {**job_state(state), "waiting": waiting.to_reply()}
+
+
+def jobs_reply(
+    jobs: Sequence[JobTuple], waiting: Callable[[int], Waiting | None] = _nothing_known
+) -> LongReply:
+    """The reply to ``list_jobs``, encoded, in pieces.
+
+    :param waiting: tells of a job that waits, by its ID, when it is its turn
+    """
+    items = (job_reply(job, waiting) for job in jobs)
+    return LongReply(_pieces(items), len(jobs) * JOB_BYTES)
 
 
 def problems_reply(
@@ -102,12 +119,14 @@ def _pieces(items: Iterable[Any]) -> Iterator[bytes]:
     yield bytes(piece) + b"]}\n"
 
 
-def job_reply(job: JobTuple) -> dict[str, Any]:
-    """One item of the reply to ``list_jobs``."""
+def job_reply(
+    job: JobTuple, waiting: Callable[[int], Waiting | None] = _nothing_known
+) -> dict[str, Any]:
+    """One item of the reply to ``list_jobs``, see `jobs_reply`."""
     kwargs = {key: arg for key, arg in job.kwargs.items() if key not in _OWN_KEYS}
     if kwargs.get("tags") is not None:
         kwargs["tags"] = _sorted(kwargs["tags"])
-    return {
+    reply = {
         **job._asdict(),
         "state": int(job.state),
         "args": list(job.args),
@@ -115,6 +134,10 @@ def job_reply(job: JobTuple) -> dict[str, Any]:
         "boards": _sorted(job.boards),
         "keepalivehost": job.keepalivehost or "",
     }
+    known = waiting(job.job_id) if job.state is JobState.queued else None
+    if known is not None:
+        reply["waiting"] = known.to_reply()
+    return reply
 
 
 def machine_reply(machine: MachineTuple) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from spalloc_server.configuration import Machine
+from spalloc_server.control.availability import Availability
 from spalloc_server.control.state import State
 from spalloc_server.coordinates import Board
-from spalloc_server.model.job import JobState, _Job
+from spalloc_server.model.job import _Job
 
 REASONS_NAMED: Final = 3
 """So many reasons are told, the others are only counted."""
@@ -17,35 +18,37 @@ REASONS_NAMED: Final = 3
 _DAY: Final = 24 * 60 * 60.0
 
 
-class Waiting:
-    """Tells why jobs wait. With the controller's lock held."""
+class WithheldReasons:
+    """Tells why jobs wait for boards that are withheld. With the controller's lock."""
 
-    def __init__(self, state: State) -> None:
-        """Tell what follows from a state."""
-        self._state = state
+    def __init__(self, state: State, availability: Availability) -> None:
+        """Tell what follows from a state.
 
-    def reason(
-        self, job: _Job, told: dict[tuple[object, ...], str] | None = None
-    ) -> str | None:
-        """Why a job cannot have boards even when its turn comes; None if it can.
-
-        :param told: what has been found out for other jobs since the state has last
-            changed, to be used again
+        :param availability: counts when that changes
         """
-        queue = self._state.job_queue
-        if job.state is not JobState.queued or not queue.is_held_back(job.id):
-            return None
-        machines = queue.queues_of(job.id)
+        self._state = state
+        self._availability = availability
+        # What was found out since then; clients ask again and again.
+        self._changes = 0
+        self._told: dict[tuple[object, ...], str] = {}
+
+    def reason(self, job: _Job) -> str:
+        """Why a job that is held back cannot have boards when its turn comes."""
+        if self._changes != self._availability.changes:
+            self._changes = self._availability.changes
+            self._told.clear()
+        machines = self._state.job_queue.queues_of(job.id)
         board = job.args if len(job.args) == 3 else None
         key = (*machines, board)
-        if told is not None and key in told:
-            return told[key]
+        if key not in self._told:
+            self._told[key] = self._describe(machines, board)
+        return self._told[key]
+
+    def _describe(self, machines: Iterable[str], board: tuple[int, ...] | None) -> str:
         reasons = list(self._reasons(machines, board))
         text = f"waiting: {'; '.join(reasons[:REASONS_NAMED])}"
         if len(reasons) > REASONS_NAMED:
             text += f"; and {len(reasons) - REASONS_NAMED} more"
-        if told is not None:
-            told[key] = text
         return text
 
     def _reasons(
