@@ -410,6 +410,7 @@ class JobQueue:
             if not wanted:
                 nowhere.append(job.id)
         for machine in self._machines.values():
+            machine.match_withheld()
             machine.check_kept()
         with self:
             self._to_process = True
@@ -480,6 +481,29 @@ class JobQueue:
         if dead_links is not None:
             machine.allocator.dead_links = frozenset(dead_links)
         self._regenerate_queues()
+
+    def withhold(self, name: str, boards: Iterable[Board]) -> None:
+        """Give out certain boards no more, until another call names others.
+
+        Jobs that need them wait, and are not taken to be impossible. Jobs already
+        allocated are left alone.
+
+        :raises KeyError: if there is no such machine
+        """
+        self._machines[name].allocator.withheld_boards = frozenset(boards)
+        self._regenerate_queues()
+
+    def restore_withheld(
+        self, name: str, dead: Iterable[Board], withheld: Iterable[Board]
+    ) -> None:
+        """Say which boards that are not given out are dead, and which are withheld.
+
+        To be called after the state was taken up again; who waits where stays as it is.
+        """
+        allocator = self._machines[name].allocator
+        allocator.dead_boards = frozenset(dead)
+        allocator.withheld_boards = frozenset(withheld)
+        self._machines[name].match_withheld()
 
     def remove_machine(self, name: str) -> None:
         """Remove a machine; jobs allocated on it must give their boards back.
@@ -682,6 +706,24 @@ class JobQueue:
                 self._limits.add(job)
                 if not job.pending:
                     self._limits.hold(job)
+
+    def move_to_head(self, job_id: int) -> None:
+        """Have a waiting job wait before all others; it may be allocated at once.
+
+        :raises KeyError: if there is no such job, or it does not wait
+        """
+        job = self._jobs[job_id]
+        if not job.pending:
+            raise KeyError(job_id)
+        self._requeued += 1
+        job.number = -self._requeued
+        del self._jobs[job_id]
+        self._jobs = {job_id: job, **self._jobs}
+        machines, job.queues = job.queues, []
+        for machine in machines:
+            machine.dequeue(job)
+            machine.enqueue(job, machine.line.first_place())
+        self._regenerate_queues()
 
     def queues_of(self, job_id: int) -> tuple[str, ...]:
         """The machines in whose queues a job stands, highest priority first.

@@ -241,6 +241,7 @@ def test_files_are_for_their_owner_only_whatever_the_umask(tmp_path: Path) -> No
         [
             *(STATE, f"{STATE}-wal"),
             ".spalloc.cfg.state.lock",
+            ".spalloc.cfg.admin",
         ],
         0o600,
     )
