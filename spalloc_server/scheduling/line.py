@@ -238,6 +238,14 @@ class Line:
         """
         return self._group_of[job_id][1].key_of(job_id)
 
+    def place_of(self, job_id: int) -> tuple[int, Key]:
+        """How many jobs stand before this one, and `key_of` it.
+
+        :raises KeyError: if it is not in the line
+        """
+        key = self._group_of[job_id][1].key_of(job_id)
+        return bisect_left(self._keys, key), key
+
     def jobs_before(self, job_id: int) -> int:
         """How many jobs stand before this one.
 
