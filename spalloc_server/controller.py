@@ -23,7 +23,6 @@ from spalloc_server.control.state import State
 from spalloc_server.coordinates import Board, BoardLink, Physical, WrapAround
 from spalloc_server.job_queue import JobQueue
 from spalloc_server.model import changes
-from spalloc_server.model.board_health import BoardKey
 from spalloc_server.model.board_states import BoardState
 from spalloc_server.model.changes import Change, Record
 from spalloc_server.model.job import (
@@ -36,6 +35,7 @@ from spalloc_server.model.job import (
     _Job,
 )
 from spalloc_server.model.job_events import JobEvent
+from spalloc_server.model.report_limits import BoardKey
 from spalloc_server.scheduling.waiting import Waiting
 
 __all__ = [
