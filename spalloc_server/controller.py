@@ -180,6 +180,14 @@ class Controller:
     def on_background_state_change(self, callback: Callable[[], object] | None) -> None:
         self._log.on_background_change = callback
 
+    def mend(self) -> None:
+        """Put in order what a change has left that raised anything unexpected.
+
+        Takes time in proportion to all jobs.
+        """
+        with self._log.lock:
+            self._parts.jobs.mend()
+
     def apply(self, change: Change, at: float | None = None) -> Any:
         """Do a change that is stored already, or that nobody stores.
 

@@ -56,7 +56,7 @@ class Journal:
         self.number = number
         """Of the last commit."""
         self.length = length
-        """How many records were stored since the snapshot, long ones as several."""
+        """How many records there are since the snapshot; long ones count as several."""
         self._places: list[_Place] = []
         self._usable = True
         self._database: sqlite3.Connection | None = None
