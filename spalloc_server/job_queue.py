@@ -322,7 +322,13 @@ class JobQueue:
         if job.queues:
             self._process_queue()
         else:
-            self.destroy_job(job.id, _NO_MACHINE)
+            self.destroy_job(job.id, self._why_impossible(job))
+
+    def _why_impossible(self, job: _Job) -> str:
+        """Why no machine could ever hold a job."""
+        if job.machine_name is not None and job.machine_name not in self._machines:
+            return f"There is no machine {job.machine_name!r}."
+        return _NO_MACHINE
 
     def _process_queue(self) -> None:
         """Allocate what can be: each machine in turn tries its head, over and over."""
@@ -419,7 +425,8 @@ class JobQueue:
             self._to_process = True
             for job_id in nowhere:
                 if job_id in self._jobs:
-                    self.destroy_job(job_id, _NO_MACHINE)
+                    reason = self._why_impossible(self._jobs[job_id])
+                    self.destroy_job(job_id, reason)
 
     def add_machine(
         self,
