@@ -23,7 +23,8 @@ from spalloc_server.model.changes import (
 from spalloc_server.service import arguments
 from spalloc_server.service.base_server import Server
 from spalloc_server.service.registry import changes, operator_command, reads
-from spalloc_server.wire.connection import Connection, LongReply
+from spalloc_server.wire.connection import Connection
+from spalloc_server.wire.messages import LongReply
 
 
 def _user(client: Connection) -> str:

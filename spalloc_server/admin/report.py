@@ -19,7 +19,7 @@ from spalloc_server.scheduling.waiting import Place
 from spalloc_server.service import replies
 from spalloc_server.service.arguments import check_text
 from spalloc_server.service.base_server import Server
-from spalloc_server.wire.connection import LongReply
+from spalloc_server.wire.messages import LongReply
 
 Document: TypeAlias = dict[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from spalloc_server.coordinates import Board
-from spalloc_server.model.board_health import BoardKey
+from spalloc_server.model.report_limits import BoardKey
 from spalloc_server.plain.shapes import (
     NUMBER,
     OPTIONAL_STR,
