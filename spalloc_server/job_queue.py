@@ -319,7 +319,13 @@ class JobQueue:
         if job.queues:
             self._process_queue()
         else:
-            self.destroy_job(job.id, _NO_MACHINE)
+            self.destroy_job(job.id, self._why_impossible(job))
+
+    def _why_impossible(self, job: _Job) -> str:
+        """Why no machine could ever hold a job."""
+        if job.machine_name is not None and job.machine_name not in self._machines:
+            return f"There is no machine {job.machine_name!r}."
+        return _NO_MACHINE
 
     def _process_queue(self) -> None:
         """Allocate what can be: each machine in turn tries its head, over and over."""
@@ -416,7 +422,8 @@ class JobQueue:
             self._to_process = True
             for job_id in nowhere:
                 if job_id in self._jobs:
-                    self.destroy_job(job_id, _NO_MACHINE)
+                    reason = self._why_impossible(self._jobs[job_id])
+                    self.destroy_job(job_id, reason)
 
     def add_machine(
         self,
@@ -657,6 +664,24 @@ class JobQueue:
                 machine.enqueue_first(job)
         self._regenerate_queues()
 
+    def move_to_head(self, job_id: int) -> None:
+        """Have a waiting job wait before all others; it may be allocated at once.
+
+        :raises KeyError: if there is no such job, or it does not wait
+        """
+        job = self._jobs[job_id]
+        if not job.pending:
+            raise KeyError(job_id)
+        self._requeued += 1
+        job.number = -self._requeued
+        del self._jobs[job_id]
+        self._jobs = {job_id: job, **self._jobs}
+        machines, job.queues = job.queues, []
+        for machine in machines:
+            machine.dequeue(job)
+            machine.enqueue(job, machine.line.first_place())
+        self._regenerate_queues()
+
     def mend(self, with_boards: Mapping[int, bool], ending: Container[int]) -> set[int]:
         """Put in order what an error in the midst of another method has left.
 
@@ -706,24 +731,6 @@ class JobQueue:
                 self._limits.add(job)
                 if not job.pending:
                     self._limits.hold(job)
-
-    def move_to_head(self, job_id: int) -> None:
-        """Have a waiting job wait before all others; it may be allocated at once.
-
-        :raises KeyError: if there is no such job, or it does not wait
-        """
-        job = self._jobs[job_id]
-        if not job.pending:
-            raise KeyError(job_id)
-        self._requeued += 1
-        job.number = -self._requeued
-        del self._jobs[job_id]
-        self._jobs = {job_id: job, **self._jobs}
-        machines, job.queues = job.queues, []
-        for machine in machines:
-            machine.dequeue(job)
-            machine.enqueue(job, machine.line.first_place())
-        self._regenerate_queues()
 
     def queues_of(self, job_id: int) -> tuple[str, ...]:
         """The machines in whose queues a job stands, highest priority first.
