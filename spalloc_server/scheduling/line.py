@@ -227,6 +227,20 @@ class Line:
             group.restore_all()
             self._note(group)
 
+    def one_of_each(self) -> list[int]:
+        """A job of each group of those that ask for the same."""
+        return [group.any_job() for group in self._groups.values()]
+
+    def hold_back(self, job_id: int, held_back: bool) -> None:
+        """Pass over what this job asks for, or no more: it needs what nobody gets."""
+        group = self._group_of[job_id][1]
+        group.hold_back(held_back)
+        self._note(group)
+
+    def is_held_back(self, job_id: int) -> bool:
+        """Is what this job asks for what nobody gets?"""
+        return self._group_of[job_id][1].held_back
+
     def is_set_aside(self, job_id: int) -> bool:
         """Is this job passed over?"""
         return self._group_of[job_id][1].is_set_aside(job_id)

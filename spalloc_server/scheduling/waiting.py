@@ -10,8 +10,9 @@ from spalloc_server.scheduling.machine import _Job, _Machine
 from spalloc_server.scheduling.recent import RecentTimes
 
 #: Why a job waits: its owner holds as many boards as an owner may; a part of a machine
-#: is kept for it; it is the first in a queue; others are before it.
-Reason = Literal["limit", "kept", "first", "turn"]
+#: is kept for it; it is the first in a queue; others are before it; it needs boards
+#: that are given to nobody for now.
+Reason = Literal["limit", "kept", "first", "turn", "withheld"]
 
 
 class KeptPart(NamedTuple):
@@ -49,11 +50,14 @@ class Waiting(NamedTuple):
     about: tuple[int, int] | None
     """Between when it may be expected to start, in seconds since 1970 (UTC); None where
     too few jobs like it are known."""
+    text: str | None = None
+    """Which boards are given to nobody for now and why, where it waits for these."""
 
     def to_reply(self) -> dict[str, Any]:
         """What clients are told."""
         return {
             "reason": self.reason,
+            "text": self.text,
             "queues": [
                 {
                     "machine": place.machine,
@@ -95,6 +99,8 @@ def describe(
         before, order = machine.line.place_of(job.id)
         places.append(Place(machine.name, before + 1, order, kept))
     about: tuple[float, float] | None = None
+    if machines and all(machine.line.is_held_back(job.id) for machine in machines):
+        return Waiting("withheld", tuple(places), None)
     if is_limited:
         reason = "limit"
     elif kept_on:
