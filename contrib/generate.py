@@ -14,7 +14,7 @@ import shtab
 from argparse_manpage.manpage import Manpage
 
 from spalloc_server import __version__
-from spalloc_server.command_line import options, usage_report
+from spalloc_server.command_line import admin_options, options, usage_report
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -23,6 +23,9 @@ EXIT_STATUS = {
     "config file that the server would take. 1 where the server could not start or "
     "ended by an error, or where it would refuse the config file. 2 for wrong "
     "arguments.",
+    "spalloc_server_admin": "0 where it was done. 1 where it could not be, because no "
+    "server is running there, or there is no such machine, board or job; one line says "
+    "why. 2 for wrong arguments.",
     "spalloc_server_usage": "0 for a report, 1 for a file that cannot be used, 2 for "
     "wrong arguments.",
 }
@@ -34,7 +37,11 @@ SIGNALS = (
 
 def parsers() -> list[argparse.ArgumentParser]:
     """The parser of each command, with what completion needs to know."""
-    made = [options.make_parser(), usage_report.make_parser()]
+    made = [
+        options.make_parser(),
+        admin_options.make_parser(),
+        usage_report.make_parser(),
+    ]
     for parser in made:
         for action in parser._actions:
             if action.dest in ("config", "job_log", "files", "plot"):

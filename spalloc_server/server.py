@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
+import spalloc_server.admin.commands
+import spalloc_server.admin.faults  # noqa: F401 (brings its commands, as that does)
 from spalloc_server import __version__
 from spalloc_server.command_line import run as cli
 from spalloc_server.configuration import Configuration
@@ -34,6 +36,7 @@ from spalloc_server.service.registry import (
     reads,
     spalloc_command,
 )
+from spalloc_server.simulator import BMPSimulator
 from spalloc_server.wire.connection import Connection
 from spalloc_server.wire.messages import LongReply, encode_message
 
@@ -397,6 +400,10 @@ class _CommandLineServer(SpallocServer):
 
     def _prepare_hardware(self, configuration: Configuration) -> None:
         self._prepare(configuration)
+
+    @property
+    def simulator(self) -> BMPSimulator | None:
+        return self._prepare.simulator
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -72,6 +72,7 @@ class Configuration(NamedTuple):
     longest_overtaking: float  # of ours
     boards_per_owner: int  # of ours
     jobs_per_owner: int  # of ours
+    admin_group: str  # of ours
     def __new__(
         cls,
         machines=None,
@@ -87,6 +88,7 @@ class Configuration(NamedTuple):
         longest_overtaking=28800.0,  # of ours
         boards_per_owner=None,  # of ours
         jobs_per_owner=None,  # of ours
+        admin_group=None,  # of ours
     ): ...
 class Machine(NamedTuple):
     name: str

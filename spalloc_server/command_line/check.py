@@ -60,7 +60,7 @@ def check(
         print(printable(f"{e}"), file=sys.stderr)
         return 1
     try:
-        for line in _findings(request, configuration):
+        for line in findings(request, configuration):
             say(printable(line))
     except OSError as e:
         print(printable(f"cannot print what was found: {e}"), file=sys.stderr)
@@ -68,7 +68,8 @@ def check(
     return 0
 
 
-def _findings(request: CheckRequest, configuration: Configuration) -> Iterator[str]:
+def findings(request: CheckRequest, configuration: Configuration) -> Iterator[str]:
+    """Say what is in a configuration, and what a running server would do with it."""
     yield f"{request.config}: the configuration is valid"
     yield from _description(configuration)
     for doubt in doubts_about(configuration):

@@ -360,6 +360,7 @@ class JobLifecycle:
         job = self._state.jobs[job_id]
         machine = self._state.machines[machine_name]
         job.give_boards(machine, boards, periphery, torus)
+        job.allocated_at = self._log.wall_time()
         self._state.boards.occupy(job)
         self._state.changed_machines.add(machine_name)
         self._tell("allocated", job)

@@ -30,8 +30,10 @@ from spalloc_server.service.config_source import ConfigSource
 from spalloc_server.service.dispatcher import Dispatcher
 from spalloc_server.service.intake import Intake
 from spalloc_server.service.notifier import Notifier, Watches
+from spalloc_server.service.operator_door import OperatorDoor
 from spalloc_server.service.reception import Reception
 from spalloc_server.service.timers import Timers
+from spalloc_server.simulator import BMPSimulator
 from spalloc_server.storage import names
 from spalloc_server.storage.files import StateFileError
 from spalloc_server.storage.lock_file import StateLock
@@ -91,6 +93,7 @@ class Server:
         self._dispatcher = Dispatcher(self, self._clients, self.stats)
         self._notifier = Notifier(self._clients)
         self._reception: Reception
+        self.started_at = time.monotonic()
         self.intake: Intake
         self._config_filename = config_filename
         self._config_source = ConfigSource(config_filename, self._core, self)
@@ -100,6 +103,9 @@ class Server:
         self._state_stem = names.stem_in(config_filename, self.state_dir)
         self._state_filename = self._get_state_filename(self._state_stem)
         self._store = StateStore(self._state_filename)
+        self._operator_door = OperatorDoor(
+            self._core, self._clients, names.operator_socket(self._state_stem)
+        )
         self._controller: Controller
         # Set by any thread or signal handler, which then wakes the loop.
         self._stop_requested = False
@@ -145,6 +151,8 @@ class Server:
         self._controller.on_background_state_change = self._on_background_change
         self._load_valid_config(configuration)
         self._store.open(self._controller)
+        self._operator_door.open()
+        undo.callback(self._operator_door.close)
         self.intake = Intake(self._controller, self._store)
 
     def _restore_controller(self, cold_start: bool) -> Controller:
@@ -192,6 +200,7 @@ class Server:
     def _load_valid_config(self, validated_config: Configuration) -> None:
         """Put a configuration in force: the address, the settings, the machines."""
         self._reception.move(validated_config, self._choose_port(validated_config))
+        self._operator_door.set_group(validated_config.admin_group)
         self._configuration = validated_config
         self._timers.check_soon()
         settings = Settings(
@@ -210,6 +219,7 @@ class Server:
         )
         self._announce_losses(old, new)
         self._controller.configure(settings, new)
+        self._config_source.done(_summary(old, new))
         logger.info("Machines: %s", _summary(old, new))
         self._tell_lock_file()
 
@@ -256,7 +266,7 @@ class Server:
         try:
             self._prepare_hardware(configuration)
         except OSError as e:
-            logger.error("The old configuration stays in force: %s", _message(e))
+            self._config_source.refuse(_message(e))
             return
         logger.info("Config file %s read again", self._config_filename)
         self._load_valid_config(configuration)
@@ -312,6 +322,7 @@ class Server:
         Boards are left as they are: on, where they are in use.
         """
         self._close()
+        self._operator_door.close()
         self._config_source.close()
         logger.info("Stopping: waiting for commands to BMPs that are under way")
         self.observer.stopping()
@@ -334,6 +345,21 @@ class Server:
     def controller(self) -> Controller:
         """The jobs and machines; for the server's thread."""
         return self._controller
+
+    @property
+    def config_source(self) -> ConfigSource:
+        """Where the configuration comes from; for the server's thread."""
+        return self._config_source
+
+    @property
+    def store(self) -> StateStore:
+        """Keeps the state; for the server's thread."""
+        return self._store
+
+    @property
+    def simulator(self) -> BMPSimulator | None:
+        """What stands in for the BMPs, if anything does."""
+        return None
 
     @property
     def client_count(self) -> int:
@@ -446,6 +472,8 @@ class Server:
         for channel in self._clients.note_events(ready):
             if self._reception.is_behind(channel):
                 self._accept_client()
+            elif self._operator_door.is_behind(channel):
+                self._operator_door.accept()
             else:
                 self._config_source.note_news(channel)
         if began >= self._look_at:
@@ -468,6 +496,7 @@ class Server:
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._config_source.look()
         self._state_lock.look()
+        self._operator_door.look()
         self._clients.look()
         if self._reception.look():
             self._tell_lock_file()

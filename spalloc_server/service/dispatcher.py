@@ -40,7 +40,10 @@ LONG_REPLIES_PER_TURN: Final = 8
 """To how many clients a part of a long reply is given before others get their turn."""
 
 LONG_REPLIES: Final = frozenset(
-    {"list_jobs", "list_machines", "list_problems", "get_job_machine_info"}
+    {
+        *("list_jobs", "list_machines", "list_problems", "get_job_machine_info"),
+        *("status", "jobs", "boards"),
+    }
 )
 """Commands whose replies may be long; a client's next commands wait for another turn,
 so that what waits for a client that does not read is looked at in between."""
@@ -125,7 +128,7 @@ class Dispatcher:
         :raises OSError: if the line is no command
         """
         command = decode_command(line)
-        request = Request(client, command, find(command.name))
+        request = Request(client, command, _find(client, command))
         changes = self._check([request])
         if not changes:
             return self._reply(request)
@@ -152,7 +155,7 @@ class Dispatcher:
                 break
             try:
                 command = decode_command(line)
-                spec = find(command.name)
+                spec = _find(client, command)
             except OSError as e:
                 reason = f"bad command: {e}: {line[:200]!r}"
                 self._clients.leave(client, reason, "bad command")
@@ -276,3 +279,7 @@ class Dispatcher:
         self._stats.undone[name, "failed"] += 1
         logger.error("Client %r: %s failed", request.client, name, exc_info=error)
         return {"exception": str(error) or type(error).__name__}
+
+
+def _find(client: object, command: Command) -> Spec:
+    return find(command.name, getattr(client, "user", None) is not None)

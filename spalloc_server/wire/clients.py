@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from spalloc_server.polling_server_core import PollingServerCore
 from spalloc_server.wire.connection import Connection
+from spalloc_server.wire.operator_connection import OperatorConnection
 from spalloc_server.wire.slow_readers import SlowReaders
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Clients:
     def add(self, client_socket: socket.socket) -> Connection | None:
         """Take in a new connection, None if it is broken already."""
         try:
-            client = Connection(client_socket)
+            client = _connection(client_socket)
         except OSError:
             client_socket.close()
             return None
@@ -213,3 +214,9 @@ class Clients:
         """Disconnect everybody."""
         for client in list(self._all):
             self.remove(client, "server stopped")
+
+
+def _connection(client_socket: socket.socket) -> Connection:
+    if client_socket.family == socket.AF_UNIX:
+        return OperatorConnection(client_socket)
+    return Connection(client_socket)
