@@ -100,7 +100,7 @@ def describe(
         places.append(Place(machine.name, before + 1, order, kept))
     about: tuple[float, float] | None = None
     if machines and all(machine.line.is_held_back(job.id) for machine in machines):
-        return Waiting("withheld", places, None)
+        return Waiting("withheld", tuple(places), None)
     if is_limited:
         reason = "limit"
     elif kept_on:
