@@ -20,7 +20,7 @@ SOON = 3600.0
 LOOK_INTERVAL = 60.0
 
 #: Jobs are of the same class of size if they need less than this share of the machine,
-#: the next one, or more than both.
+#: the next one, or more than both (which is `line.LARGE`).
 _SHARES = (0.04, 0.16)
 
 

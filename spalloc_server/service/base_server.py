@@ -540,7 +540,9 @@ class Server:
             self._background_change = False
             timers.hardware_changed(self._controller.seconds_before_free)
         if timers.is_check_due() and self._attention.has_heard_all(
-            ready, any(client.has_line() for client in clients), len(self._clients)
+            ready,
+            self._clients.any_deferred() or any(c.has_line() for c in clients),
+            len(self._clients),
         ):
             timers.check(
                 self._controller,

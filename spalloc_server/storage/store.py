@@ -181,6 +181,8 @@ class StateStore:
         self._give_up_background()
         self._tidying = None
         self._note_failure(problem)
+        # At once: until then, what is told may not outlast a crash.
+        self._failed_until = self.retry_at = time.monotonic()
 
     def owe_snapshot(self, problem: str = "the last change failed") -> None:
         """Have all that is in memory written before anything is promised again.
@@ -209,15 +211,13 @@ class StateStore:
         Also write snapshots that are due, a little each time. To be called in every
         turn of the loop, before replies are sent.
         """
-        if self._owed:
-            if self._failed_until is None or time.monotonic() >= self._failed_until:
-                self._try_to_pay(controller)
-            return
-        if self._events:
+        if self._events and not self._owed:
             with controller.lock, contextlib.suppress(JournalError):
                 self.commit()
         if not self._owed:
             self._work_on_snapshot(controller)
+        elif self._failed_until is None or time.monotonic() >= self._failed_until:
+            self._try_to_pay(controller)
 
     # Snapshots, a little at a time
 
@@ -367,7 +367,9 @@ class StateStore:
     def _rewrite(self, controller: Controller) -> None:
         """Replace the file by one with nothing but a snapshot of what is in memory.
 
-        :raises OSError, sqlite3.Error, StateFileError: as `Replacement.write` does
+        :raises OSError: as `Replacement.write` does
+        :raises sqlite3.Error: likewise
+        :raises StateFileError: likewise
         """
         if self.lock is not None:
             self.lock.ensure()

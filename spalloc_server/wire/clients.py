@@ -58,6 +58,10 @@ class Clients:
     def __contains__(self, client: object) -> bool:
         return client in self._all
 
+    def any_deferred(self) -> bool:
+        """Are there clients that should have had a turn in this one?"""
+        return bool(self._deferred)
+
     def any_ready(self) -> bool:
         """Is there work for the next turn already, whatever happens?"""
         return bool(self._ready or self._notified)
@@ -140,6 +144,8 @@ class Clients:
                 del self._notified[client]
                 self._finish(client)
         self._leaving.clear()
+        if self._slow.is_too_much:
+            self._let_slow_ones_go()
         if self._deferred:
             self._ready = {**self._deferred, **self._ready}
             self._deferred.clear()
@@ -159,8 +165,7 @@ class Clients:
             return
         if client.is_quiet() and self._all[client] == POLLIN:
             return
-        if client.held_bytes:
-            self._slow.note(client, time.monotonic())
+        self._slow.note(client, time.monotonic())
         if client.at_end and not (
             client.has_line() or client.has_output or client.is_busy
         ):
@@ -182,8 +187,12 @@ class Clients:
         # What they have taken while the server was not listening counts.
         for client in self._slow.behind():
             self._finish(client)
+        self._let_slow_ones_go()
+
+    def _let_slow_ones_go(self) -> None:
         for client, reason in self._slow.who_has_to_go(time.monotonic()).items():
-            self.leave(client, reason, "output not taken")
+            logger.warning("Client %r disconnected: %s", client, reason)
+            self.remove(client, "output not taken")
 
     def remove(self, client: Connection, kind: str) -> None:
         """Disconnect a client at once. Nothing happens if it is gone already."""

@@ -21,7 +21,7 @@ LONG_REPLY_BYTES: Final = 128 * 1024
 KERNEL_OUTPUT_BYTES: Final = 128 * 1024
 """How much output of a connection the kernel is asked to hold on top of that."""
 
-READ_BYTES: Final = 64 * 1024
+READ_BYTES: Final = 16 * 1024
 """The most that is read from one connection in one turn of the loop."""
 
 ChangeId: TypeAlias = int | str
