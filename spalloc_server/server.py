@@ -52,6 +52,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_KEEPALIVE = 60.0
+"""Seconds of silence after which a job ends that does not say anything else."""
+
 
 class SpallocServer(Server):
     """The server with all commands of the protocol, also as a context manager.
@@ -112,6 +115,10 @@ class SpallocServer(Server):
             not for single boards
         """
         size, options = arguments.check_create_job(args, kwargs)
+        longest = self._configuration.longest_keepalive
+        if longest is not None:
+            asked = options.get("keepalive", DEFAULT_KEEPALIVE)
+            options["keepalive"] = longest if asked is None else min(asked, longest)
         return CreateJob(self._name(client), size, options)
 
     @spalloc_command
@@ -397,6 +404,10 @@ class _CommandLineServer(SpallocServer):
     def _choose_port(self, configuration: Configuration) -> int:
         # Only here is it known whether 22244 was asked for or is the default.
         return configuration.port if self._options.port is None else self._options.port
+
+    def _choose_ip(self, configuration: Configuration) -> str:
+        # Who tries it out does not want to be found by others.
+        return configuration.ip or ("127.0.0.1" if self._options.simulate else "")
 
     def _prepare_hardware(self, configuration: Configuration) -> None:
         self._prepare(configuration)

@@ -138,7 +138,7 @@ class Server:
         undo.callback(self._store.close)
         self.observer.open()
         undo.callback(self.observer.close)
-        address = configuration.ip, self._choose_port(configuration)
+        address = self._choose_ip(configuration), self._choose_port(configuration)
         self._reception = Reception(self._core, self._clients, self.stats, address)
         undo.callback(self._close)
         if self.watch_config:
@@ -199,7 +199,10 @@ class Server:
 
     def _load_valid_config(self, validated_config: Configuration) -> None:
         """Put a configuration in force: the address, the settings, the machines."""
-        self._reception.move(validated_config, self._choose_port(validated_config))
+        self._reception.move(
+            validated_config._replace(ip=self._choose_ip(validated_config)),
+            self._choose_port(validated_config),
+        )
         self._operator_door.set_group(validated_config.admin_group)
         self._configuration = validated_config
         self._timers.check_soon()
@@ -381,6 +384,10 @@ class Server:
     def _choose_port(self, configuration: Configuration) -> int:
         """The port asked for, else that of the config file (which is deprecated)."""
         return self._port if self._port != DEFAULT_PORT else configuration.port
+
+    def _choose_ip(self, configuration: Configuration) -> str:
+        """The IP address to listen on, that of the config file."""
+        return configuration.ip
 
     # Clients: the manual's names for what the parts do
 
