@@ -45,6 +45,16 @@ def job_machine_info_reply(info: JobMachineInfoTuple) -> dict[str, Any]:
     }
 
 
+def job_description(
+    state: JobStateTuple, job: JobTuple | None, boards: JobMachineInfoTuple
+) -> dict[str, Any]:
+    """What ``describe_job`` returns; the same keys for any job."""
+    about = dict.fromkeys(JobTuple._fields) if job is None else job_reply(job)
+    machine_info = job_machine_info_reply(boards)
+    del machine_info["machine_name"]
+    return {**about, "state": int(state.state), "reason": state.reason, **machine_info}
+
+
 def jobs_reply(jobs: Sequence[JobTuple]) -> Iterator[bytes]:
     """The reply to ``list_jobs``, encoded, in pieces that are made fast."""
     before = b'{"return":['

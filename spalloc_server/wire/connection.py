@@ -60,6 +60,8 @@ class Connection(LineFramer):
         self._made: list[bytes] = []
         self.is_busy = False
         """Is a long reply being made?"""
+        self.speaks_for: str | None = None
+        """The host that the command is for which is being handled, if it is another."""
         self.at_end = False
         """True once the client has closed its sending side."""
         # A reply leaves at once instead of waiting for the last one's ACK, and a
