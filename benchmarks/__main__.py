@@ -1,6 +1,7 @@
 """The command line: measure, print a table, and write CSV, plots and a page's tables.
 
-``python -m benchmarks`` runs everything, in less than 15 minutes on two cores.
+``python -m benchmarks`` runs everything, in less than 15 minutes on two cores, but for
+``python -m benchmarks scheduling``, which has options of its own.
 """
 
 import argparse
@@ -8,14 +9,30 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import commands, core, environments, results, scale
+from benchmarks import (
+    commands,
+    core,
+    environments,
+    results,
+    scale,
+    scheduling,
+    snapshots,
+)
 from benchmarks.results import Row
 
-GROUPS = {"core": core, "commands": commands, "scale": scale}
+GROUPS = {
+    "core": core,
+    "commands": commands,
+    "scale": scale,
+    "snapshots": snapshots,
+}
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Do what the command line says; the exit status."""
+    args = sys.argv[1:] if args is None else args
+    if args[:1] == ["scheduling"]:
+        return scheduling.main(args[1:])
     options = _parse(args)
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)

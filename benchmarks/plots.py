@@ -66,3 +66,52 @@ def _draw(rows: Sequence[Row], path: Path, columns: int, axis: str) -> None:
         panel.remove()
     panels.flat[0].legend()
     figure.savefig(path, metadata={"Date": None})
+
+
+def draw_waits(rows: Sequence[Row], folder: Path) -> None:
+    """Write plots of how long jobs wait, by load and by size."""
+    for what, name in (("mean wait", "mean"), ("longest wait", "longest")):
+        _draw_by_size([r for r in rows if r.group == f"By size: {what}"], folder, name)
+    _draw_by_load([r for r in rows if r.group == "All jobs"], folder)
+
+
+def _draw_by_size(rows: Sequence[Row], folder: Path, name: str) -> None:
+    from matplotlib.figure import Figure
+
+    loads = list(dict.fromkeys(row.size.split(", load ")[1] for row in rows))
+    figure = Figure(figsize=(4 * len(loads), 3.2), layout="constrained")
+    panels: Any = figure.subplots(1, len(loads), squeeze=False, sharey=True)
+    for panel, load in zip(panels.flat, loads, strict=True):
+        chosen = [row for row in rows if row.size.endswith(f", load {load}")]
+        sizes = [row.size.split(" boards")[0] for row in chosen]
+        for release in ("reference", "ours"):
+            figures = [getattr(row, release) for row in chosen]
+            if None not in figures:
+                panel.plot(sizes, figures, label=release, **STYLES[release])
+        panel.set(yscale="log", title=f"load {load}", xlabel="boards asked for")
+        panel.tick_params(axis="x", labelrotation=60)
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel(f"{rows[0].what}, {rows[0].unit}")
+    panels[0][0].legend()
+    figure.savefig(folder / f"waits-{name}.svg", metadata={"Date": None})
+
+
+def _draw_by_load(rows: Sequence[Row], folder: Path) -> None:
+    from matplotlib.figure import Figure
+
+    subjects = list(dict.fromkeys(row.what for row in rows))
+    figure = Figure(figsize=(4 * len(subjects), 3), layout="constrained")
+    panels: Any = figure.subplots(1, len(subjects), squeeze=False)
+    for panel, subject in zip(panels.flat, subjects, strict=True):
+        chosen = [row for row in rows if row.what == subject]
+        loads = [float(row.size.split()[1]) for row in chosen]
+        for release in ("reference", "ours"):
+            figures = [getattr(row, release) for row in chosen]
+            if None not in figures:
+                panel.plot(loads, figures, label=release, **STYLES[release])
+        scale = "linear" if chosen[0].unit == "%" else "log"
+        panel.set(yscale=scale, xlabel="offered load", ylabel=chosen[0].unit)
+        panel.set_title(subject, fontsize=9)
+        panel.grid(alpha=0.3)
+    panels[0][0].legend()
+    figure.savefig(folder / "waits-by-load.svg", metadata={"Date": None})

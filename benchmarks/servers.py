@@ -186,7 +186,7 @@ class Site:
 
     def start(self, *options: str) -> Server:
         """Start a server and wait until it answers."""
-        port = _free_port()
+        port = free_port()
         with (self._folder / "stderr").open("ab") as stderr:
             process = subprocess.Popen(
                 [
@@ -267,7 +267,8 @@ def _bmps(network: int, frames: int) -> Iterator[None]:
         process.communicate()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens to."""
     with socket.create_server((HOST, 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

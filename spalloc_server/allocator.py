@@ -10,13 +10,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from math import inf
 from typing import Any, NamedTuple
 
+from spalloc_server.area_to_rect import area_to_rect
 from spalloc_server.coordinates import Board, BoardLink, WrapAround
 from spalloc_server.links import Links
-from spalloc_server.pack_tree import PackTree
+from spalloc_server.pack_tree import PackTree, corners, exact_size, squarest
 from spalloc_server.placement.candidate_filter import _CandidateFilter, boards_of_triads
 from spalloc_server.placement.fault_map import FaultMap
+from spalloc_server.placement.free_regions import Sizes
+from spalloc_server.placement.region import Region
 from spalloc_server.placement.shared_triads import SharedTriads
 from spalloc_server.plain.shapes import (
     INT,
@@ -44,8 +48,8 @@ _ANY_BOARD = ((), (1,))
 #: in few shapes.
 _MAX_REMEMBERED = 4096
 
-#: What a request demands of the rectangle that it gets; see `Allocator._filter`.
-_Demands = tuple[int | None, int | None, bool, int | None]
+#: What a single board takes from free regions where no shared triad has one left.
+_ONE_TRIAD = Sizes(exact_size(1, 1))
 
 
 _STATE = fields(
@@ -83,6 +87,28 @@ _BOARD, _BOARDS, _TRIADS = (
     _AllocationType.boards,
     _AllocationType.triads,
 )
+
+
+class _Plan:
+    """How to meet a request; worked out once for as long as the faults are the same."""
+
+    __slots__ = ("accepts", "area", "board", "sizes")
+
+    def __init__(
+        self,
+        area: int,
+        sizes: Sizes | None = None,
+        accepts: _CandidateFilter | None = None,
+        board: Board | None = None,
+    ) -> None:
+        self.area = area
+        """How many triads are needed; 0 where a board of a shared one will do."""
+        self.sizes = sizes
+        """What to take from a free region; None for a single board."""
+        self.accepts = accepts
+        """What decides on a rectangle; None for a single board."""
+        self.board = board
+        """The only board that will do."""
 
 
 class Allocation(NamedTuple):
@@ -160,8 +186,9 @@ class Allocator:
         self._dead_links = links
         self._faults = FaultMap(self.width, self.height, boards, links)
         self._possible: dict[Any, bool] = {}
-        self._filters: dict[_Demands, _CandidateFilter] = {}
+        self._plans: dict[Any, _Plan | None] = {}
         self.generation += 1
+        self._room: float = inf
         self._shared_triads.set_dead_boards(boards)
 
     @property
@@ -183,7 +210,10 @@ class Allocator:
         self._set_faults(self._dead_boards, frozenset(links))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Plain data. Cooling times are seconds left: clocks end with the process."""
+        """Plain data, but for what is kept: `keep` has to be called again.
+
+        Cooling times are seconds left: clocks end with the process.
+        """
         now = self.clock()
         return {
             "width": self.width,
@@ -277,15 +307,201 @@ class Allocator:
         :raises TypeError: if an argument is unknown
         :raises ValueError: if the arguments contradict each other
         """
+        return self._alloc(False, args, kwargs)
+
+    def alloc_kept(self, *args: Any, **kwargs: Any) -> Allocation | None:
+        """Allocate boards, of the kept part too if there are no others: see `keep`."""
+        return self._alloc(True, args, kwargs)
+
+    def _alloc(
+        self, in_kept: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Allocation | None:
         if not kwargs and args in _ANY_BOARD:
             # By far the most frequent request, and the cheapest one to meet.
-            return self._alloc_any_board()
+            return self._alloc_any_board(in_kept)
+        plan = self._plan(args, kwargs)
+        if plan is None:
+            return None
+        if plan.sizes is None:
+            if plan.board is None:
+                return self._alloc_any_board(in_kept)
+            return self._alloc_this_board(plan.board, in_kept)
+        accepts = plan.accepts
+        found = self.pack_tree.alloc_sized(plan.sizes, accepts, in_kept)
+        if found is None:
+            return None
+        assert accepts is not None
+        return self._hold_triads(*found, accepts)
+
+    def _plan(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Plan | None:
+        """How to meet a request, None if it makes no sense here."""
+        request = (args, *kwargs.items()) if kwargs else args
+        try:
+            return self._plans[request]
+        except KeyError:
+            pass
         kind = self._alloc_type(*args, **kwargs)
         if kind is _BOARD:
-            return self._alloc_board(*_board_args(args), **kwargs)
+            plan = self._plan_board(*_board_args(args), **kwargs)
+        elif kind is _BOARDS:
+            plan = self._plan_boards(*args, **kwargs)
+        else:
+            plan = self._plan_triads(*args, **kwargs)
+        if len(self._plans) >= _MAX_REMEMBERED:
+            self._plans.clear()
+        self._plans[request] = plan
+        return plan
+
+    # The part kept for somebody
+
+    @property
+    def kept(self) -> Region | None:
+        """The part of the machine of which only `alloc_kept` gives anything out."""
+        return self.pack_tree.kept
+
+    def area_of(self, *args: Any, **kwargs: Any) -> int:
+        """How many free triads a request needs at least; 0 for single boards."""
+        plan = self._plan(args, kwargs)
+        return 0 if plan is None else plan.area
+
+    def take_room(self) -> float:
+        """What has become available since this was last asked.
+
+        A request that did not succeed before cannot do so now if it needs more.
+
+        :return: the area of the largest free rectangle that is new, in triads; 0 if
+            there are only single boards of shared triads, -1 if there is nothing
+        """
+        room = max(self._room, self.pack_tree.freed or -1)
+        self._room = -1
+        self.pack_tree.freed = 0
+        return room
+
+    def parts_for(
+        self, *args: Any, **kwargs: Any
+    ) -> Iterator[tuple[Region, list[int]]]:
+        """The parts of the machine that would do for a request were they free.
+
+        Only such as become free as one when all that lies in them has been freed, and
+        only the smallest of them. Nothing may be changed meanwhile.
+
+        :return: each part, and the allocations that lie in it; in tree order
+        """
+        plan = self._plan(args, kwargs)
+        if plan is None:
+            return
+        holders = self._holders_by_corner()
+        if plan.board is not None:
+            x, y, _ = plan.board
+            leaf = self.pack_tree.leaf_at(x, y)
+            yield leaf, holders.get((leaf.x, leaf.y), [])
+            return
+        found: list[tuple[Region, list[int]]] = []
+        self._find_parts(self.pack_tree.root, plan, holders, found)
+        yield from found
+
+    def _find_parts(
+        self,
+        region: Region,
+        plan: _Plan,
+        holders: dict[tuple[int, int], list[int]],
+        found: list[tuple[Region, list[int]]],
+    ) -> list[int]:
+        """Add what will do to ``found``; the allocations that lie in the region."""
+        before = len(found)
+        if region.children is None:
+            inside = holders.get((region.x, region.y), [])
+        else:
+            first, second = region.children
+            inside = self._find_parts(first, plan, holders, found) + self._find_parts(
+                second, plan, holders, found
+            )
+        if (
+            len(found) == before
+            and region.width * region.height >= plan.area
+            and self._would_do(region, plan)
+        ):
+            found.append((region, inside))
+        return inside
+
+    def _would_do(self, region: Region, plan: _Plan) -> bool:
+        """Could a request be met in this region were it free?"""
+        if plan.sizes is None:
+            return any(
+                self._has_working_board(x, y, 1, 1) for x, y in corners(region, 1, 1)
+            )
+        size = plan.sizes[region.width, region.height]
+        accepts = plan.accepts
+        if size is None or accepts is None:
+            return False
+        would_do = any(accepts(x, y, *size) for x, y in corners(region, *size))
+        accepts.forget()
+        return would_do
+
+    def would_do(self, region: Region, *args: Any, **kwargs: Any) -> bool:
+        """Could a request be met in this region were it free?"""
+        plan = self._plan(args, kwargs)
+        if plan is None:
+            return False
+        if plan.board is not None:
+            return plan.board[:2] in region
+        return self._would_do(region, plan)
+
+    def _holders_by_corner(self) -> dict[tuple[int, int], list[int]]:
+        """The allocations, by the corner of the rectangle that they are or lie in."""
+        holders: dict[tuple[int, int], list[int]] = {}
+        for allocation_id, (x, y, _) in self._held_boards.items():
+            holders.setdefault((x, y), []).append(allocation_id)
+        for allocation_id, rectangle in self._held_triads.items():
+            holders[rectangle[0], rectangle[1]] = [allocation_id]
+        return holders
+
+    def keep(self, region: Region) -> None:
+        """Give nothing of a region out any more but by `alloc_kept`.
+
+        :param region: one of `parts_for`
+        :raises ValueError: if another one is kept
+        """
+        self.pack_tree.keep(region)
+        self._shared_triads.withhold(region)
+
+    def let_go(self) -> None:
+        """Let the part that is kept be given to anybody."""
+        region = self.pack_tree.kept
+        if region is not None:
+            self.pack_tree.let_go()
+            self._shared_triads.withhold(None)
+            self._room = max(self._room, 0)
+            self.generation += 1
+
+    def working_boards(self, region: Region) -> int:
+        """How many boards of a part of the machine may be given out at all."""
+        dead = sum((x, y) in region for x, y, _ in self._dead_boards)
+        return 3 * region.width * region.height - dead
+
+    def boards_held_by(self, allocations: Iterable[int]) -> list[int]:
+        """How many boards allocations have, of those that are not free again.
+
+        :param allocations: IDs, some of which may be free
+        """
+        boards = []
+        for allocation_id in allocations:
+            rectangle = self._held_triads.get(allocation_id)
+            if rectangle is not None:
+                boards.append(3 * rectangle.width * rectangle.height)
+            elif allocation_id in self._held_boards:
+                boards.append(1)
+        return boards
+
+    def boards_asked(self, *args: Any, **kwargs: Any) -> int:
+        """How many boards a request takes, with those that come with whole triads."""
+        kind = self._alloc_type(*args, **kwargs)
+        if kind is _BOARD:
+            return 1
+        width_or_boards = args[0]
         if kind is _BOARDS:
-            return self._alloc_boards(*args, **kwargs)
-        return self._alloc_triads(*args, **kwargs)
+            return int(3 * -(-width_or_boards // 3))
+        return int(3 * width_or_boards * args[1])
 
     def free(self, allocation_id: int) -> None:
         """Take an allocation back; its boards are free once they have cooled down.
@@ -330,6 +546,10 @@ class Allocator:
         x, y, z = board
         if self._shared_triads.give_back((x, y), z):
             self.pack_tree.free(x, y)
+        elif self._room < 0:
+            kept = self.pack_tree.kept
+            if kept is None or (x, y) not in kept:
+                self._room = 0
 
     def holdings(self) -> Iterator[tuple[int, bool, Iterable[Board]]]:
         """All that is not free: allocation ID, is it cooling down, its boards.
@@ -375,11 +595,33 @@ class Allocator:
         min_ratio: float = 0.0,
     ) -> bool:
         """Would `_alloc_triads` succeed on the empty machine?"""
+        return self._would_do_empty(
+            self._plan_triads(
+                width, height, max_dead_boards, max_dead_links, require_torus
+            )
+        )
+
+    def _plan_triads(
+        self,
+        width: int,
+        height: int,
+        max_dead_boards: int | None = None,
+        max_dead_links: int | None = None,
+        require_torus: bool = False,
+        min_ratio: float = 0.0,
+    ) -> _Plan | None:
+        """How to allocate a rectangle of triads. ``min_ratio`` is ignored."""
         if not self._may_fit(width, height, require_torus):
-            return False
-        accepts = self._filter(max_dead_boards, max_dead_links, require_torus)
-        empty = PackTree(0, 0, self.width, self.height)
-        return empty.alloc(width, height, accepts) is not None
+            return None
+        return _Plan(
+            width * height,
+            Sizes(exact_size(width, height)),
+            self._filter(max_dead_boards, max_dead_links, require_torus),
+        )
+
+    def _would_do_empty(self, plan: _Plan | None) -> bool:
+        empty = Region(0, 0, self.width, self.height)
+        return plan is not None and self._would_do(empty, plan)
 
     def _alloc_triads(
         self,
@@ -391,13 +633,8 @@ class Allocator:
         min_ratio: float = 0.0,
     ) -> Allocation | None:
         """Allocate a rectangle of triads. ``min_ratio`` is ignored."""
-        if not self._may_fit(width, height, require_torus):
-            return None
-        accepts = self._filter(max_dead_boards, max_dead_links, require_torus)
-        corner = self.pack_tree.alloc(width, height, accepts)
-        if corner is None:
-            return None
-        return self._hold_triads(*corner, width, height, accepts)
+        demands = max_dead_boards, max_dead_links, require_torus
+        return self.alloc(width, height, **_named(*demands))
 
     def _alloc_boards_possible(
         self,
@@ -408,12 +645,31 @@ class Allocator:
         require_torus: bool = False,
     ) -> bool:
         """Would `_alloc_boards` succeed on the empty machine?"""
+        return self._would_do_empty(
+            self._plan_boards(
+                boards, min_ratio, max_dead_boards, max_dead_links, require_torus
+            )
+        )
+
+    def _plan_boards(
+        self,
+        boards: int,
+        min_ratio: float = 0.0,
+        max_dead_boards: int | None = None,
+        max_dead_links: int | None = None,
+        require_torus: bool = False,
+    ) -> _Plan | None:
+        """How to allocate at least so many boards."""
         triads = self._triads_for(boards, require_torus)
         if triads is None:
-            return False
-        accepts = self._filter(max_dead_boards, max_dead_links, require_torus, boards)
-        empty = PackTree(0, 0, self.width, self.height)
-        return empty.alloc_area(triads, min_ratio, accepts) is not None
+            return None
+        # Complains of what makes no sense, where no region may be left to do so.
+        area_to_rect(triads, self.width, self.height, min_ratio)
+        return _Plan(
+            triads,
+            Sizes(squarest(triads, min_ratio)),
+            self._filter(max_dead_boards, max_dead_links, require_torus, boards),
+        )
 
     def _alloc_boards(
         self,
@@ -428,12 +684,8 @@ class Allocator:
         ``max_dead_boards`` counts against the number asked for, not against the
         boards of the triads that it is rounded up to.
         """
-        triads = self._triads_for(boards, require_torus)
-        if triads is None:
-            return None
-        accepts = self._filter(max_dead_boards, max_dead_links, require_torus, boards)
-        found = self.pack_tree.alloc_area(triads, min_ratio, accepts)
-        return None if found is None else self._hold_triads(*found, accepts)
+        demands = max_dead_boards, max_dead_links, require_torus
+        return self.alloc(boards, min_ratio=min_ratio, **_named(*demands))
 
     def _alloc_board_possible(
         self,
@@ -447,8 +699,7 @@ class Allocator:
     ) -> bool:
         """Is there such a working board? Only the coordinates are looked at."""
         if x is None or y is None or z is None:
-            empty = PackTree(0, 0, self.width, self.height)
-            return empty.alloc(1, 1, self._has_working_board) is not None
+            return self._would_do_empty(_Plan(0))
         return (
             (x, y) in self.pack_tree
             and 0 <= z <= 2
@@ -474,24 +725,49 @@ class Allocator:
             return self._alloc_any_board()
         if not self._alloc_board_possible(x, y, z):
             return None
+        return self._alloc_this_board((x, y, z))
+
+    def _plan_board(
+        self,
+        x: int | None = None,
+        y: int | None = None,
+        z: int | None = None,
+        max_dead_boards: int | None = None,
+        max_dead_links: int | None = None,
+        require_torus: bool = False,
+        min_ratio: float = 0.0,
+    ) -> _Plan | None:
+        """How to allocate the board named, or else any."""
+        if x is None or y is None or z is None:
+            return _Plan(0)
+        possible = self._alloc_board_possible(x, y, z)
+        return _Plan(0, board=(x, y, z)) if possible else None
+
+    def _alloc_this_board(
+        self, board: Board, in_kept: bool = False
+    ) -> Allocation | None:
+        x, y, z = board
         if (x, y) in self._shared_triads:
+            kept = self.pack_tree.kept
+            if kept is not None and not in_kept and (x, y) in kept:
+                return None
             if z not in self._shared_triads.boards_left((x, y)):
                 return None
-        elif self.pack_tree.request(x, y) is None:
+        elif self.pack_tree.request_kept(x, y, in_kept) is None:
             return None
         self._shared_triads.take((x, y), z)
-        return self._hold_board((x, y, z))
+        return self._hold_board(board)
 
-    def _alloc_any_board(self) -> Allocation | None:
-        board = self._shared_triads.take_any()
+    def _alloc_any_board(self, in_kept: bool = False) -> Allocation | None:
+        board = self._shared_triads.take_any(in_kept)
         if board is not None:
             return self._hold_board(board)
-        corner = self.pack_tree.alloc(
-            1, 1, self._has_working_board if self._dead_boards else None
+        found = self.pack_tree.alloc_sized(
+            _ONE_TRIAD, self._has_working_board if self._dead_boards else None, in_kept
         )
-        if corner is None:
+        if found is None:
             return None
-        return self._hold_board(self._shared_triads.open_triad(corner))
+        return self._hold_board(self._shared_triads.open_triad(found[:2]))
 
     def _has_working_board(self, x: int, y: int, width: int, height: int) -> bool:
         """A filter for triads that single boards can share."""
@@ -550,18 +826,30 @@ class Allocator:
         require_torus: bool,
         expected_boards: int | None = None,
     ) -> _CandidateFilter:
-        """The filter for these demands, until the faults of the machine change."""
-        demands = max_dead_boards, max_dead_links, require_torus, expected_boards
-        accepts = self._filters.get(demands)
-        if accepts is None:
-            accepts = _CandidateFilter(
-                self.width, self.height, self._dead_boards, self._dead_links, *demands
-            )
-            accepts.faults = self._faults
-            if len(self._filters) >= _MAX_REMEMBERED:
-                self._filters.clear()
-            self._filters[demands] = accepts
+        """A filter for these demands, until the faults of the machine change."""
+        accepts = _CandidateFilter(
+            self.width,
+            self.height,
+            self._dead_boards,
+            self._dead_links,
+            max_dead_boards,
+            max_dead_links,
+            require_torus,
+            expected_boards,
+        )
+        accepts.faults = self._faults
         return accepts
+
+
+def _named(
+    max_dead_boards: int | None, max_dead_links: int | None, require_torus: bool
+) -> dict[str, Any]:
+    """Demands as keywords of `Allocator.alloc`."""
+    return {
+        "max_dead_boards": max_dead_boards,
+        "max_dead_links": max_dead_links,
+        "require_torus": require_torus,
+    }
 
 
 def _board_args(args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -220,6 +220,10 @@ class _ConfigurationFields(NamedTuple):
     allowed_networks: list[str] | None
     first_board_retry: float
     longest_board_retry: float
+    scheduling: str
+    longest_overtaking: float
+    boards_per_owner: int | None
+    jobs_per_owner: int | None
 
 
 class Configuration(_ConfigurationFields):
@@ -241,6 +245,16 @@ class Configuration(_ConfigurationFields):
         is tried again
     :param longest_board_retry: each time that it fails again, it is left for twice as
         long as before, but never longer than so many seconds
+    :param scheduling: who is tried where the first job in a queue does not fit: "fifo"
+        for nobody; "backfill" for the others, where they are not in its way, with
+        owners who take turns
+    :param longest_overtaking: with "backfill", for how many seconds the first job in a
+        queue is overtaken at most before a part of the machine is kept for it. A part
+        that is expected to be free soon is kept earlier. 0 keeps one at once.
+    :param boards_per_owner: how many boards the jobs of an owner may hold at a time;
+        further ones wait, and others pass them. None for any number.
+    :param jobs_per_owner: how many jobs that have not ended an owner may have; the next
+        one ends at once. None for any number.
     :raises TypeError: if a value is of the wrong kind
     :raises ValueError: if a value is out of range, or if machines have the same name or
         share an IP address
@@ -259,6 +273,10 @@ class Configuration(_ConfigurationFields):
         allowed_networks: Iterable[str] | None = None,
         first_board_retry: float = 600.0,
         longest_board_retry: float = 86_400.0,
+        scheduling: str = "backfill",
+        longest_overtaking: float = 28_800.0,
+        boards_per_owner: int | None = None,
+        jobs_per_owner: int | None = None,
     ) -> Self:
         """Check the options and that the machines can exist beside each other."""
         machine_list = _checked_machines(machines)
@@ -271,6 +289,14 @@ class Configuration(_ConfigurationFields):
         checks.check_seconds("seconds_before_free", seconds_before_free)
         checks.check_seconds("first_board_retry", first_board_retry)
         checks.check_seconds("longest_board_retry", longest_board_retry)
+        checks.check_word("scheduling", scheduling, ("backfill", "fifo"))
+        checks.check_seconds("longest_overtaking", longest_overtaking)
+        for name, limit in (
+            ("boards_per_owner", boards_per_owner),
+            ("jobs_per_owner", jobs_per_owner),
+        ):
+            if limit is not None:
+                checks.check_int(name, limit, 1)
         return super().__new__(
             cls,
             machine_list,
@@ -282,6 +308,10 @@ class Configuration(_ConfigurationFields):
             networks.checked_networks(allowed_networks),
             first_board_retry,
             longest_board_retry,
+            scheduling,
+            longest_overtaking,
+            boards_per_owner,
+            jobs_per_owner,
         )
 
     @classmethod

@@ -23,6 +23,7 @@ from spalloc_server.control.state import State
 from spalloc_server.coordinates import Board, BoardLink, Physical, WrapAround
 from spalloc_server.job_queue import JobQueue
 from spalloc_server.model import changes
+from spalloc_server.model.board_health import BoardKey
 from spalloc_server.model.board_states import BoardState
 from spalloc_server.model.changes import Change, Record
 from spalloc_server.model.job import (
@@ -35,6 +36,7 @@ from spalloc_server.model.job import (
     _Job,
 )
 from spalloc_server.model.job_events import JobEvent
+from spalloc_server.scheduling.waiting import Waiting
 
 __all__ = [
     "Controller",
@@ -442,6 +444,16 @@ class Controller:
         with self._log.lock:
             return [job.list_tuple() for job in self._state.jobs.values()]
 
+    def waiting(self, job_id: int) -> Waiting | None:
+        """Where a job stands and why it waits, None if it does not wait."""
+        with self._log.lock:
+            return self._state.job_queue.waiting(job_id)
+
+    def kept_boards(self) -> dict[str, int]:
+        """How many boards of each machine are kept for somebody who waits."""
+        with self._log.lock:
+            return self._state.job_queue.kept_boards()
+
     def job_details(self) -> dict[int, JobDetails]:
         """What `list_jobs` does not tell, by job ID; for those who only look on."""
         with self._log.lock:
@@ -449,7 +461,10 @@ class Controller:
                 job.id: job.details(
                     self._state.job_queue.queues_of(job.id)
                     if job.state is JobState.queued
-                    else ()
+                    else (),
+                    self._state.job_queue.waiting(job.id)
+                    if job.state is JobState.queued
+                    else None,
                 )
                 for job in self._state.jobs.values()
             }
@@ -508,6 +523,14 @@ class Controller:
         """
         self.apply(changes.ReportProblem(None, ip_address, x, y, p, description))
 
+    def check_problem(self, ip_address: str) -> None:
+        """Find out if one more report of a board would be kept.
+
+        :raises ValueError: if its job has reported it often enough
+        """
+        with self._log.lock:
+            self._parts.sick_boards.check_report(ip_address)
+
     def list_problems(self, machine_name: str | None = None) -> list[dict[str, Any]]:
         """Describe the boards out of service, and those that were reported.
 
@@ -519,8 +542,21 @@ class Controller:
             scheduled), and the ``reports``, a list of dictionaries with the fields
             of `spalloc_server.model.board_health.Report`
         """
+        return self.describe_problems(self.boards_with_problems(machine_name))
+
+    def boards_with_problems(self, machine_name: str | None = None) -> list[BoardKey]:
+        """The boards that `list_problems` describes, some of which may be gone."""
         with self._log.lock:
-            return list(self._parts.sick_boards.problems(machine_name))
+            return self._state.health.boards(machine_name)
+
+    def describe_problems(self, boards: Iterable[BoardKey]) -> list[dict[str, Any]]:
+        """Describe the problems of some boards, as `list_problems` does.
+
+        :param boards: those that are not there, or have no problem any more, are left
+            out
+        """
+        with self._log.lock:
+            return list(self._parts.sick_boards.problems(boards))
 
     def clear_problem(self, machine_name: str, x: int, y: int, z: int) -> None:
         """Forget all problems of a board, and put it back into service.

@@ -1,13 +1,20 @@
 """Match jobs to machines: queue those that have to wait, allocate those that can run.
 
-A job joins the queue of every machine that could hold it were that machine idle.
-Of each queue only the head is tried, so that a large job is not passed over for
-ever by small ones; the first machine with room gets the job.
+A job joins the queue of every machine that could hold it were that machine idle; the
+first machine with room gets the job. Who else may be tried where the head of a queue
+does not fit is a matter of *scheduling*:
+
+``"fifo"``
+    nobody, so that a large job is not passed over for ever by small ones.
+``"backfill"``
+    the others, in a part of the machine that the head does not need: the rest is kept
+    for it. And owners take turns. See `spalloc_server.scheduling`.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum, auto
 from types import TracebackType
@@ -15,23 +22,15 @@ from typing import Any
 
 from spalloc_server.allocator import Allocation, Allocator
 from spalloc_server.coordinates import Board, BoardLink, WrapAround
-from spalloc_server.plain.shapes import (
-    BOOL,
-    INT,
-    NUMBER,
-    OPTIONAL_INT,
-    OPTIONAL_STR,
-    STR,
-    PlainDataError,
-    anything_plain,
-    dict_of,
-    fields,
-    list_of,
-    of_type,
-    optional,
-    plain,
-    set_of,
-)
+from spalloc_server.scheduling import stored
+from spalloc_server.scheduling.limits import Limits
+from spalloc_server.scheduling.machine import _Job, _Machine
+from spalloc_server.scheduling.recent import RecentTimes
+from spalloc_server.scheduling.stored import SCHEDULING
+from spalloc_server.scheduling.timeline import Timeline
+from spalloc_server.scheduling.waiting import Waiting, describe
+
+__all__ = ["Holding", "JobQueue", "_Job", "_Machine"]
 
 #: ``f(job_id, machine_name, boards, periphery, torus)``
 OnAllocate = Callable[[int, str, set[Board], set[BoardLink], WrapAround], object]
@@ -46,41 +45,8 @@ _DEFAULT_TAGS = frozenset({"default"})
 #: Why a job that no machine could ever hold is cancelled.
 _NO_MACHINE = "No suitable machines available."
 
-
-_STATE = fields(
-    "job queue",
-    {
-        "seconds_before_free": NUMBER,
-        "machines": list_of(
-            fields(
-                "machine of the queue",
-                {
-                    "name": STR,
-                    "tags": set_of(STR),
-                    "removed": BOOL,
-                    "allocator": anything_plain,
-                    "queue": list_of(INT),
-                },
-            )
-        ),
-        "jobs": list_of(
-            fields(
-                "job of the queue",
-                {
-                    "id": INT,
-                    "pending": BOOL,
-                    "ending": BOOL,
-                    "machine_name": OPTIONAL_STR,
-                    "tags": optional(set_of(STR)),
-                    "args": of_type(tuple),
-                    "kwargs": dict_of(STR, anything_plain),
-                    "machine": OPTIONAL_INT,
-                    "allocation_id": OPTIONAL_INT,
-                },
-            )
-        ),
-    },
-)
+#: How many seconds the head of a queue may be overtaken before a part is kept for it.
+LONGEST_OVERTAKING = 28_800.0
 
 
 class Holding(Enum):
@@ -92,128 +58,6 @@ class Holding(Enum):
     """It is not yet given back after the end of its job."""
     cooling = auto()
     """It is given back, and cools down."""
-
-
-class _Job:
-    """A job that is queued, allocated, or waiting for its boards to be freed."""
-
-    __slots__ = (
-        "allocation_id",
-        "args",
-        "ending",
-        "id",
-        "kwargs",
-        "machine",
-        "machine_name",
-        "pending",
-        "queues",
-        "tags",
-    )
-
-    def __init__(
-        self,
-        _id: int,
-        pending: bool = True,
-        machine_name: str | None = None,
-        tags: Iterable[str] | None = frozenset(),
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        machine: _Machine | None = None,
-        allocation_id: int | None = None,
-    ) -> None:
-        """Describe a job.
-
-        :param _id: unique among the jobs of its queue
-        :param pending: is it queued?
-        :param machine_name: the only machine it may run on, None for any with the tags
-        :param tags: what its machine must have, None for "default"
-        :param args: what to ask of `Allocator.alloc`
-        :param kwargs: what to ask of `Allocator.alloc`
-        :param machine: the machine it is allocated on
-        :param allocation_id: its allocation on that machine
-        """
-        self.id = _id
-        self.pending = pending
-        self.machine_name = machine_name
-        self.tags = tags
-        self.args = args
-        self.kwargs = kwargs or {}
-        self.machine = machine
-        self.allocation_id = allocation_id
-        # The machines in whose queues the job still stands.
-        self.queues: list[_Machine] = []
-        # Is it destroyed, but still in possession of its boards?
-        self.ending = False
-
-    def __repr__(self) -> str:
-        return f"<_Job {self.id}>"
-
-
-class _Machine:
-    """A machine and the jobs that wait for it.
-
-    Jobs are not taken out of the middle of a queue: one that is no longer
-    pending is passed over when it comes to the head.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        tags: Iterable[str],
-        allocator: Allocator,
-        queue: deque[_Job] | None = None,
-    ) -> None:
-        """Describe a machine.
-
-        :param tags: all that a job requires must be among them
-        :param allocator: of the machine's boards
-        :param queue: the jobs waiting, first come first
-        """
-        self.name = name
-        self.tags = frozenset(tags)
-        self.allocator = allocator
-        self.queue: deque[_Job] = deque() if queue is None else queue
-        self._stale = 0
-        # The head that did not fit, and the state of the machine at that time.
-        self._blocked: tuple[int, int] | None = None
-
-    def __repr__(self) -> str:
-        return f"<_Machine {self.name}>"
-
-    def enqueue(self, job: _Job) -> None:
-        """Put a job at the end of the queue."""
-        self.queue.append(job)
-        job.queues.append(self)
-
-    def head_to_try(self) -> _Job | None:
-        """The first pending job, unless it is known that it does not fit yet."""
-        while self.queue and not self.queue[0].pending:
-            self.queue.popleft()
-            self._stale -= 1
-        if not self.queue:
-            return None
-        job = self.queue[0]
-        return None if self._blocked == self._attempt(job) else job
-
-    def note_blocked(self, job: _Job) -> None:
-        """Do not try this head again before something has been freed."""
-        self._blocked = self._attempt(job)
-
-    def note_left(self) -> None:
-        """A job in the queue is no longer pending."""
-        self._stale += 1
-        if self._stale > 32 and self._stale > len(self.queue) // 2:
-            self.queue = deque(job for job in self.queue if job.pending)
-            self._stale = 0
-
-    def clear_queue(self) -> None:
-        """Forget who waits."""
-        self.queue.clear()
-        self._stale = 0
-        self._blocked = None
-
-    def _attempt(self, job: _Job) -> tuple[int, int]:
-        return job.id, self.allocator.generation
 
 
 class JobQueue:
@@ -229,6 +73,7 @@ class JobQueue:
         on_free: OnEnd | None,
         on_cancel: OnEnd | None,
         seconds_before_free: float = 30,
+        scheduling: str = "fifo",
     ) -> None:
         """Start with no machine and no job.
 
@@ -242,6 +87,8 @@ class JobQueue:
         :param on_cancel: ``f(job_id, reason)``, called when a job is dropped
             from the queue
         :param seconds_before_free: how long freed boards stay out of use
+        :param scheduling: "fifo" or "backfill", see `scheduling`
+        :raises ValueError: if it is neither
         """
         self.on_allocate = on_allocate
         self.on_free = on_free
@@ -253,6 +100,17 @@ class JobQueue:
         self._jobs: dict[int, _Job] = {}
         self._postponed = 0
         self._machines_changed = False
+        self._to_process = False
+        self._scheduling = _checked_scheduling(scheduling)
+        self._longest_overtaking = LONGEST_OVERTAKING
+        self._limits = Limits()
+        self._timeline = Timeline()
+        self._clock: Callable[[], float] = time.time
+        self._cool_by: Callable[[], float] | None = None
+        # How long jobs have waited, and had boards.
+        self._waits, self._runs = RecentTimes(), RecentTimes()
+        # How many jobs have been queued, and how many queued again.
+        self._arrivals = self._requeued = 0
 
     @property
     def seconds_before_free(self) -> float:
@@ -264,6 +122,87 @@ class JobQueue:
         self._seconds_before_free = seconds
         for machine in self._machines.values():
             machine.allocator.seconds_before_free = seconds
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """What tells the time that scheduling goes by; seconds since 1970 by default.
+
+        Replace it on an instance to set the time by hand; boards then cool down by it,
+        too. It is asked when something happens, and in `check_free`.
+        """
+        return self._clock
+
+    @clock.setter
+    def clock(self, clock: Callable[[], float]) -> None:
+        self._clock = self._cool_by = clock
+        for machine in self._machines.values():
+            machine.allocator.clock = clock
+
+    @property
+    def scheduling(self) -> str:
+        """Who is tried where the head of a queue does not fit.
+
+        It can be changed at any time; jobs that wait are put in order anew.
+
+        :raises ValueError: if it is neither "fifo" nor "backfill"
+        """
+        return self._scheduling
+
+    @scheduling.setter
+    def scheduling(self, word: str) -> None:
+        if _checked_scheduling(word) != self._scheduling:
+            self._scheduling = word
+            for job in self._jobs.values():
+                job.queues.clear()
+            for machine in self._machines.values():
+                machine.let_go()
+                machine.empty_line(self._is_fair)
+            self._regenerate_queues()
+
+    @property
+    def longest_overtaking(self) -> float:
+        """For how many seconds the head of a queue may be overtaken.
+
+        After that, a part of the machine is kept for it. Only with "backfill".
+        """
+        return self._longest_overtaking
+
+    @longest_overtaking.setter
+    def longest_overtaking(self, seconds: float) -> None:
+        self._longest_overtaking = seconds
+        self._process_queue()
+
+    @property
+    def limits(self) -> tuple[int | None, int | None]:
+        """How many boards, and how many jobs, an owner may have; see `set_limits`."""
+        return self._limits.boards, self._limits.jobs
+
+    def set_limits(
+        self, boards_per_owner: int | None = None, jobs_per_owner: int | None = None
+    ) -> None:
+        """Set what an owner may have; jobs without an owner are not limited.
+
+        :param boards_per_owner: boards that an owner may hold at a time, with those
+            that come with whole triads; further jobs wait, and others pass them. None
+            for any number.
+        :param jobs_per_owner: jobs that an owner may have that have not ended; the
+            next one is cancelled at once. None for any number.
+        """
+        self._limits.boards, self._limits.jobs = boards_per_owner, jobs_per_owner
+        for machine in self._machines.values():
+            machine.line.restore_all()
+        self._process_queue()
+
+    @property
+    def _is_fair(self) -> bool:
+        return self._scheduling == "backfill"
+
+    def schedule_by(self, clock: Callable[[], float]) -> None:
+        """Replace the `clock` of scheduling only; boards cool down by their own.
+
+        :param clock: seconds since 1970
+        """
+        self._clock = clock
 
     def __enter__(self) -> JobQueue:
         """Put off scheduling until the outermost ``with`` block ends.
@@ -283,49 +222,21 @@ class JobQueue:
         self._postponed -= 1
         if self._machines_changed:
             self._regenerate_queues()
-        else:
+        elif self._to_process:
             self._process_queue()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Plain data: all but the callbacks, which have to be set anew.
-
-        Machines that have been removed, but whose boards jobs still have, come after
-        those there are. Jobs refer to machines by their number in the list.
-        """
-        machines = list(self._machines.values())
-        number_of = {id(machine): n for n, machine in enumerate(machines)}
-        jobs = []
-        for job in self._jobs.values():
-            machine = job.machine
-            if machine is not None and id(machine) not in number_of:
-                number_of[id(machine)] = len(machines)
-                machines.append(machine)
-            jobs.append(
-                {
-                    "id": job.id,
-                    "pending": job.pending,
-                    "ending": job.ending,
-                    "machine_name": job.machine_name,
-                    "tags": None if job.tags is None else set(job.tags),
-                    "args": plain(job.args),
-                    "kwargs": plain(job.kwargs),
-                    "machine": None if machine is None else number_of[id(machine)],
-                    "allocation_id": job.allocation_id,
-                }
-            )
+        """Plain data: all but the callbacks and the clock, to be set anew."""
         return {
             "seconds_before_free": self._seconds_before_free,
-            "machines": [
-                {
-                    "name": machine.name,
-                    "tags": set(machine.tags),
-                    "removed": number >= len(self._machines),
-                    "allocator": machine.allocator.__getstate__(),
-                    "queue": [job.id for job in machine.queue if job.pending],
-                }
-                for number, machine in enumerate(machines)
-            ],
-            "jobs": jobs,
+            "scheduling": self._scheduling,
+            "longest_overtaking": self._longest_overtaking,
+            "boards_per_owner": self._limits.boards,
+            "jobs_per_owner": self._limits.jobs,
+            "time": self._timeline.state(),
+            "arrivals": self._arrivals,
+            "requeued": self._requeued,
+            **stored.to_plain(self._machines.values(), self._jobs.values()),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -333,47 +244,22 @@ class JobQueue:
 
         :raises PlainDataError: if it is no such state
         """
-        _STATE(state, "job queue")
-        self.on_allocate = self.on_free = self.on_cancel = None
+        stored.QUEUE(state, "job queue")
+        self.__init__(None, None, None)  # type: ignore[misc]
         self._seconds_before_free = state["seconds_before_free"]
-        self._postponed = 0
-        self._machines_changed = False
-        machines = []
-        self._machines = OrderedDict()
-        for kept in state["machines"]:
-            allocator = Allocator.__new__(Allocator)
-            allocator.__setstate__(kept["allocator"])
-            machine = _Machine(kept["name"], kept["tags"], allocator)
-            machines.append(machine)
-            if not kept["removed"]:
-                self._machines[machine.name] = machine
-        self._jobs = {}
-        for kept in state["jobs"]:
-            job = self._jobs[kept["id"]] = _Job(
-                kept["id"],
-                kept["pending"],
-                kept["machine_name"],
-                None if kept["tags"] is None else frozenset(kept["tags"]),
-                kept["args"],
-                kept["kwargs"],
-                allocation_id=kept["allocation_id"],
-            )
-            job.ending = kept["ending"]
-            number = kept["machine"]
-            if number is not None:
-                if not 0 <= number < len(machines):
-                    raise PlainDataError(f"job queue: {job} has machine {number}")
-                job.machine = machines[number]
-            if job.pending == (number is not None and job.allocation_id is not None):
-                raise PlainDataError(
-                    f"job queue: {job} waits and has boards, or neither"
-                )
-        for machine, kept in zip(machines, state["machines"], strict=True):
-            for job_id in kept["queue"]:
-                waiting = self._jobs.get(job_id)
-                if waiting is None or not waiting.pending:
-                    raise PlainDataError(f"job queue: job {job_id} cannot be waiting")
-                machine.enqueue(waiting)
+        self._scheduling = state["scheduling"]
+        self._longest_overtaking = state["longest_overtaking"]
+        self._limits = Limits(state["boards_per_owner"], state["jobs_per_owner"])
+        self._timeline = Timeline(*state["time"])
+        self._arrivals, self._requeued = state["arrivals"], state["requeued"]
+        machines, self._jobs = stored.from_plain(state, self._is_fair)
+        self._machines = OrderedDict((m.name, m) for m in machines)
+        for job in self._jobs.values():
+            job.boards = _ANY_MACHINE.boards_asked(*job.args, **job.kwargs)
+            if not job.ending:
+                self._limits.add(job)
+                if not job.pending:
+                    self._limits.hold(job)
 
     def _candidates(self, job: _Job) -> Iterator[_Machine]:
         """The machines that could hold a job were they idle, by priority."""
@@ -393,11 +279,19 @@ class JobQueue:
 
         :return: whether there was room
         """
-        allocation = machine.allocator.alloc(*job.args, **job.kwargs)
+        kept = machine.kept
+        if kept is not None and kept.job_id == job.id:
+            allocation = machine.allocator.alloc_kept(*job.args, **job.kwargs)
+        else:
+            allocation = machine.allocator.alloc(*job.args, **job.kwargs)
         if allocation is None:
             return False
         self._dequeue(job)
         job.machine = machine
+        machine.holders[allocation.allocation_id] = job
+        job.started_at = self._go_on()
+        self._waits.add(job.boards, job.started_at - job.queued_at)
+        self._limits.hold(job)
         self._allocated(job, allocation)
         return True
 
@@ -410,7 +304,7 @@ class JobQueue:
     def _dequeue(self, job: _Job) -> None:
         job.pending = False
         for machine in job.queues:
-            machine.note_left()
+            machine.dequeue(job)
         job.queues.clear()
 
     def _enqueue_job(self, job: _Job) -> None:
@@ -432,35 +326,99 @@ class JobQueue:
 
     def _process_queue(self) -> None:
         """Allocate what can be: each machine in turn tries its head, over and over."""
-        if self._postponed:
+        self._to_process = self._postponed > 0
+        if self._to_process:
             return
+        patience = self._longest_overtaking if self._is_fair else None
+        told = self.clock()
+        now = self._timeline.at(told)
         progress = True
         while progress:
             progress = False
             for machine in list(self._machines.values()):
-                job = machine.head_to_try()
-                if job is None:
-                    continue
-                if self._try_job(job, machine):
+                before = machine.head, machine.kept, machine.looked
+                if machine.start_one(now, patience, self._may_start, self._try_job):
                     progress = True
-                else:
-                    machine.note_blocked(job)
+                elif before != (machine.head, machine.kept, machine.looked):
+                    self._timeline.go_to(told)
+
+    def _may_start(self, job: _Job) -> bool:
+        """Is a job within what its owner may hold?
+
+        What the heads of queues need counts as held: no other job of the same owner
+        makes them wait.
+        """
+        limit = self._limits.boards
+        if limit is None or job.owner is None:
+            return True
+        heads = {
+            head
+            for machine in self._machines.values()
+            if machine.head is not None
+            and (head := machine.waiting.get(machine.head[0])) is not None
+            and head.owner == job.owner
+        }
+        reserved = 0 if job in heads else sum(head.boards for head in heads)
+        return self._limits.held_by(job.owner) + reserved + job.boards <= limit
+
+    def _restore(self, owner: str | None) -> None:
+        """An owner may hold more boards than before."""
+        if self._limits.boards is not None:
+            for machine in self._machines.values():
+                machine.line.restore(owner)
+
+    def _go_on(self) -> float:
+        """What time it is; to be called when a time is going to be remembered."""
+        return self._timeline.go_to(self.clock())
 
     def _regenerate_queues(self) -> None:
-        """Enqueue every waiting job again, oldest first, as the machines are now."""
+        """Match every waiting job with the machines as they are now.
+
+        Jobs keep their places; in the queue of a machine where they did not wait
+        before, the oldest come first.
+        """
         if self._postponed:
             self._machines_changed = True
             return
         self._machines_changed = False
-        for machine in self._machines.values():
-            machine.clear_queue()
         waiting = [job for job in self._jobs.values() if job.pending]
+        if self._is_fair:
+            self._match_again(waiting)
+            return
+        for machine in self._machines.values():
+            machine.empty_line(fair=False)
         for job in waiting:
             job.queues.clear()
         for job in waiting:
             # Callbacks for an earlier one may have destroyed a later one.
             if job.pending:
                 self._enqueue_job(job)
+
+    def _match_again(self, waiting: Iterable[_Job]) -> None:
+        """Put jobs in the queues where they belong now; leave them where they do."""
+        nowhere = []
+        present = set(self._machines.values())
+        for job in waiting:
+            wanted = list(self._candidates(job))
+            for machine in job.queues:
+                if machine in present and machine not in wanted:
+                    machine.dequeue(job)
+            already = set(job.queues)
+            job.queues.clear()
+            for machine in wanted:
+                if machine in already:
+                    job.queues.append(machine)
+                else:
+                    machine.enqueue(job)
+            if not wanted:
+                nowhere.append(job.id)
+        for machine in self._machines.values():
+            machine.check_kept()
+        with self:
+            self._to_process = True
+            for job_id in nowhere:
+                if job_id in self._jobs:
+                    self.destroy_job(job_id, _NO_MACHINE)
 
     def add_machine(
         self,
@@ -482,17 +440,18 @@ class JobQueue:
         """
         if name in self._machines:
             raise ValueError(f"there is a machine called {name!r} already")
-        self._machines[name] = _Machine(
-            name,
-            _DEFAULT_TAGS if tags is None else tags,
-            Allocator(
-                width,
-                height,
-                dead_boards,
-                dead_links,
-                seconds_before_free=self._seconds_before_free,
-            ),
+        allocator = Allocator(
+            width,
+            height,
+            dead_boards,
+            dead_links,
+            seconds_before_free=self._seconds_before_free,
         )
+        if self._cool_by is not None:
+            allocator.clock = self._cool_by
+        machine = _Machine(name, _DEFAULT_TAGS if tags is None else tags, allocator)
+        machine.empty_line(self._is_fair)
+        self._machines[name] = machine
         self._regenerate_queues()
 
     def move_machine_to_end(self, name: str) -> None:
@@ -546,7 +505,9 @@ class JobQueue:
         :param args: for `Allocator.alloc`
         :param kwargs: ``job_id``, which is required and unique; ``machine``, the name
             of the only machine to run on; or ``tags``, which a machine must have, None
-            for "default". All others are for `Allocator.alloc`.
+            for "default"; ``owner``, who takes turns with others and whom limits are
+            for (jobs without one are as those of one owner without limits). All others
+            are for `Allocator.alloc`.
         :raises TypeError: if an argument is unknown, or machine and tags are given
         :raises ValueError: if the arguments contradict each other, or the ID is
             in use
@@ -555,8 +516,16 @@ class JobQueue:
 
     def add_job(self, job: _Job) -> None:
         """Queue a job that `make_job` has just made; see `create_job`."""
+        refused = self._limits.refusal(job)
+        self._arrivals += 1
+        job.number = self._arrivals
+        job.queued_at = self._go_on()
         self._jobs[job.id] = job
-        self._enqueue_job(job)
+        self._limits.add(job)
+        if refused is None:
+            self._enqueue_job(job)
+        else:
+            self.destroy_job(job.id, refused)
 
     def make_job(self, *args: Any, **kwargs: Any) -> _Job:
         """Check the arguments of `create_job`, and raise what it raises.
@@ -566,6 +535,7 @@ class JobQueue:
         job_id = kwargs.pop("job_id", None)
         machine_name = kwargs.pop("machine", None)
         tags = kwargs.pop("tags", None)
+        owner = kwargs.pop("owner", None)
         if job_id is None:
             raise TypeError("job_id must be specified")
         if machine_name is not None and tags is not None:
@@ -573,13 +543,16 @@ class JobQueue:
         if job_id in self._jobs:
             raise ValueError(f"job_id {job_id} is in use")
         _ANY_MACHINE.alloc_possible(*args, **kwargs)
-        return _Job(
+        job = _Job(
             job_id,
             machine_name=machine_name,
             tags=None if tags is None else frozenset(tags),
             args=args,
             kwargs=kwargs,
         )
+        job.owner = None if owner is None else str(owner)
+        job.boards = _ANY_MACHINE.boards_asked(*args, **kwargs)
+        return job
 
     def destroy_job(self, job_id: int, reason: str | None = None) -> None:
         """End a job.
@@ -596,13 +569,22 @@ class JobQueue:
         if job.pending:
             del self._jobs[job_id]
             self._dequeue(job)
+            self._limits.discard(job)
+            self._restore(job.owner)
             if self.on_cancel is not None:
                 self.on_cancel(job_id, reason)
             self._process_queue()
         else:
             job.ending = True
+            ran = self._timeline.at(self.clock()) - job.started_at
+            self._runs.add(job.boards, ran)
+            self._limits.discard(job)
+            self._limits.release(job)
             if self.on_free is not None:
                 self.on_free(job_id, reason)
+            if self._limits.boards is not None:
+                self._restore(job.owner)
+                self._process_queue()
 
     def free(self, job_id: int) -> None:
         """Let the boards of a destroyed job cool down and be given out again.
@@ -618,6 +600,7 @@ class JobQueue:
         assert job.allocation_id is not None
         del self._jobs[job_id]
         job.machine.allocator.free(job.allocation_id)
+        del job.machine.holders[job.allocation_id]
         self._process_queue()
 
     def requeue(self, job_id: int, holder_id: int) -> None:
@@ -639,10 +622,18 @@ class JobQueue:
             args=holder.args,
             kwargs=holder.kwargs,
         )
+        job.owner, job.boards = holder.owner, holder.boards
+        self._requeued += 1
+        job.number, job.queued_at = -self._requeued, self._go_on()
         holder.id = holder_id
         holder.ending = True
+        self._limits.release(holder)
+        self._restore(holder.owner)
         del self._jobs[job_id]
         self._jobs = {job_id: job, **self._jobs, holder_id: holder}
+        if self._is_fair:
+            for machine in self._candidates(job):
+                machine.enqueue_first(job)
         self._regenerate_queues()
 
     def queues_of(self, job_id: int) -> tuple[str, ...]:
@@ -651,6 +642,33 @@ class JobQueue:
         :raises KeyError: if there is no such job
         """
         return tuple(machine.name for machine in self._jobs[job_id].queues)
+
+    def waiting(self, job_id: int) -> Waiting | None:
+        """Where a job stands and why it waits, None if it does not wait.
+
+        Takes time in proportion to the number of machines, and of those who hold boards
+        of what is kept for it.
+        """
+        job = self._jobs.get(job_id)
+        if job is None or not job.pending:
+            return None
+        return describe(
+            job,
+            job.queues,
+            not self._may_start(job),
+            self._timeline.at(self.clock()),
+            self._waits,
+            self._runs,
+        )
+
+    def kept_boards(self) -> dict[str, int]:
+        """How many working boards of each machine are kept for somebody."""
+        return {
+            name: 0
+            if (region := machine.allocator.kept) is None
+            else machine.allocator.working_boards(region)
+            for name, machine in self._machines.items()
+        }
 
     def holdings(self, machine_name: str) -> Iterator[tuple[Board, Holding]]:
         """The boards of a machine that are not free, and why not.
@@ -680,9 +698,17 @@ class JobQueue:
         """
         freed = {m.name: m.allocator.check_free() for m in self._machines.values()}
         freed = {name: number for name, number in freed.items() if number}
-        if freed:
+        if freed or self.is_due():
             self._process_queue()
         return freed
+
+    def is_due(self) -> bool:
+        """Would something be decided now only because time has passed?"""
+        now = self._timeline.at(self.clock())
+        return self._is_fair and any(
+            machine.is_due(now, self._longest_overtaking)
+            for machine in self._machines.values()
+        )
 
     def free_cooling(self, freed: Mapping[str, int]) -> None:
         """Do what a call of `check_free` with this result did, whatever the time."""
@@ -690,3 +716,9 @@ class JobQueue:
             for _ in range(number):
                 self._machines[name].allocator._free_next()
         self._process_queue()
+
+
+def _checked_scheduling(word: str) -> str:
+    if word not in SCHEDULING:
+        raise ValueError(f"scheduling should be one of {SCHEDULING}, not {word!r}")
+    return word

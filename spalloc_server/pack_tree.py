@@ -13,15 +13,19 @@ Placement is deterministic because sites have scripts that rely on it:
 
 So that a request costs no walk through the tree, the free regions are also kept
 in search order by shape: see `FreeRegions`.
+
+One region, free or not, can be *kept* for somebody: what is or becomes free in it is
+given to nobody else, until it is let go. Only whole regions of the tree are, since
+only those become free as one when all that lies in them has been freed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from spalloc_server.area_to_rect import area_to_rect
-from spalloc_server.placement.free_regions import FreeRegions
+from spalloc_server.placement.free_regions import FreeRegions, Size, Sizes
 from spalloc_server.placement.region import Region
 from spalloc_server.plain.shapes import (
     INT,
@@ -55,6 +59,10 @@ class PackTree:
     Not thread safe; knows no clock.
     """
 
+    freed = 0
+    """The area of the largest free region that there has come to be outside the kept
+    one, since the one who wants to know last set this to 0."""
+
     def __init__(self, x: int, y: int, width: int, height: int) -> None:
         """Start with one free region.
 
@@ -66,6 +74,9 @@ class PackTree:
         self._root = Region(x, y, width, height)
         self._free = FreeRegions([self._root])
         self._allocated: dict[tuple[int, int], Region] = {}
+        self._kept: Region | None = None
+        # What is free in the kept region is here, and not in _free.
+        self._kept_free = FreeRegions(())
 
     @property
     def x(self) -> int:
@@ -143,11 +154,7 @@ class PackTree:
                 f"not {width} x {height}"
             )
 
-        def same_size(free_width: int, free_height: int) -> tuple[int, int] | None:
-            fits = width <= free_width and height <= free_height
-            return (width, height) if fits else None
-
-        found = self._alloc(width * height, same_size, candidate_filter)
+        found = self.alloc_sized(Sizes(exact_size(width, height)), candidate_filter)
         return None if found is None else found[:2]
 
     def alloc_area(
@@ -164,14 +171,29 @@ class PackTree:
         :return: ``(x, y, width, height)``, or None if there is no such place
         :raises ValueError: if the area is not positive or the ratio is negative
         """
-
-        def shape_for(free_width: int, free_height: int) -> tuple[int, int] | None:
-            return area_to_rect(area, free_width, free_height, min_ratio)
-
         if area < 1 or not min_ratio >= 0.0:
             # Complains, where no region may be left to do so.
-            shape_for(1, 1)
-        return self._alloc(area, shape_for, candidate_filter)
+            area_to_rect(area, 1, 1, min_ratio)
+        return self.alloc_sized(Sizes(squarest(area, min_ratio)), candidate_filter)
+
+    def alloc_sized(
+        self,
+        sizes: Mapping[Size, Size | None],
+        candidate_filter: CandidateFilter | None = None,
+        in_kept: bool = False,
+    ) -> tuple[int, int, int, int] | None:
+        """Allocate a rectangle in the first free region with an acceptable place.
+
+        :param sizes: what to take from a free region of each width and height, None
+            if it is too small
+        :param candidate_filter: as for `alloc`
+        :param in_kept: may it lie in the kept region, if there is no other place?
+        :return: ``(x, y, width, height)``, or None if there is no such place
+        """
+        found = self._alloc(self._free, sizes, candidate_filter)
+        if found is None and in_kept and self._kept is not None:
+            found = self._alloc(self._kept_free, sizes, candidate_filter)
+        return found
 
     def request(self, x: int, y: int) -> tuple[int, int] | None:
         """Allocate one particular unit square.
@@ -179,17 +201,28 @@ class PackTree:
         The surroundings are cut away largest side first (left, right, above,
         below on a tie), which fixes what later allocations get.
 
+        :return: ``(x, y)``, or None if it is not free, or kept
+        """
+        return self.request_kept(x, y, in_kept=False)
+
+    def request_kept(
+        self, x: int, y: int, in_kept: bool = True
+    ) -> tuple[int, int] | None:
+        """Allocate one particular unit square, of the kept region, too.
+
         :return: ``(x, y)``, or None if it is not free
         """
         if (x, y) not in self._root:
             return None
-        region = self._root
-        while region.children is not None:
-            first, second = region.children
-            region = first if (x, y) in first else second
+        region = self.leaf_at(x, y)
         if region.allocated:
             return None
-        self._free.remove(region)
+        free = self._free
+        if self._kept is not None and (x, y) in self._kept:
+            if not in_kept:
+                return None
+            free = self._kept_free
+        free.remove(region)
         while region.width > 1 or region.height > 1:
             left, below = x - region.x, y - region.y
             right = region.width - left - 1
@@ -203,9 +236,17 @@ class PackTree:
                 region, spare = region.split_rows(y + 1)
             else:
                 spare, region = region.split_rows(y)
-            self._free.add(spare)
+            free.add(spare)
         self._hold(region)
         return x, y
+
+    def leaf_at(self, x: int, y: int) -> Region:
+        """The free or allocated region that a unit square of the space lies in."""
+        region = self._root
+        while region.children is not None:
+            first, second = region.children
+            region = first if (x, y) in first else second
+        return region
 
     def free(self, x: int, y: int) -> None:
         """Give an allocation back; two empty halves of a region become one.
@@ -218,71 +259,103 @@ class PackTree:
         if region is None:
             raise FreeError(f"no allocation starts at ({x}, {y})")
         region.allocated = False
+        kept = self._kept
+        if kept is not None and (x, y) in kept:
+            self._kept_free.add(self._merged(region, self._kept_free))
+        else:
+            region = self._merged(region, self._free)
+            self._free.add(region)
+            area = region.width * region.height
+            if area > self.freed:
+                self.freed = area
+
+    def _merged(self, region: Region, free: FreeRegions) -> Region:
+        """The largest region that is all free, now that this one is.
+
+        The kept region does not become part of a larger one: that would move the
+        corners, which are all that is looked at.
+
+        :param free: where its siblings are to be found, and are taken out
+        """
         parent = region.parent
-        while parent is not None:
+        while parent is not None and region is not self._kept:
             sibling = parent.sibling_of(region)
-            if sibling.allocated or sibling.children is not None:
+            if not sibling.is_free or sibling is self._kept:
                 break
-            self._free.remove(sibling)
+            free.remove(sibling)
             parent.children = None
             region, parent = parent, parent.parent
-        self._free.add(region)
+        return region
+
+    @property
+    def root(self) -> Region:
+        """The whole space. Not to be changed."""
+        return self._root
+
+    @property
+    def kept(self) -> Region | None:
+        """The region that is kept for somebody, see `keep`."""
+        return self._kept
+
+    def keep(self, region: Region) -> None:
+        """Give nothing of this region out any more, except with ``in_kept``.
+
+        :param region: of this tree; it may be cut, allocated or free
+        :raises ValueError: if another region is kept
+        """
+        if self._kept is not None:
+            raise ValueError(f"{self._kept} is kept already")
+        self._kept = region
+        for leaf in leaves(region):
+            if not leaf.allocated:
+                self._free.remove(leaf)
+                self._kept_free.add(leaf)
+
+    def let_go(self) -> None:
+        """Let what is free in the kept region be given to anybody."""
+        region, self._kept = self._kept, None
+        if region is None:
+            return
+        for leaf in self._kept_free:
+            self._free.add(leaf)
+            self.freed = max(self.freed, leaf.width * leaf.height)
+        self._kept_free = FreeRegions(())
+        if region.is_free:
+            self._free.remove(region)
+            region = self._merged(region, self._free)
+            self._free.add(region)
+            self.freed = max(self.freed, region.width * region.height)
 
     def _alloc(
         self,
-        area: int,
-        shape_for: Callable[[int, int], tuple[int, int] | None],
+        free: FreeRegions,
+        sizes: Mapping[Size, Size | None],
         candidate_filter: CandidateFilter | None,
     ) -> tuple[int, int, int, int] | None:
-        """Allocate in the first free region with an acceptable place.
-
-        :param area: the least that is needed
-        :param shape_for: the size to take from a free region of a given size,
-            None if it is too small
-        """
-        for region, (width, height) in self._free.search(area, shape_for):
-            for x, y in _corners(region, width, height):
+        """Allocate in the first of these free regions with an acceptable place."""
+        for region, (width, height) in free.search(sizes):
+            for x, y in corners(region, width, height):
                 if candidate_filter is None or candidate_filter(x, y, width, height):
-                    self._carve(region, x, y, width, height)
+                    self._carve(free, region, x, y, width, height)
                     return x, y, width, height
         return None
 
-    def _carve(self, region: Region, x: int, y: int, width: int, height: int) -> None:
+    def _carve(
+        self, free: FreeRegions, region: Region, x: int, y: int, width: int, height: int
+    ) -> None:
         """Allocate a rectangle in one of the corners of a free region.
 
         The first cut runs along the axis that leaves the larger rectangle
         whole, the second one cuts the other axis.
         """
-        self._free.remove(region)
+        free.remove(region)
         if region.height - height > region.width - width:
-            region = self._cut_rows(region, y, height)
-            region = self._cut_columns(region, x, width)
+            region = _cut_rows(free, region, y, height)
+            region = _cut_columns(free, region, x, width)
         else:
-            region = self._cut_columns(region, x, width)
-            region = self._cut_rows(region, y, height)
+            region = _cut_columns(free, region, x, width)
+            region = _cut_rows(free, region, y, height)
         self._hold(region)
-
-    def _cut_rows(self, region: Region, y: int, height: int) -> Region:
-        """Reduce a region to ``height`` rows from ``y``, at one of its ends."""
-        if height == region.height:
-            return region
-        if y > region.y:
-            spare, region = region.split_rows(y)
-        else:
-            region, spare = region.split_rows(y + height)
-        self._free.add(spare)
-        return region
-
-    def _cut_columns(self, region: Region, x: int, width: int) -> Region:
-        """Reduce a region to ``width`` columns from ``x``, at one of its ends."""
-        if width == region.width:
-            return region
-        if x > region.x:
-            spare, region = region.split_columns(x)
-        else:
-            region, spare = region.split_columns(x + width)
-        self._free.add(spare)
-        return region
 
     def _hold(self, region: Region) -> None:
         """Note an allocation, which is not among the free regions any more."""
@@ -292,9 +365,10 @@ class PackTree:
     def __getstate__(self) -> dict[str, Any]:
         """Plain data: the tree as a flat list, each region before its parts.
 
-        (Pickle would recurse once for every cut.)
+        What is kept is not in it: `keep` has to be called again. (Pickle would recurse
+        once for every cut.)
         """
-        nodes = []
+        nodes: list[tuple[str, int]] = []
         waiting = [self._root]
         while waiting:
             region = waiting.pop()
@@ -334,9 +408,85 @@ class PackTree:
         if waiting:
             raise PlainDataError("pack tree: regions are missing")
         self._free = FreeRegions(free)
+        self._kept = None
+        self._kept_free = FreeRegions(())
+
+    def region_of(self, x: int, y: int, width: int, height: int) -> Region:
+        """The region of the tree with these sides.
+
+        :raises ValueError: if there is none
+        """
+        region = self._root
+        while (region.x, region.y, region.width, region.height) != (
+            x,
+            y,
+            width,
+            height,
+        ):
+            if region.children is None or (x, y) not in region:
+                raise ValueError(f"no region has {width} x {height} at ({x}, {y})")
+            first, second = region.children
+            region = first if (x, y) in first else second
+        return region
 
 
-def _corners(region: Region, width: int, height: int) -> Iterator[tuple[int, int]]:
+def _cut_rows(free: FreeRegions, region: Region, y: int, height: int) -> Region:
+    """Reduce a region to ``height`` rows from ``y``, at one of its ends."""
+    if height == region.height:
+        return region
+    if y > region.y:
+        spare, region = region.split_rows(y)
+    else:
+        region, spare = region.split_rows(y + height)
+    free.add(spare)
+    return region
+
+
+def _cut_columns(free: FreeRegions, region: Region, x: int, width: int) -> Region:
+    """Reduce a region to ``width`` columns from ``x``, at one of its ends."""
+    if width == region.width:
+        return region
+    if x > region.x:
+        spare, region = region.split_columns(x)
+    else:
+        region, spare = region.split_columns(x + width)
+    free.add(spare)
+    return region
+
+
+def exact_size(width: int, height: int) -> Callable[[int, int], Size | None]:
+    """What to take from a region of any size for a rectangle of this size."""
+
+    def size_for(free_width: int, free_height: int) -> Size | None:
+        fits = width <= free_width and height <= free_height
+        return (width, height) if fits else None
+
+    return size_for
+
+
+def squarest(area: int, min_ratio: float) -> Callable[[int, int], Size | None]:
+    """What to take from a region of any size for a rectangle of at least this area."""
+
+    def size_for(free_width: int, free_height: int) -> Size | None:
+        if area > free_width * free_height:
+            return None
+        return area_to_rect(area, free_width, free_height, min_ratio)
+
+    return size_for
+
+
+def leaves(region: Region) -> Iterator[Region]:
+    """The free and allocated regions that a region is made of."""
+    waiting = [region]
+    while waiting:
+        region = waiting.pop()
+        if region.children is None:
+            yield region
+        else:
+            waiting += region.children
+
+
+def corners(region: Region, width: int, height: int) -> Iterator[tuple[int, int]]:
     """Where a rectangle lies in each corner of a region, in the order of trial."""
     right = region.x + region.width - width
     top = region.y + region.height - height

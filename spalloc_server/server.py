@@ -7,14 +7,14 @@ The way of a command: the loop of `Server` reads a line of a client's
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 from spalloc_server import __version__
 from spalloc_server.command_line import run as cli
 from spalloc_server.configuration import Configuration
-from spalloc_server.controller import JobStateTuple
+from spalloc_server.controller import JobState, JobStateTuple
 from spalloc_server.model.changes import (
     ClearProblem,
     CreateJob,
@@ -23,6 +23,7 @@ from spalloc_server.model.changes import (
     PowerOnJob,
     ReportProblem,
 )
+from spalloc_server.scheduling.waiting import Waiting
 from spalloc_server.service import arguments, replies
 from spalloc_server.service.base_server import DEFAULT_PORT, Server, _CriticalStop
 from spalloc_server.service.gateways import Gateways
@@ -35,7 +36,8 @@ from spalloc_server.service.registry import (
     spalloc_command,
 )
 from spalloc_server.storage.secret_file import read_or_make_secret
-from spalloc_server.wire.connection import Connection
+from spalloc_server.wire.connection import Connection, LongReply
+from spalloc_server.wire.messages import encode_message
 
 __all__ = [
     "DEFAULT_PORT",
@@ -136,12 +138,29 @@ class SpallocServer(Server):
     @spalloc_command
     @reads
     def get_job_state(self, client: Connection, job_id: int) -> dict[str, Any]:
-        """Tell the state of a job: the fields of `.JobStateTuple`."""
-        return replies.job_state(self._job_state(client, job_id))
+        """Tell the state of a job: the fields of `.JobStateTuple`.
+
+        Of a job that waits for boards also ``waiting``: see
+        :py:class:`~spalloc_server.scheduling.waiting.Waiting`.
+        """
+        state = self._job_state(client, job_id)
+        waiting = self._waiting(state, job_id)
+        if waiting is None:
+            return replies.job_state(state)
+        return replies.waiting_job_state(state, waiting)
 
     @encodes("get_job_state")
     def _encoded_job_state(self, client: Connection, job_id: int) -> bytes:
-        return replies.job_state_reply(self._job_state(client, job_id))
+        state = self._job_state(client, job_id)
+        waiting = self._waiting(state, job_id)
+        if waiting is None:
+            return replies.job_state_reply(state)
+        return encode_message({"return": replies.waiting_job_state(state, waiting)})
+
+    def _waiting(self, state: JobStateTuple, job_id: int) -> Waiting | None:
+        if state.state is not JobState.queued:
+            return None
+        return self._controller.waiting(job_id)
 
     def _job_state(self, client: Connection, job_id: int) -> JobStateTuple:
         job_id = arguments.check_job_id(job_id)
@@ -167,7 +186,8 @@ class SpallocServer(Server):
         ended; None for those that do not apply.
         """
         job_id = arguments.check_job_id(job_id)
-        return replies.job_description(*self._controller.describe_job(job_id))
+        waiting = self._controller.waiting
+        return replies.job_description(*self._controller.describe_job(job_id), waiting)
 
     @spalloc_command
     @changes
@@ -195,11 +215,13 @@ class SpallocServer(Server):
     @reads
     def list_jobs(self, _client: Connection) -> list[dict[str, Any]]:
         """List the jobs that have not ended, oldest first: `.JobTuple`."""
-        return [replies.job_reply(job) for job in self._controller.list_jobs()]
+        waiting = self._controller.waiting
+        return [replies.job_reply(job, waiting) for job in self._controller.list_jobs()]
 
     @encodes("list_jobs")
-    def _encoded_jobs(self, _client: Connection) -> Iterator[bytes]:
-        return replies.jobs_reply(self._controller.list_jobs())
+    def _encoded_jobs(self, _client: Connection) -> LongReply:
+        jobs = self._controller.list_jobs()
+        return replies.jobs_reply(jobs, self._controller.waiting)
 
     # Notifications
 
@@ -307,6 +329,8 @@ class SpallocServer(Server):
         reports by different jobs take a board out of service.
         """
         checked = arguments.check_problem(ip_address, x, y, p, description)
+        # Before it is stored: reports without end would fill the disk.
+        self._controller.check_problem(ip_address)
         return ReportProblem(self._name(client), *checked)
 
     @spalloc_command
@@ -321,6 +345,15 @@ class SpallocServer(Server):
         if machine_name is not None:
             machine_name = arguments.check_machine_name(machine_name)
         return self._controller.list_problems(machine_name)
+
+    @encodes("list_problems")
+    def _encoded_problems(
+        self, _client: Connection, machine_name: str | None = None
+    ) -> LongReply:
+        if machine_name is not None:
+            machine_name = arguments.check_machine_name(machine_name)
+        boards = self._controller.boards_with_problems(machine_name)
+        return replies.problems_reply(boards, self._controller.describe_problems)
 
     @spalloc_command
     @changes

@@ -39,6 +39,19 @@ CONFIGURATIONS: list[dict[str, Machine]] = [
 ]
 """What may be in force: machines of other priorities, tags, boards and sizes."""
 
+SCHEDULING: list[dict[str, Any]] = [
+    {"scheduling": "fifo", "longest_overtaking": 28_800.0},
+    {"scheduling": "backfill", "longest_overtaking": 0.0},
+    {"scheduling": "backfill", "longest_overtaking": 600.0},
+    {"scheduling": "backfill", "boards_per_owner": 6, "jobs_per_owner": 3},
+    {"scheduling": "fifo", "boards_per_owner": 3},
+]
+"""Rules of who is next, and limits, that may be in force; None where not named."""
+
+NO_LIMITS: dict[str, Any] = {"boards_per_owner": None, "jobs_per_owner": None}
+
+OWNERS = ("me", "you", "they")
+
 SHAPES: list[tuple[int, ...]] = [(), (1,), (2,), (4,), (1, 1), (2, 1), (1, 2), (3, 2)]
 
 
@@ -62,7 +75,7 @@ class BoardWalk:
     size: they choose among what there is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scheduling: str = "backfill") -> None:
         self._undo = ExitStack()
         self.clock = HandClock()
         self.bmps = BMPs()
@@ -80,6 +93,7 @@ class BoardWalk:
             tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
         )
         self.controller = Controller(seconds_before_free=30, max_retired_jobs=0)
+        self._configure(scheduling=scheduling)
         self.controller.machines = CONFIGURATIONS[0]
         self.store = StateStore(f"{self._folder}/.config.state.1.0.0")
         self.store.open(self.controller)
@@ -89,6 +103,10 @@ class BoardWalk:
 
     def _make_bmp_controller(self, *args: Any) -> Any:
         return self.bmps.make(*args)
+
+    def _configure(self, **settings: Any) -> None:
+        controller = self.controller
+        controller.configure(controller.settings._replace(**settings))
 
     def close(self) -> None:
         """Leave nothing behind."""
@@ -107,7 +125,7 @@ class BoardWalk:
     def create(self, shape: int, demands: int) -> None:
         """Create a job."""
         options: dict[str, Any] = {
-            "owner": "me",
+            "owner": OWNERS[demands % 7 % 3],
             "keepalive": [None, 60.0][demands % 2],
             "max_dead_boards": [None, 0, 1][demands % 3],
         }
@@ -224,6 +242,10 @@ class BoardWalk:
             if name in self.controller.machines
             and wired[name] == self.controller.machines[name].board_locations
         }
+
+    def reschedule(self, number: int) -> None:
+        """Have other rules of scheduling in force."""
+        self._configure(**NO_LIMITS | SCHEDULING[number % len(SCHEDULING)])
 
     def save(self) -> None:
         """Have a snapshot taken, as when the journal has grown long."""
@@ -381,6 +403,7 @@ class BoardWalk:
     def mend_everything(self, controller: Controller) -> None:
         """End all jobs, answer all requests, clear all problems, and let all rest."""
         now = self.clock.now
+        controller.configure(controller.settings._replace(**NO_LIMITS))
         for job_tuple in controller.list_jobs():
             controller.destroy_job(None, job_tuple.job_id)
         self.bmps.answer()
@@ -439,6 +462,7 @@ def choose_step(chance: random.Random) -> tuple[str, tuple[Any, ...]]:
         (2, "clear", (number,)),
         (8, "wait", ([0.5, 5.0, 31.0, 700.0, 90_000.0][kind % 5],)),
         (2, "reload", (number,)),
+        (1, "reschedule", (number,)),
         (1, "save", ()),
         (1, "restart", (kind % 2 == 0,)),
         (2, "crash", (kind % 2 == 0,)),
@@ -454,13 +478,15 @@ def random_step(walk: BoardWalk, chance: random.Random) -> str:
     return f"{name}{arguments}"
 
 
-def walk_at_random(seed: int, seconds: float, steps: int) -> int:
+def walk_at_random(
+    seed: int, seconds: float, steps: int, scheduling: str = "backfill"
+) -> int:
     """Walk until time or steps run out; how many steps there were.
 
     Steps are told where one is wrong, so that the walk can be followed.
     """
     chance = random.Random(seed)
-    walk = BoardWalk()
+    walk = BoardWalk(scheduling)
     done: list[str] = []
     until = time.monotonic() + seconds
     try:

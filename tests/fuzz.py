@@ -230,9 +230,14 @@ class Fuzzer:
         self._client.close()
 
 
-def fuzz(folder: Path, lines: int, seed: int) -> Counter[str]:
+def fuzz(
+    folder: Path, lines: int, seed: int, scheduling: str = "backfill"
+) -> Counter[str]:
     """Send so many lines to a real server, and check that it is none the worse."""
-    with running_server(CONFIG, "--simulate", folder=folder) as server:
+    config = CONFIG.replace(
+        "seconds_before_free", f"scheduling={scheduling!r}, seconds_before_free"
+    )
+    with running_server(config, "--simulate", folder=folder) as server:
         fuzzers = [Fuzzer(server.port, f"{seed} {n}") for n in range(CONNECTIONS)]
         while sum(fuzzer.lines for fuzzer in fuzzers) < lines:
             for fuzzer in fuzzers:
@@ -260,11 +265,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--lines", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--scheduling", default="backfill")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        outcomes = fuzz(Path(folder), options.lines, options.seed)
+        outcomes = fuzz(Path(folder), options.lines, options.seed, options.scheduling)
     print(
         f"{options.lines} lines in {time.monotonic() - began:.0f} s: {dict(outcomes)}"
     )

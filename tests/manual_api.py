@@ -68,6 +68,10 @@ class Configuration(NamedTuple):
     allowed_networks: list  # of ours
     first_board_retry: float  # of ours
     longest_board_retry: float  # of ours
+    scheduling: str  # of ours
+    longest_overtaking: float  # of ours
+    boards_per_owner: int  # of ours
+    jobs_per_owner: int  # of ours
     def __new__(
         cls,
         machines=None,
@@ -79,6 +83,10 @@ class Configuration(NamedTuple):
         allowed_networks=None,  # of ours
         first_board_retry=600.0,  # of ours
         longest_board_retry=86400.0,  # of ours
+        scheduling="backfill",  # of ours
+        longest_overtaking=28800.0,  # of ours
+        boards_per_owner=None,  # of ours
+        jobs_per_owner=None,  # of ours
     ): ...
 class Machine(NamedTuple):
     name: str
@@ -281,7 +289,14 @@ class _Job:
 """,
     "spalloc_server.job_queue": """
 class JobQueue:
-    def __init__(self, on_allocate, on_free, on_cancel, seconds_before_free=30): ...
+    def __init__(
+        self,
+        on_allocate,
+        on_free,
+        on_cancel,
+        seconds_before_free=30,
+        scheduling="fifo",
+    ): ...
     def __enter__(self): ...
     def __getstate__(self): ...
     def _try_job(self, job, machine): ...

@@ -72,6 +72,10 @@ class Walk(RuleBasedStateMachine):
     def reload(self, number: int) -> None:
         self.walk.reload(number)
 
+    @rule(number=st.integers(0, 4))
+    def reschedule(self, number: int) -> None:
+        self.walk.reschedule(number)
+
     @rule()
     def save(self) -> None:
         self.walk.save()
@@ -95,9 +99,10 @@ TestWalk.settings = settings(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("scheduling", ["fifo", "backfill"])
 @pytest.mark.parametrize("seed", range(3))
-def test_long_walks(seed: int) -> None:
-    assert walk_at_random(seed, seconds=60, steps=250) == 250
+def test_long_walks(seed: int, scheduling: str) -> None:
+    assert walk_at_random(seed, 60, 250, scheduling) == 250
 
 
 def test_the_walk_gets_everywhere() -> None:

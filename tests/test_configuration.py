@@ -21,7 +21,9 @@ def test_configuration_defaults() -> None:
     assert repr(configuration) == (
         "Configuration(machines=[], port=22244, ip='', timeout_check_interval=5.0, "
         "max_retired_jobs=1200, seconds_before_free=30, allowed_networks=None, "
-        "first_board_retry=600.0, longest_board_retry=86400.0)"
+        "first_board_retry=600.0, longest_board_retry=86400.0, "
+        "scheduling='backfill', longest_overtaking=28800.0, boards_per_owner=None, "
+        "jobs_per_owner=None)"
     )
     configuration.machines.append(three_boards())
     assert Configuration().machines == []
@@ -34,7 +36,8 @@ def test_configuration_takes_machines_in_order() -> None:
     configuration = Configuration((b, a), 0, "127.0.0.1", 1, 0, 0.5, ["::/0"])
 
     given = [[b, a], 0, "127.0.0.1", 1, 0, 0.5, ["::/0"]]
-    assert list(configuration) == [*given, 600.0, 86_400.0]
+    ours = ["backfill", 28_800.0, None, None]
+    assert list(configuration) == [*given, 600.0, 86_400.0, *ours]
     assert Configuration(machine for machine in (b, a)).machines == [b, a]
 
 
@@ -58,6 +61,27 @@ def test_configuration_pickles_and_compares_by_value() -> None:
             "machines should be a list of Machine, not of 5",
         ),
         ({"port": "1"}, TypeError, "port should be an int, not '1'"),
+        (
+            {"scheduling": "lifo"},
+            ValueError,
+            "scheduling should be 'backfill' or 'fifo', not 'lifo'",
+        ),
+        ({"scheduling": None}, TypeError, "scheduling should be a string, not None"),
+        (
+            {"longest_overtaking": -1},
+            ValueError,
+            "longest_overtaking should be 0 s or more and finite, not -1",
+        ),
+        (
+            {"boards_per_owner": 0},
+            ValueError,
+            "boards_per_owner should be 1 or more, not 0",
+        ),
+        (
+            {"jobs_per_owner": 1.5},
+            TypeError,
+            "jobs_per_owner should be an int, not 1.5",
+        ),
         ({"port": True}, TypeError, "port should be an int, not True"),
         (
             {"allowed_networks": "10.0.0.0/8"},

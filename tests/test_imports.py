@@ -29,6 +29,7 @@ LAYERS = """
     async_bmp_controller
     hardware model
     job_queue
+    scheduling
     allocator
     pack_tree
     placement
@@ -40,7 +41,7 @@ LAYERS = """
 # What may know nothing of the world: no sockets, no threads, no waiting.
 CORE = """
     links coordinates area_to_rect configuration pack_tree allocator job_queue
-    placement model plain
+    placement scheduling model plain
     config.script config.checks config.changes config.spinner_csv config.standard_ips
     config.doubts
     hardware.requests hardware.schedule

@@ -7,7 +7,7 @@ Each function either gives the value back in the form in which it is kept, or ra
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from ipaddress import AddressValueError, IPv4Address
 from itertools import islice
@@ -50,6 +50,15 @@ def check_int(
     if value < lowest or (highest is not None and value > highest):
         limits = f"{lowest} or more" if highest is None else f"{lowest} to {highest}"
         raise ValueError(f"{what} should be {limits}, not {value}")
+
+
+def check_word(what: str, value: object, words: Sequence[str]) -> None:
+    """Make sure that an option is one of some words."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what} should be a string, not {value!r}")
+    if value not in words:
+        allowed = " or ".join(map(repr, words))
+        raise ValueError(f"{what} should be {allowed}, not {value!r:.40}")
 
 
 def check_seconds(what: str, value: object, lowest: float = 0) -> None:

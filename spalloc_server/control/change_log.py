@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from spalloc_server.model.changes import (
@@ -58,12 +58,22 @@ class ChangeLog:
         :return: what there is to say to whoever wanted the change
         :raises RefusedError: if it cannot be, and nothing has changed
         """
+        with self.at_one_time(at):
+            return self._doers[type(change)](change)
+
+    @contextlib.contextmanager
+    def at_one_time(self, at: float | None = None) -> Iterator[None]:
+        """Have all that happens within be said to happen at the same time.
+
+        What is decided within goes by that time, and so does its replay.
+
+        :param at: when, in seconds since 1970 (UTC); None for now
+        """
         with self.lock:
             before = self._now
-            if at is not None:
-                self._now = at
+            self._now = self.wall_time() if at is None else at
             try:
-                return self._doers[type(change)](change)
+                yield
             finally:
                 self._now = before
 
@@ -74,8 +84,9 @@ class ChangeLog:
 
     def happen(self, event: Change) -> None:
         """Tell of an event, and have it happen. With the lock held."""
-        self.note(event)
-        self._doers[type(event)](event)
+        with self.at_one_time():
+            self.note(event)
+            self._doers[type(event)](event)
 
     def replay(self, records: Iterable[Sequence[Any]]) -> None:
         """Do again, on a dormant state, what was done to it before.

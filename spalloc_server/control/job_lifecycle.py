@@ -136,7 +136,9 @@ class JobLifecycle:
             args=tuple(change.size),
             kwargs=demands,
         )
-        queued = state.job_queue.make_job(*job.args, **demands, job_id=job_id)
+        queued = state.job_queue.make_job(
+            *job.args, **demands, job_id=job_id, owner=job.owner
+        )
         # From here on the number is taken, whatever happens.
         state.next_id += 1
         state.jobs[job_id] = job

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from spalloc_server.config.changes import compare_machines
@@ -31,6 +31,14 @@ class Settings(NamedTuple):
     after that."""
     longest_board_retry: float
     """But never longer than these seconds."""
+    scheduling: str
+    """Who is tried where the head of a queue does not fit, see `JobQueue`."""
+    longest_overtaking: float
+    """For how many seconds the head of a queue may be overtaken at most."""
+    boards_per_owner: int | None
+    """How many boards an owner may hold at a time; None for any number."""
+    jobs_per_owner: int | None
+    """How many jobs an owner may have that have not ended; None for any number."""
 
 
 class MachineSet:
@@ -69,6 +77,9 @@ class MachineSet:
             state.job_queue.seconds_before_free,
             state.health.first_interval,
             state.health.longest_interval,
+            state.job_queue.scheduling,
+            state.job_queue.longest_overtaking,
+            *state.job_queue.limits,
         )
 
     def configure(
@@ -104,11 +115,24 @@ class MachineSet:
         state.job_queue.seconds_before_free = settings.seconds_before_free
         state.health.first_interval = settings.first_board_retry
         state.health.longest_interval = settings.longest_board_retry
-        if change.machines is not None:
-            machines = map(machine_from_record, change.machines)
-            self._change_machines(OrderedDict((m.name, m) for m in machines))
+        added: Collection[str] = ()
+        # As one change: nobody starts by rules that are half the old ones.
+        with state.job_queue as queue:
+            queue.scheduling = settings.scheduling
+            queue.longest_overtaking = settings.longest_overtaking
+            queue.set_limits(settings.boards_per_owner, settings.jobs_per_owner)
+            if change.machines is not None:
+                machines = map(machine_from_record, change.machines)
+                added = self._change_machines(
+                    OrderedDict((m.name, m) for m in machines)
+                )
+        # After all that comes of the change: an answer is an event of its own.
+        if not self._log.is_dormant:
+            for name in added:
+                self.watch_frames(name)
 
-    def _change_machines(self, machines: OrderedDict[str, Machine]) -> None:
+    def _change_machines(self, machines: OrderedDict[str, Machine]) -> Collection[str]:
+        """Have other machines in force; the names of those that are new."""
         state = self._state
         changes = compare_machines(state.machines, machines)
         with state.job_queue:
@@ -130,10 +154,7 @@ class MachineSet:
             state.machines = machines
             state.boards.set_machines(machines.values())
             state.changed_machines.update(*changes)
-        # After all that comes of the change: an answer is an event of its own.
-        if not self._log.is_dormant:
-            for name in changes.added:
-                self.watch_frames(name)
+        return changes.added
 
     def _add(self, machine: Machine) -> None:
         if not self._log.is_dormant:

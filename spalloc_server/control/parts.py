@@ -37,6 +37,8 @@ class Parts:
         )
         self.finder = Finder(state)
         self._make_frames = make_frames
+        # What scheduling decides has to be decided again in a replay.
+        state.job_queue.schedule_by(self.log.wall_time)
         # Which part does which change.
         self.log.connect(
             {
@@ -63,12 +65,11 @@ class Parts:
         """Take up the work on the hardware, once."""
         # A frame may answer before the others have been asked.
         with self.log.lock:
-            with self.state.job_queue:
-                self.log.is_dormant = False
-                self.sick_boards.schedule_tests()
-                for machine in self.state.machines.values():
-                    self._make_frames(machine)
-                self.jobs.start()
+            self.log.is_dormant = False
+            self.sick_boards.schedule_tests()
+            for machine in self.state.machines.values():
+                self._make_frames(machine)
+            self.jobs.start()
             for name in list(self.state.machines):
                 self.machines.watch_frames(name)
 
@@ -82,9 +83,10 @@ class Parts:
         queue = self.state.job_queue
         with self.log.lock:
             # Noted before jobs get the boards, and so before what comes of that.
-            with queue:
+            with self.log.at_one_time(), queue:
+                due = queue.is_due()
                 freed = queue.check_free()
-                if freed:
+                if freed or due:
                     self.log.note(changes.Cooled(freed))
             self.sick_boards.put_rested_back()
             self.sick_boards.test_boards()

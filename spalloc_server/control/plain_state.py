@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from spalloc_server.configuration import Machine
+from spalloc_server.control.old_schemas import of_present_schema
 from spalloc_server.control.state import State
 from spalloc_server.job_queue import JobQueue
 from spalloc_server.links import Links
@@ -37,8 +38,9 @@ from spalloc_server.plain.shapes import (
     tuple_of,
 )
 
-SCHEMA: Final = 2
-"""What `to_plain` gives. 1 was a pickle of all the objects themselves."""
+SCHEMA: Final = 3
+"""What `to_plain` gives. 1 was a pickle of all the objects themselves; 2 had no owners
+in the job queue, and knew nothing of parts that are kept."""
 
 _MACHINE = fields(
     "machine",
@@ -102,12 +104,13 @@ def to_plain(state: State) -> dict[str, Any]:
 
 
 def from_plain(data: Any) -> State:
-    """Make a state of plain data of the present schema.
+    """Make a state of plain data of the present schema, or of one since 2.
 
     The callbacks of its job queue are None. All jobs count as heard from just now.
 
     :raises PlainDataError: if the data is not what `to_plain` gives
     """
+    data = of_present_schema(data)
     _STATE(data, "state")
     machines = [machine_from_plain(machine) for machine in data["machines"]]
     in_force = data["machines_in_force"]

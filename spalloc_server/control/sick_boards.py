@@ -17,7 +17,7 @@ from spalloc_server.control.frames import Frame, FrameControllers, Frames
 from spalloc_server.control.state import State
 from spalloc_server.coordinates import Board
 from spalloc_server.hardware.requests import AtomicRequests
-from spalloc_server.model.board_health import BoardKey, Report
+from spalloc_server.model.board_health import REPORTS_KEPT, BoardKey, Report
 from spalloc_server.model.board_index import describe_boards
 from spalloc_server.model.changes import (
     BMPIn,
@@ -256,6 +256,21 @@ class SickBoards:
 
     # What users and operators say and are told
 
+    def check_report(self, ip_address: str) -> None:
+        """Find out if one more report of a board is worth keeping.
+
+        :raises RefusedError: if its job has reported it often enough
+        """
+        found = self._state.boards.board_of_ip(ip_address)
+        if found is not None:
+            job = self._state.boards.job_at(*found)
+            job_id = None if job is None else job.id
+            if self._state.health.reports_by(*found, job_id) >= REPORTS_KEPT:
+                by = "nobody's job" if job is None else f"job {job.id}"
+                raise RefusedError(
+                    f"{ip_address!r} has been reported {REPORTS_KEPT} times by {by}"
+                )
+
     def report(self, change: ReportProblem) -> None:
         """Store what a user says of a board; enough reports take it out of service.
 
@@ -286,10 +301,13 @@ class SickBoards:
         if reason is not None:
             self.take_out(machine_name, [board], reason)
 
-    def problems(self, machine_name: str | None) -> Iterator[dict[str, Any]]:
+    def problems(self, keys: Iterable[BoardKey]) -> Iterator[dict[str, Any]]:
         """Describe what is wrong with boards, see `Controller.list_problems`."""
         now = time.monotonic()
-        for (name, board), out, reports in self._state.health.problems(machine_name):
+        for name, board in keys:
+            out, reports = self._state.health.problems_of((name, board))
+            if out is None and not reports:
+                continue
             machine = self._state.machines.get(name)
             if machine is None or board not in machine.board_locations:
                 continue

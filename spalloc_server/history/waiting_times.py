@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Final
 
 from spalloc_server.model.job_events import JobEvent
 from spalloc_server.observe.stats import JOB_SECONDS, Tally
+
+_BOUNDS: Final = (1, 3, 12, 48, 192, 768)
+
+SIZES: Final = (
+    "1",
+    *(f"{low + 1}-{high}" for low, high in pairwise(_BOUNDS)),
+    f"over {_BOUNDS[-1]}",
+)
+"""Classes of size, in boards."""
+
+
+def size_class(args: Sequence[Any]) -> str:
+    """Of which class of `SIZES` a job is that asks for this."""
+    if len(args) == 2:
+        boards = 3 * args[0] * args[1]
+    else:
+        boards = args[0] if len(args) == 1 and args[0] is not None else 1
+    return SIZES[bisect_left(_BOUNDS, boards)]
 
 
 class WaitingTimes:
@@ -15,6 +36,8 @@ class WaitingTimes:
         self.queued = Tally(JOB_SECONDS)
         """Seconds from the creation of jobs, or from when they lost faulty boards,
         until they were given boards."""
+        self.queued_by_size = {size: Tally(JOB_SECONDS) for size in SIZES}
+        """The same by how many boards were asked for."""
         self.preparing = Tally(JOB_SECONDS)
         """Seconds from when jobs were given boards until these were ready."""
         self._requeued: dict[int, float] = {}
@@ -28,7 +51,9 @@ class WaitingTimes:
         for event in events:
             if event.kind == "allocated":
                 since = self._requeued.pop(event.job_id, event.start_time)
-                self.queued.add(max(0.0, event.time - since))
+                waited = max(0.0, event.time - since)
+                self.queued.add(waited)
+                self.queued_by_size[size_class(event.args)].add(waited)
                 self._allocated[event.job_id] = event.time
             elif event.kind == "ready":
                 # Later times are power cycles that the user asked for.

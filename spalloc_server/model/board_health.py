@@ -241,6 +241,12 @@ class BoardHealth:
             problems.out.tests += 1
             self._schedule(problems.out, now)
 
+    def reports_by(self, machine: str, board: Board, job_id: int | None) -> int:
+        """How many reports of a board by one job are kept."""
+        problems = self._problems.get((machine, board))
+        reports = () if problems is None else problems.reports
+        return sum(report.job_id == job_id for report in reports)
+
     def report(self, machine: str, board: Board, report: Report) -> str | None:
         """Store what a user has reported.
 
@@ -262,11 +268,11 @@ class BoardHealth:
         for key in [key for key in self._problems if key[0] == machine]:
             del self._problems[key]
 
-    def problems(
-        self, machine: str | None
-    ) -> Iterator[tuple[BoardKey, OutOfService | None, list[Report]]]:
-        """All problems of a machine, or of all (None), in order."""
-        for key in sorted(self._problems):
-            if machine is None or key[0] == machine:
-                found = self._problems[key]
-                yield key, found.out, found.reports
+    def boards(self, machine: str | None) -> list[BoardKey]:
+        """The boards of a machine, or of all (None), with problems, in order."""
+        return sorted(key for key in self._problems if machine in (None, key[0]))
+
+    def problems_of(self, key: BoardKey) -> tuple[OutOfService | None, list[Report]]:
+        """The problems of a board, which may have none."""
+        found = self._problems.get(key)
+        return (None, []) if found is None else (found.out, found.reports)

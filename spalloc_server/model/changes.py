@@ -174,10 +174,11 @@ class Freed(NamedTuple):
 
 @_stored_as("cooled")
 class Cooled(NamedTuple):
-    """Boards have cooled down."""
+    """Boards have cooled down, or time has passed for those who wait."""
 
     freed: Mapping[str, int]
-    """By machine, how many of the allocations that cool longest are free now."""
+    """By machine, how many of the allocations that cool longest are free now; none
+    where a part of a machine is to be kept for somebody now."""
 
 
 @_stored_as("board in")

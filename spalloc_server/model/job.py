@@ -39,6 +39,7 @@ from spalloc_server.plain.shapes import (
     set_of,
     tuple_of,
 )
+from spalloc_server.scheduling.waiting import Waiting
 
 
 class JobState(IntEnum):
@@ -153,6 +154,8 @@ class JobDetails(NamedTuple):
     """The machines in whose queues the job stands, highest priority first."""
     failure: str | None
     """What failed in the last place where it had boards."""
+    waiting: Waiting | None = None
+    """Where it stands and why it waits, if it does."""
 
 
 class MachineTuple(NamedTuple):
@@ -493,12 +496,13 @@ class _Job:
             self.lasthost or "",
         )
 
-    def details(self, queues: tuple[str, ...]) -> JobDetails:
+    def details(self, queues: tuple[str, ...], waiting: Waiting | None) -> JobDetails:
         """What those who only look on are told besides.
 
         :param queues: the machines in whose queues it stands
+        :param waiting: what the job queue knows of it
         """
-        return JobDetails(self.heard_at, self.rank, queues, self.failure)
+        return JobDetails(self.heard_at, self.rank, queues, self.failure, waiting)
 
     def job_event(self, kind: Kind, wall_time: float, reason: str | None) -> JobEvent:
         """What those who keep a history are told of a change of the job.

@@ -8,12 +8,32 @@ number of cuts in the tree.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import merge
 
 from spalloc_server.placement.region import Region
 
 Size = tuple[int, int]
+
+
+class Sizes(dict[Size, "Size | None"]):
+    """The size to take from a free region of each shape, None if that is too small.
+
+    Worked out when first asked for, and remembered: jobs come in few sizes, and free
+    regions in few shapes.
+    """
+
+    def __init__(self, size_for: Callable[[int, int], Size | None]) -> None:
+        """Say how to work it out.
+
+        :param size_for: given a region's width and height, the size to take from it
+        """
+        super().__init__()
+        self._size_for = size_for
+
+    def __missing__(self, shape: Size) -> Size | None:
+        size = self[shape] = self._size_for(*shape)
+        return size
 
 
 class FreeRegions:
@@ -47,33 +67,37 @@ class FreeRegions:
             del self._orders_by_shape[shape]
 
     def search(
-        self, area: int, shape_for: Callable[[int, int], Size | None]
+        self, sizes: Mapping[Size, Size | None]
     ) -> Iterator[tuple[Region, Size]]:
         """The regions that are large enough, in the order of the tree.
 
         The set must not be changed before the last one has been asked for.
 
-        :param area: what is smaller than this is not looked at
-        :param shape_for: given a region's width and height, the size to take
-            from it, None if it is too small; asked once for each shape
+        :param sizes: for a region's width and height, the size to take from it, None
+            if it is too small
         :return: each region with the size to take from it
         """
-        sizes: dict[Size, Size] = {}
+        fitting = []
         first = None
         for shape, orders in self._orders_by_shape.items():
-            width, height = shape
-            if width * height >= area:
-                size = shape_for(width, height)
-                if size is not None:
-                    sizes[shape] = size
-                    if first is None or orders[0] < first:
-                        first = orders[0]
+            if sizes[shape] is not None:
+                fitting.append(orders)
+                if first is None or orders[0] < first:
+                    first = orders[0]
         if first is None:
             return
         # Nearly always the first one is taken, and no others need to be put in order.
         region = self._by_order[first]
-        yield region, sizes[region.width, region.height]
-        for order in merge(*(self._orders_by_shape[shape] for shape in sizes)):
+        size = sizes[region.width, region.height]
+        assert size is not None
+        yield region, size
+        for order in merge(*fitting):
             if order != first:
                 region = self._by_order[order]
-                yield region, sizes[region.width, region.height]
+                size = sizes[region.width, region.height]
+                assert size is not None
+                yield region, size
+
+    def __iter__(self) -> Iterator[Region]:
+        """All regions, in no order; the set must not be changed meanwhile."""
+        return iter(self._by_order.values())

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Set
 from typing import Any
 
 from spalloc_server.coordinates import Board
+from spalloc_server.placement.region import Region
 from spalloc_server.plain.shapes import (
     PlainDataError,
     dict_of,
@@ -36,9 +37,10 @@ class SharedTriads:
         self._held: dict[Triad, set[int]] = {}
         # What is left of the triads with a working board left, longest first.
         self._open: dict[Triad, list[int]] = {}
+        self._withheld: Region | None = None
 
     def to_plain(self) -> dict[str, Any]:
-        """Plain data, for `from_plain`."""
+        """Plain data, for `from_plain`; all but what is withheld."""
         return {
             "held": {triad: set(held) for triad, held in self._held.items()},
             "open": list(self._open),
@@ -78,8 +80,19 @@ class SharedTriads:
         dead = self._dead_boards
         return [z for z in (0, 1, 2) if z not in held and (*triad, z) not in dead]
 
-    def take_any(self) -> Board | None:
-        """Hold the lowest board of the first triad that has one left, if any has."""
+    def withhold(self, region: Region | None) -> None:
+        """Let `take_any` pass over the triads of a region; None for no region."""
+        self._withheld = region
+
+    def take_any(self, in_withheld: bool = False) -> Board | None:
+        """Hold the lowest board of the first triad that has one left, if any has.
+
+        :param in_withheld: may it be one of the triads that are withheld, if no
+            other has one left?
+        """
+        withheld = self._withheld
+        if withheld is not None:
+            return self._take_any_but(withheld, in_withheld)
         for triad, left in self._open.items():
             z = left.pop(0)
             if not left:
@@ -87,6 +100,16 @@ class SharedTriads:
             self._held[triad].add(z)
             return (*triad, z)
         return None
+
+    def _take_any_but(self, withheld: Region, or_else: bool) -> Board | None:
+        chosen = next((triad for triad in self._open if triad not in withheld), None)
+        if chosen is None and or_else:
+            chosen = next(iter(self._open), None)
+        if chosen is None:
+            return None
+        z = self._open[chosen][0]
+        self.take(chosen, z)
+        return (*chosen, z)
 
     def open_triad(self, triad: Triad) -> Board:
         """Share a triad that has a working board, and hold the lowest one."""

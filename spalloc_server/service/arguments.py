@@ -9,11 +9,14 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-MAX_TEXT_LENGTH = 1024
-"""The longest name (owner, machine, tag), in characters."""
+MAX_NAME_BYTES = 1024
+"""The longest name (owner, machine, tag), in bytes of UTF-8."""
 
-MAX_REASON_LENGTH = 16 * 1024
-"""The longest reason for destroying a job, in characters."""
+MAX_REASON_BYTES = 4 * 1024
+"""The longest text that explains something, such as the reason for destroying a job."""
+
+MAX_TAGS_BYTES = 4 * 1024
+"""The longest list of tags of a job, all of them together."""
 
 MAX_SIZE = 2**31 - 1
 """The largest number that a request for boards may hold."""
@@ -55,20 +58,18 @@ def check_integer(
     return value
 
 
-def check_text(name: str, value: Any, most: int = MAX_TEXT_LENGTH) -> str:
-    """A string of bounded length that can be written as UTF-8."""
+def check_text(name: str, value: Any, most: int = MAX_NAME_BYTES) -> str:
+    """A string that has at most so many bytes in UTF-8."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {reprlib.repr(value)}")
-    if len(value) > most:
-        raise ValueError(
-            f"{name} must have at most {most} characters, not {len(value)}"
-        )
     try:
-        value.encode("utf-8")
+        length = len(value.encode("utf-8"))
     except UnicodeEncodeError:
         raise ValueError(
             f"{name} must be text, not {reprlib.repr(value)} with half a character"
         ) from None
+    if length > most:
+        raise ValueError(f"{name} must have at most {most} bytes, not {length}")
     return value
 
 
@@ -107,7 +108,7 @@ def check_coordinates(**coordinates: Any) -> list[int]:
 
 def check_reason(value: Any) -> str | None:
     """Why a job is destroyed, or None."""
-    return None if value is None else check_text("reason", value, MAX_REASON_LENGTH)
+    return None if value is None else check_text("reason", value, MAX_REASON_BYTES)
 
 
 def check_problem(
@@ -127,7 +128,7 @@ def check_problem(
         ),
         None
         if description is None
-        else check_text("description", description, MAX_REASON_LENGTH),
+        else check_text("description", description, MAX_REASON_BYTES),
     ]
 
 
@@ -192,7 +193,13 @@ def check_create_job(
 def _check_tags(tags: Any) -> list[str]:
     if not isinstance(tags, list):
         raise TypeError(f"tags must be a list of strings, not {reprlib.repr(tags)}")
-    return [check_text("each of tags", tag) for tag in tags]
+    checked = sorted({check_text("each of tags", tag) for tag in tags})
+    length = sum(len(tag.encode()) for tag in checked)
+    if length > MAX_TAGS_BYTES:
+        raise ValueError(
+            f"tags must have at most {MAX_TAGS_BYTES} bytes in all, not {length}"
+        )
+    return checked
 
 
 def _check_shape(args: Sequence[Any], require_torus: bool) -> list[int]:

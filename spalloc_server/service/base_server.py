@@ -203,6 +203,10 @@ class Server:
             validated_config.seconds_before_free,
             validated_config.first_board_retry,
             validated_config.longest_board_retry,
+            validated_config.scheduling,
+            validated_config.longest_overtaking,
+            validated_config.boards_per_owner,
+            validated_config.jobs_per_owner,
         )
         old = self._controller.machines
         new = OrderedDict(
@@ -473,6 +477,7 @@ class Server:
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._config_source.look()
         self._state_lock.look()
+        self._clients.look()
         if self._reception.look():
             self._tell_lock_file()
 

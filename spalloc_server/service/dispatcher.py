@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -12,7 +12,7 @@ from spalloc_server.observe.stats import ServerStats
 from spalloc_server.service.intake import Intake
 from spalloc_server.service.registry import Spec, call, find
 from spalloc_server.wire.clients import Clients
-from spalloc_server.wire.connection import Connection, OutputFullError
+from spalloc_server.wire.connection import Connection, LongReply, OutputFullError
 from spalloc_server.wire.framing import LineTooLongError
 from spalloc_server.wire.log_source import SOURCE
 from spalloc_server.wire.messages import NOTHING_RETURNED, Command, decode_command
@@ -22,10 +22,13 @@ logger = logging.getLogger(__name__)
 COMMANDS_PER_TURN: Final = 64
 """How many commands of one client are handled before the others get their turn."""
 
-LISTINGS: Final = frozenset({"list_jobs", "list_machines"})
-"""Commands with long replies; a client's next commands wait until they are made."""
+LONG_REPLIES: Final = frozenset(
+    {"list_jobs", "list_machines", "list_problems", "get_job_machine_info"}
+)
+"""Commands whose replies may be long; a client's next commands wait for another turn,
+so that what waits for a client that does not read is looked at in between."""
 
-ENCODED: Final = (bytes, Iterator)
+ENCODED: Final = (bytes, LongReply)
 """Replies that are encoded already, or will be piece by piece."""
 
 
@@ -124,7 +127,7 @@ class Dispatcher:
                 self._clients.leave(client, reason, "bad command")
                 break
             requests.append(Request(client, command, spec))
-            if command.name in LISTINGS:
+            if command.name in LONG_REPLIES:
                 break
 
     def _check(self, requests: Sequence[Request]) -> list[Change]:
@@ -164,7 +167,7 @@ class Dispatcher:
                 reply = self._encoded_reply(request)
                 if isinstance(reply, bytes):
                     client.send_line(reply)
-                elif isinstance(reply, Iterator):
+                elif isinstance(reply, LongReply):
                     client.begin_reply(reply)
                 else:
                     client.send(reply)
@@ -184,7 +187,7 @@ class Dispatcher:
         return {"exception": reason}
 
     def _encoded_reply(self, request: Request) -> Any:
-        """Do a command; gives a message, a line, or an iterator over its pieces."""
+        """Do a command; gives a message, a line, or what makes a long one."""
         spec = request.spec
         try:
             returned = self._do(request, spec.encoded or spec.method)

@@ -12,6 +12,9 @@ from spalloc_server.wire.messages import encode_message
 MAX_WATCHES: Final = 10_000
 """How many jobs, and how many machines, one client may watch one by one."""
 
+MAX_WATCHED_BYTES: Final = 256 * 1024
+"""How long the names of the machines that one client watches may be altogether."""
+
 JOBS_CHANGED: Final = "jobs_changed"
 MACHINES_CHANGED: Final = "machines_changed"
 
@@ -30,6 +33,8 @@ class Notifier:
         self._clients = clients
         self.job_watches: Watches = {}
         self.machine_watches: Watches = {}
+        # Of those who watch machines one by one.
+        self._name_bytes: dict[Connection, int] = {}
 
     def watch(
         self, client: Connection, watches: Watches, change: ChangeId | None
@@ -43,9 +48,18 @@ class Notifier:
         watched = watches.setdefault(client, set())
         if change is None:
             watches[client] = None
+            if watches is self.machine_watches:
+                self._name_bytes.pop(client, None)
         elif watched is not None and change not in watched:
             if len(watched) >= MAX_WATCHES:
                 raise ValueError(f"more than {MAX_WATCHES} watched one by one")
+            if isinstance(change, str):
+                length = self._name_bytes.get(client, 0) + len(change.encode())
+                if length > MAX_WATCHED_BYTES:
+                    raise ValueError(
+                        f"names of more than {MAX_WATCHED_BYTES} bytes watched"
+                    )
+                self._name_bytes[client] = length
             watched.add(change)
 
     def unwatch(
@@ -53,9 +67,13 @@ class Notifier:
     ) -> None:
         """Undo `watch`, for None all of it. A single one cannot be taken out of all."""
         watched = watches.get(client, set())
+        if watches is self.machine_watches and change is None:
+            self._name_bytes.pop(client, None)
         if change is None:
             watches.pop(client, None)
         elif watched is not None:
+            if isinstance(change, str) and change in watched:
+                self._name_bytes[client] -= len(change.encode())
             watched.discard(change)
             if not watched:
                 watches.pop(client, None)
@@ -69,6 +87,7 @@ class Notifier:
         """Have a client watch nothing: it is gone."""
         self.job_watches.pop(client, None)
         self.machine_watches.pop(client, None)
+        self._name_bytes.pop(client, None)
 
     def send(self, label: str, changes: Collection[ChangeId], watches: Watches) -> None:
         """Notify each client, under a label, of those changes that it watches."""

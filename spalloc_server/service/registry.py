@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 from spalloc_server.model.changes import Change
 from spalloc_server.service.gateways import Gateways
+from spalloc_server.wire.connection import LongReply
 from spalloc_server.wire.messages import Command
 
 _COMMANDS: dict[str, Callable[..., Any]] = {}
@@ -39,7 +40,7 @@ class Spec(NamedTuple):
     check: Callable[..., Change] | None
     """Has the same arguments, and gives the change to make; None for a command that
     only reads."""
-    encoded: Callable[..., bytes | Iterator[bytes]] | None
+    encoded: Callable[..., bytes | LongReply] | None
     """Has the same arguments, and gives the whole line of the reply, or pieces of it
     each made in a turn of its own. For commands that are called very often or have
     very long replies."""

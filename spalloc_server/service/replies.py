@@ -1,22 +1,40 @@
 """What the controller answers, in the form in which clients are told it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
 from spalloc_server.controller import (
     JobMachineInfoTuple,
+    JobState,
     JobStateTuple,
     JobTuple,
     MachineTuple,
 )
+from spalloc_server.model.board_health import BoardKey
+from spalloc_server.scheduling.waiting import Waiting
+from spalloc_server.wire.connection import LongReply
 from spalloc_server.wire.messages import encode_message
 
-JOBS_IN_A_PIECE: Final = 250
-"""How many jobs are listed before other clients have their turn: for about 1 ms."""
+ITEMS_AT_ONCE: Final = 16
+"""How many items of a list are encoded together, which costs less than one by one."""
+
+PIECE_BYTES: Final = 64 * 1024
+"""How much of a list is made before other clients have their turn: for about 1 ms."""
+
+JOB_BYTES: Final = 200
+"""About what a job takes that was put into a list, but not yet encoded."""
+
+KEY_BYTES: Final = 100
+"""The same for a board."""
 
 # Arguments of create_job that list_jobs gives as keys of their own.
 _OWN_KEYS = frozenset({"owner", "keepalive", "job_id"})
+
+
+def _nothing_known(_job_id: int) -> None:
+    return None
 
 
 def job_state(state: JobStateTuple) -> dict[str, Any]:
@@ -24,13 +42,18 @@ def job_state(state: JobStateTuple) -> dict[str, Any]:
     return {**state._asdict(), "state": int(state.state)}
 
 
-@lru_cache(4096)
 def job_state_reply(state: JobStateTuple) -> bytes:
-    """The reply to ``get_job_state``, encoded.
+    """The reply to ``get_job_state``, encoded."""
+    # With a reason it may be long, and is seldom asked for twice.
+    return _living_state_reply(state) if state.reason is None else _state_reply(state)
 
-    Remembered: clients ask over and over, and mostly nothing has changed.
-    """
+
+def _state_reply(state: JobStateTuple) -> bytes:
     return encode_message({"return": job_state(state)})
+
+
+# Clients ask over and over, and mostly nothing has changed.
+_living_state_reply = lru_cache(4096)(_state_reply)
 
 
 def job_machine_info_reply(info: JobMachineInfoTuple) -> dict[str, Any]:
@@ -46,32 +69,69 @@ def job_machine_info_reply(info: JobMachineInfoTuple) -> dict[str, Any]:
 
 
 def job_description(
-    state: JobStateTuple, job: JobTuple | None, boards: JobMachineInfoTuple
+    state: JobStateTuple,
+    job: JobTuple | None,
+    boards: JobMachineInfoTuple,
+    waiting: Callable[[int], Waiting | None] = _nothing_known,
 ) -> dict[str, Any]:
-    """What ``describe_job`` returns; the same keys for any job."""
-    about = dict.fromkeys(JobTuple._fields) if job is None else job_reply(job)
+    """What ``describe_job`` returns, see `jobs_reply`."""
+    about = dict.fromkeys(JobTuple._fields) if job is None else job_reply(job, waiting)
     machine_info = job_machine_info_reply(boards)
     del machine_info["machine_name"]
     return {**about, "state": int(state.state), "reason": state.reason, **machine_info}
 
 
-def jobs_reply(jobs: Sequence[JobTuple]) -> Iterator[bytes]:
-    """The reply to ``list_jobs``, encoded, in pieces that are made fast."""
-    before = b'{"return":['
-    for start in range(0, len(jobs), JOBS_IN_A_PIECE):
-        part = jobs[start : start + JOBS_IN_A_PIECE]
-        encoded = encode_message([job_reply(job) for job in part])
-        yield before + encoded.removeprefix(b"[").removesuffix(b"]\n")
-        before = b","
-    yield (b"" if jobs else before) + b"]}\n"
+def waiting_job_state(state: JobStateTuple, waiting: Waiting) -> dict[str, Any]:
+    """What ``get_job_state`` returns for a job that waits for boards."""
+    return {**job_state(state), "waiting": waiting.to_reply()}
 
 
-def job_reply(job: JobTuple) -> dict[str, Any]:
-    """One item of the reply to ``list_jobs``."""
+def jobs_reply(
+    jobs: Sequence[JobTuple], waiting: Callable[[int], Waiting | None] = _nothing_known
+) -> LongReply:
+    """The reply to ``list_jobs``, encoded, in pieces.
+
+    :param waiting: tells of a job that waits, by its ID, when it is its turn
+    """
+    items = (job_reply(job, waiting) for job in jobs)
+    return LongReply(_pieces(items), len(jobs) * JOB_BYTES)
+
+
+def problems_reply(
+    keys: Sequence[BoardKey],
+    describe: Callable[[Iterable[BoardKey]], Iterable[dict[str, Any]]],
+) -> LongReply:
+    """The reply to ``list_problems``, encoded, in pieces.
+
+    :param keys: the boards
+    :param describe: tells what is wrong with them, when it is their turn
+    """
+    problems = (problem for key in keys for problem in describe([key]))
+    return LongReply(_pieces(problems), len(keys) * KEY_BYTES)
+
+
+def _pieces(items: Iterable[Any]) -> Iterator[bytes]:
+    """A list, encoded as a reply, in pieces that are made fast."""
+    remaining = iter(items)
+    piece, between = bytearray(b'{"return":['), b""
+    while some := list(itertools.islice(remaining, ITEMS_AT_ONCE)):
+        encoded = encode_message(some)
+        piece += between + encoded.removeprefix(b"[").removesuffix(b"]\n")
+        between = b","
+        if len(piece) >= PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece) + b"]}\n"
+
+
+def job_reply(
+    job: JobTuple, waiting: Callable[[int], Waiting | None] = _nothing_known
+) -> dict[str, Any]:
+    """One item of the reply to ``list_jobs``, see `jobs_reply`."""
     kwargs = {key: arg for key, arg in job.kwargs.items() if key not in _OWN_KEYS}
     if kwargs.get("tags") is not None:
         kwargs["tags"] = _sorted(kwargs["tags"])
-    return {
+    reply = {
         **job._asdict(),
         "state": int(job.state),
         "args": list(job.args),
@@ -79,6 +139,10 @@ def job_reply(job: JobTuple) -> dict[str, Any]:
         "boards": _sorted(job.boards),
         "keepalivehost": job.keepalivehost or "",
     }
+    known = waiting(job.job_id) if job.state is JobState.queued else None
+    if known is not None:
+        reply["waiting"] = known.to_reply()
+    return reply
 
 
 def machine_reply(machine: MachineTuple) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from spalloc_server.storage.database import (
     FORMAT,
     PARTS_PER_SNAPSHOT,
     TABLES,
+    UNREADABLE,
     SnapshotInfo,
     about,
     checksum,
+    is_damage,
     open_only,
     prepare,
 )
@@ -50,10 +52,10 @@ class Contents:
             self._database = open_only(filename)
             prepare(self._database)
             self._look_over(self._database)
-        except sqlite3.OperationalError:
-            self.close()
-            raise
-        except sqlite3.DatabaseError as e:
+        except UNREADABLE as e:
+            if not is_damage(e):
+                self.close()
+                raise
             # It stays open: closing it would have SQLite empty the log into it.
             self._note(str(e))
         except BaseException:
@@ -74,44 +76,40 @@ class Contents:
             (problem,) = db.execute("PRAGMA quick_check(1)").fetchone()
             if problem != "ok":
                 self._note(" ".join(problem.split()))
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as e:
+        except UNREADABLE as e:
+            if not is_damage(e):
+                raise
             self._note(str(e))
         try:
             facts = about(db)
             self.identity = int(facts["identity"])
             self.format = int(facts["format"])
-        except sqlite3.Error as e:
+        except UNREADABLE as e:
             self._note(str(e))
         except (KeyError, ValueError):
             self._note("what it says about itself is damaged")
 
     def snapshot(self) -> bytes | None:
-        """The latest snapshot that can be read whole, None if none can."""
-        infos: dict[int, SnapshotInfo] = {}
-        seen: set[int] = set()
+        """The latest snapshot that can be read whole, None if none can.
+
+        What there is of those before it may be half removed, and is not looked at.
+        """
+        numbers: set[int] = set()
         for table in TABLES:
-            for number in self._numbers(table):
-                seen.add(number)
-        for number in sorted(seen):
-            if number % PARTS_PER_SNAPSHOT == 0:
-                info = self._info(number)
-                if info is not None:
-                    infos[number // PARTS_PER_SNAPSHOT] = info
-                else:
-                    self._note("the description of a snapshot is damaged")
-        for number, info in sorted(infos.items(), reverse=True):
-            if number != max(infos) and not self._has_commit(info.after + 1):
-                # Commits that it needs have been removed.
-                break
+            numbers.update(self._numbers(table))
+        heads = (number for number in numbers if number % PARTS_PER_SNAPSHOT == 0)
+        for head in sorted(heads, reverse=True):
+            info = self._info(head)
+            if info is None:
+                self._note("the description of a snapshot is damaged")
+                continue
+            number = head // PARTS_PER_SNAPSHOT
             contents = self._whole(number, info)
             if contents is not None:
                 self.info, self.snapshot_number = info, number
                 self.last = info.after
                 return contents
-        if not infos:
-            self._note("no snapshot in it can be read")
+        self._note("no snapshot in it can be read")
         return None
 
     def _numbers(self, table: str) -> list[int]:
@@ -119,7 +117,7 @@ class Contents:
         try:
             for (number,) in self._execute(f"SELECT number FROM {table}"):
                 found.append(number)
-        except sqlite3.Error as e:
+        except UNREADABLE as e:
             self._note(str(e))
         return found
 
@@ -131,7 +129,7 @@ class Contents:
                 row = self._execute(
                     f"SELECT checksum, data FROM {table} WHERE number = ?", number
                 ).fetchone()
-            except sqlite3.Error as e:
+            except UNREADABLE as e:
                 self._note(str(e))
                 continue
             if row is None or type(row[1]) is not bytes:
@@ -164,15 +162,6 @@ class Contents:
             self._note(str(e))
             return None
 
-    def _has_commit(self, number: int) -> bool:
-        try:
-            row = self._execute(
-                "SELECT 1 FROM commits WHERE number = ?", number
-            ).fetchone()
-        except sqlite3.Error:
-            return False
-        return row is not None
-
     def records(self) -> Iterator[list[Any]]:
         """The records since the snapshot, in order, up to the first damaged commit.
 
@@ -193,7 +182,7 @@ class Contents:
                     return
                 self.last = number
                 yield from records
-        except sqlite3.Error as e:
+        except UNREADABLE as e:
             self._note(str(e))
 
     def rest(self) -> Iterator[list[Any]]:
@@ -208,21 +197,21 @@ class Contents:
                 self.last,
             ):
                 numbers.append(number)
-        except sqlite3.Error as e:
+        except UNREADABLE as e:
             self._note(str(e))
         for number in numbers:
             try:
                 row = self._execute(
                     "SELECT * FROM commits WHERE number = ?", number
                 ).fetchone()
-            except sqlite3.Error:
+            except UNREADABLE:
                 continue
             yield from (None if row is None else _records(*row)) or ()
 
     def close(self) -> None:
         """Let go of the file; SQLite then empties the log into the database."""
         if self._database is not None:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*UNREADABLE):
                 self._database.close()
             self._database = None
 

@@ -40,6 +40,23 @@ _PAGE_BYTES: Final = 4096
 
 MAGIC: Final = b"SQLite format 3\0"
 
+UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a file may raise: SQLite quotes what it cannot read, in its bytes."""
+
+_NO_FAULT_OF_THE_FILE: Final = {
+    "no such file",
+    # What SQLite says, in all its versions.
+    "access permission denied",
+    "attempt to write a readonly database",
+    "database is locked",
+    "database or disk is full",
+    "disk I/O error",
+    "interrupted",
+    "locking protocol",
+    "out of memory",
+    "unable to open database file",
+}
+
 _SCHEMA: Final = """
 CREATE TABLE about (
     name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL
@@ -213,6 +230,16 @@ def put_in_place(filename: str) -> None:
     files.sync_folder_of(filename)
 
 
+def is_complete(new: str) -> bool:
+    """Was `write_new` done with a file, whatever has become of it since?
+
+    :raises OSError: if it cannot be read
+    """
+    with open(new, "rb") as file:
+        # The log is switched on last, which makes these bytes a 2.
+        return file.read(20)[18:] == b"\2\2"
+
+
 def mend_beginning(filename: str, folder: str) -> None:
     """Replace the first page of a damaged database by that of a new one.
 
@@ -235,9 +262,16 @@ def mend_beginning(filename: str, folder: str) -> None:
         file.write(page)
 
 
-def is_damage(error: sqlite3.Error) -> bool:
-    """Is the file at fault, and not the disk, its room or its permissions?"""
-    return not isinstance(error, sqlite3.OperationalError)
+def is_damage(error: Exception) -> bool:
+    """Is the file at fault, and not the disk, its room or its permissions?
+
+    :param error: one of `UNREADABLE`
+    """
+    # Python calls some kinds of damage by the same name as trouble with the disk.
+    return (
+        not isinstance(error, sqlite3.OperationalError)
+        or str(error) not in _NO_FAULT_OF_THE_FILE
+    )
 
 
 def reason(error: Exception) -> str:

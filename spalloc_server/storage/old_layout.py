@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from spalloc_server.storage.database import connect, reason
+from spalloc_server.storage.database import UNREADABLE, connect, is_damage, reason
 from spalloc_server.storage.files import StateFileError, check_file
 from spalloc_server.storage.names import OLD_JOURNAL
 
@@ -46,12 +46,12 @@ class OldJournal:
             # So that it is found to be damaged now, if it is.
             (problem,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
             self.problem = "" if problem == "ok" else problem
-        except sqlite3.OperationalError as e:
-            if "no such table" not in str(e):
+        except sqlite3.Error as e:
+            if not is_damage(e):
                 self.close()
                 raise StateFileError(f"cannot open {self.filename}: {reason(e)}") from e
             self.problem = str(e)
-        except (sqlite3.Error, ValueError, TypeError) as e:
+        except (ValueError, TypeError) as e:
             self.problem = str(e)
 
     def exists(self) -> bool:
@@ -80,7 +80,7 @@ class OldJournal:
                     self.problem = self.problem or f"commit {number} is damaged"
                     if stop:
                         return
-        except sqlite3.Error as e:
+        except UNREADABLE as e:
             self.problem = self.problem or str(e)
 
     def all_records(self) -> Iterator[list[Any]]:

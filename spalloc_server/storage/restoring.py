@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import sqlite3
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -93,7 +94,9 @@ def _choose(filename: str) -> str | None:
     """The state file to read: the one that was written last, if we can read it."""
     own = names.version_of(filename.rpartition(".state.")[2])
     candidates = []
+    _clear_way(filename)
     for name, version in names.state_files(filename):
+        _clear_way(name)
         _settle_new(name)
         written = _written_at(name)
         if written is None:
@@ -125,6 +128,24 @@ def _choose(filename: str) -> str | None:
             aside,
         )
     return chosen
+
+
+def _clear_way(filename: str) -> None:
+    """Move aside what is no file where SQLite, or we, would take it for one of ours."""
+    # There is never a journal of this kind; SQLite would act on one.
+    foreign = [f"{filename}-journal", f"{filename}{names.NEW}-journal"]
+    foreign = [name for name in foreign if os.path.lexists(name)]
+    for suffix in ("-shm", names.NEW, f"{names.NEW}-wal", f"{names.NEW}-shm"):
+        with contextlib.suppress(OSError):
+            if not stat.S_ISREG(os.lstat(filename + suffix).st_mode):
+                foreign.append(filename + suffix)
+    for name in foreign:
+        try:
+            aside = files.move_all_aside([name], "unreadable")
+        except OSError as e:
+            logger.warning("Cannot move %s aside: %s", name, e.strerror)
+        else:
+            logger.warning("%s is none of ours; it is kept as %s", name, aside)
 
 
 def _note_orphans(filename: str) -> None:
@@ -174,17 +195,33 @@ def _settle_new(filename: str) -> None:
     except StateFileError:
         # Nothing of ours. It is in the way of the next one, which says so.
         return
+    sound, problems = False, ["it cannot be read"]
     try:
         contents = Contents(new)
-    except sqlite3.Error:
-        sound = False
-    else:
-        sound = contents.snapshot() is not None and not contents.problems
-        contents.close()
+        with contextlib.closing(contents):
+            sound = contents.snapshot() is not None and not contents.problems
+            problems = contents.problems
+    except sqlite3.Error as e:
+        raise StateFileError(
+            f"cannot read state file {new}: {database.reason(e)}"
+        ) from e
     try:
         if sound:
             database.put_in_place(filename)
+        elif database.is_complete(new):
+            # It was to count instead of the old one.
+            aside = files.move_all_aside(
+                [new, f"{new}-wal", f"{new}-shm"], "unreadable"
+            )
+            logger.error(
+                "State file %s is damaged (%s); it is kept as %s. What is older is "
+                "taken up, the latest changes may be missing",
+                new,
+                "; ".join(problems),
+                aside,
+            )
         else:
+            # What a crash has left of writing it.
             os.unlink(new)
     except OSError as e:
         raise StateFileError(f"cannot replace {filename}: {e.strerror}") from e
@@ -269,17 +306,26 @@ def _open(filename: str, stack: contextlib.ExitStack) -> Contents:
         return Contents(filename)
     except sqlite3.OperationalError:
         # It may be that it can be read where the log can be written.
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        copy = os.path.join(folder, "state")
         try:
-            for name in (filename, log):
-                if os.path.exists(name):
-                    shutil.copyfile(name, copy + name.removeprefix(filename))
-            return Contents(copy)
+            return Contents(_copied(filename, stack))
         except (OSError, sqlite3.Error) as e:
             raise StateFileError(
                 f"cannot read state file {filename}: {database.reason(e)}"
             ) from e
+
+
+def _copied(filename: str, stack: contextlib.ExitStack) -> str:
+    """Copy a database with its log, for no longer than a stack lasts.
+
+    :return: the name of the copy, in a folder of its own
+    :raises OSError: if there is no room for it
+    """
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    copy = os.path.join(folder, "state")
+    for name in (filename, f"{filename}-wal"):
+        if os.path.exists(name):
+            shutil.copyfile(name, copy + name.removeprefix(filename))
+    return copy
 
 
 def _mended(
@@ -290,13 +336,9 @@ def _mended(
     :param contents: of the file, in which there is none to be found
     :return: what it can be read from, and the snapshot; or no other contents, and None
     """
-    folder = stack.enter_context(tempfile.TemporaryDirectory())
-    copy = os.path.join(folder, "state")
     try:
-        for name in (filename, f"{filename}-wal"):
-            if os.path.exists(name):
-                shutil.copyfile(name, copy + name.removeprefix(filename))
-        database.mend_beginning(copy, folder)
+        copy = _copied(filename, stack)
+        database.mend_beginning(copy, os.path.dirname(copy))
         mended = Contents(copy)
     except (OSError, sqlite3.Error):
         return contents, None

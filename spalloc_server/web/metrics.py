@@ -61,6 +61,14 @@ class _ServerCollector(Collector):
             "How long jobs waited for boards.",
             self._times.queued,
         )
+        by_size = HistogramMetricFamily(
+            "spalloc_job_wait_seconds",
+            "How long jobs waited for boards, by how many boards they asked for.",
+            labels=["boards"],
+        )
+        for size, tally in self._times.queued_by_size.items():
+            by_size.add_metric([size], _buckets(tally), tally.total)
+        yield by_size
         yield _histogram(
             "spalloc_job_ready_seconds",
             "How long it took from when jobs were given boards until these were ready.",
@@ -121,6 +129,11 @@ def _state_metrics(snapshot: Snapshot) -> Iterator[Metric]:
         "Requests to BMPs that have failed.",
         labels=["machine", "cabinet", "frame"],
     )
+    kept = GaugeMetricFamily(
+        "spalloc_kept_boards",
+        "Boards that are kept for a job that waits.",
+        labels=["machine"],
+    )
     for machine in snapshot.machines:
         states = Counter(snapshot.boards[machine.name].values())
         for state in BoardState:
@@ -130,7 +143,8 @@ def _state_metrics(snapshot: Snapshot) -> Iterator[Metric]:
             ended, failed = counts.requests_and_failures(bmp)
             requests.add_metric(place, ended)
             failures.add_metric(place, failed)
-    yield from (boards, requests, failures)
+        kept.add_metric([machine.name], snapshot.kept.get(machine.name, 0))
+    yield from (boards, requests, failures, kept)
     jobs = GaugeMetricFamily(
         "spalloc_jobs", "Jobs that have not ended, by their state.", labels=["state"]
     )
@@ -141,8 +155,13 @@ def _state_metrics(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _histogram(name: str, text: str, tally: Tally) -> Metric:
-    buckets = [
+    return HistogramMetricFamily(
+        name, text, buckets=_buckets(tally), sum_value=tally.total
+    )
+
+
+def _buckets(tally: Tally) -> list[tuple[str, float]]:
+    return [
         ("+Inf" if bound is None else str(bound), float(number))
         for bound, number in tally.cumulative()
     ]
-    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=tally.total)

@@ -12,6 +12,7 @@ from spalloc_server.controller import Controller
 from spalloc_server.coordinates import Board
 from spalloc_server.model.board_states import BoardState
 from spalloc_server.model.job import JobDetails, JobTuple
+from spalloc_server.scheduling.waiting import Waiting
 
 Document: TypeAlias = dict[str, Any]
 """Something fit for JSON."""
@@ -41,6 +42,8 @@ class Snapshot(NamedTuple):
     """What is wrong with boards."""
     clock: float = 0.0
     """When it was taken, by the monotonic clock."""
+    kept: Mapping[str, int] = MappingProxyType({})
+    """How many boards of each machine are kept for somebody who waits."""
 
 
 def take_snapshot(controller: Controller) -> Snapshot:
@@ -55,6 +58,7 @@ def take_snapshot(controller: Controller) -> Snapshot:
             controller.job_details(),
             controller.list_problems(),
             time.monotonic(),
+            controller.kept_boards(),
         )
 
 
@@ -151,6 +155,25 @@ def _job_document(job: JobTuple, details: JobDetails | None) -> Document:
         "queues": [] if details is None else details.queues,
         "rank": job.job_id if details is None else details.rank,
         "failure": None if details is None else details.failure,
+        "waiting": None if details is None else _waiting(details.waiting),
+    }
+
+
+def _waiting(waiting: Waiting | None) -> Document | None:
+    """Why a job waits. Not its places, which change all the time: their order."""
+    if waiting is None:
+        return None
+    return {
+        "reason": waiting.reason,
+        "about": waiting.about,
+        "queues": [
+            {
+                "machine": place.machine,
+                "order": place.order,
+                "kept": None if place.kept is None else place.kept._asdict(),
+            }
+            for place in waiting.places
+        ],
     }
 
 
@@ -173,9 +196,10 @@ def changes_between(old: State | None, new: State) -> Document | None:
     `machine_documents` describes them, and null for those that are gone;
     ``order`` the names of all machines, if that has changed; ``boards`` the changed
     boards of other machines; ``jobs`` the jobs that are new or have changed, and null
-    for those that have ended. A job's ``queues`` are the machines that it waits for;
-    of the jobs that wait for one, that with the lowest ``rank`` is the next. ``heard``
-    has by job when somebody last asked about it, on the clock of ``clock``.
+    for those that have ended. A job's ``queues`` are the machines that it waits for; in
+    its ``waiting`` is, for each of them, its ``order``: of the jobs that wait for one,
+    that with the lowest is the first. ``heard`` has by job when somebody last asked
+    about it, on the clock of ``clock``.
     """
     full = old is None
     before = State(0.0, {}, {}, {}, {}, 0.0) if old is None else old

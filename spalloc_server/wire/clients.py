@@ -3,6 +3,7 @@
 import itertools
 import logging
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from select import POLLERR, POLLHUP, POLLIN, POLLNVAL
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 from spalloc_server.polling_server_core import PollingServerCore
 from spalloc_server.wire.connection import Connection
+from spalloc_server.wire.slow_readers import SlowReaders
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class Clients:
         self._notified: dict[Connection, None] = {}
         # Those who leave at the end of the turn, and why if it is worth a warning.
         self._leaving: dict[Connection, tuple[str | None, str]] = {}
+        self._slow = SlowReaders()
         self.disconnects: Counter[str] = Counter()
         """How many clients are gone, by the kind of reason."""
 
@@ -146,6 +149,8 @@ class Clients:
             return
         if client.is_quiet() and self._all[client] == POLLIN:
             return
+        if client.held_bytes:
+            self._slow.note(client, time.monotonic())
         if client.at_end and not (
             client.has_line() or client.has_output or client.is_busy
         ):
@@ -155,8 +160,20 @@ class Clients:
         if events != self._all[client]:
             self._all[client] = events
             self._core.register_channel(client, events)
-        if client.is_busy or (client.has_line() and not client.is_blocked):
+        if client.is_busy:
+            # One that has to read first comes up again when it has.
+            if client.has_room:
+                self._ready[client] = None
+        elif client.has_line() and not client.is_blocked:
             self._ready[client] = None
+
+    def look(self) -> None:
+        """Disconnect those that take their output too slowly; now and then."""
+        # What they have taken while the server was not listening counts.
+        for client in self._slow.behind():
+            self._finish(client)
+        for client, reason in self._slow.who_has_to_go(time.monotonic()).items():
+            self.leave(client, reason, "output not taken")
 
     def remove(self, client: Connection, kind: str) -> None:
         """Disconnect a client at once. Nothing happens if it is gone already."""
@@ -166,6 +183,7 @@ class Clients:
         self._ready.pop(client, None)
         self._touched.pop(client, None)
         self._notified.pop(client, None)
+        self._slow.forget(client)
         self.disconnects[kind] += 1
         self._core.unregister_channel(client)
         client.close()

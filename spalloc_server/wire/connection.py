@@ -6,7 +6,7 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator
 from select import POLLIN, POLLOUT
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from spalloc_server.config.networks import plain_address
 from spalloc_server.wire.framing import LineFramer
@@ -14,6 +14,9 @@ from spalloc_server.wire.messages import encode_message
 
 MAX_OUTPUT_BYTES = 1024 * 1024
 """How much output, in bytes, may wait for a client that does not take it."""
+
+LONG_REPLY_BYTES: Final = 128 * 1024
+"""How much, in bytes, is made of a long reply before the client takes some of it."""
 
 KERNEL_OUTPUT_BYTES: Final = 128 * 1024
 """How much output of a connection the kernel is asked to hold on top of that."""
@@ -23,6 +26,14 @@ READ_BYTES: Final = 64 * 1024
 
 ChangeId: TypeAlias = int | str
 """What a notification enumerates: job IDs or machine names."""
+
+
+class LongReply(NamedTuple):
+    """A reply that is made piece by piece, as its client takes it."""
+
+    pieces: Iterator[bytes]
+    kept_bytes: int
+    """About how much has to be kept until it is made, in bytes."""
 
 
 class OutputFullError(Exception):
@@ -55,13 +66,19 @@ class Connection(LineFramer):
         # what its ids will take up at most.
         self._pending: dict[str, dict[ChangeId, None]] = {}
         self._pending_bytes = 0
-        # A long reply: what is still to be made of it, and what has been.
+        # What is still to be made of a long reply, and how much of the output was
+        # there before it.
         self._unmade: Iterator[bytes] | None = None
-        self._made: list[bytes] = []
+        self._kept_bytes = 0
+        self._earlier_bytes = 0
+        # Has the output a reply that is longer than what may wait?
+        self._is_long = False
         self.is_busy = False
         """Is a long reply being made?"""
         self.speaks_for: str | None = None
         """The host that the command is for which is being handled, if it is another."""
+        self.sent_bytes = 0
+        """How much output the client's host has taken so far."""
         self.at_end = False
         """True once the client has closed its sending side."""
         # A reply leaves at once instead of waiting for the last one's ACK, and a
@@ -128,27 +145,40 @@ class Connection(LineFramer):
             self._output = bytearray(self._output)
         self._output += line
 
-    def begin_reply(self, pieces: Iterator[bytes]) -> None:
-        """Begin a reply that takes long to make, of which each turn makes a piece.
+    def begin_reply(self, reply: LongReply) -> None:
+        """Begin a reply that may be long, of which each turn makes a piece.
 
-        It is sent when it is whole. Until then the client is busy: its next commands
-        have to wait.
+        No more is made of it than the client takes. Until it is whole the client is
+        busy: its next commands, and notifications, have to wait.
         """
-        self._unmade = pieces
+        self._unmade = reply.pieces
+        self._kept_bytes = reply.kept_bytes
+        self._earlier_bytes = len(self._output)
         self.is_busy = True
 
     def go_on_with_reply(self) -> None:
-        """Make the next piece of a long reply. Raises as `send` does."""
+        """Make the next piece of a long reply, if there is room for it.
+
+        :raises OutputFullError: where the client has left the replies before it lying,
+            and with them more waits than may
+        """
         assert self._unmade is not None
-        piece = next(self._unmade, None)
-        if piece is not None:
-            self._made.append(piece)
+        if self._earlier_bytes:
+            self._check_room(0)
+        if not self.has_room:
             return
-        reply = b"".join(self._made)
-        self._unmade = None
-        self.is_busy = False
-        self._made.clear()
-        self.send_line(reply)
+        piece = next(self._unmade, None)
+        if piece is None:
+            self._unmade = None
+            self._kept_bytes = 0
+            self.is_busy = False
+        else:
+            self._put(piece)
+
+    @property
+    def has_room(self) -> bool:
+        """May more of a long reply be made? Else the client has to read first."""
+        return len(self._output) - self._earlier_bytes < LONG_REPLY_BYTES
 
     def notify(
         self, label: str, ids: Iterable[ChangeId], line: bytes | None = None
@@ -158,7 +188,9 @@ class Connection(LineFramer):
         :param line: the same as an encoded message, where there is one already
         :raises OutputFullError: where too many changes wait
         """
-        if line is not None and not self._stale_bytes and not self._pending_bytes:
+        if line is not None and not (
+            self._stale_bytes or self._pending_bytes or self.is_busy
+        ):
             self._put(line)
             return
         pending = self._pending.setdefault(label, {})
@@ -166,7 +198,9 @@ class Connection(LineFramer):
             if change not in pending:
                 pending[change] = None
                 self._pending_bytes += _size(change)
-        self._check_room(0)
+        # A reply that may be as long as it is leaves notifications the room they had.
+        own = self.is_busy or self._is_long
+        self._check_room(-len(self._output) if own else 0)
 
     def forget_changes(self, label: str, change: ChangeId | None = None) -> None:
         """Drop a change (None: all changes) that was to be notified of."""
@@ -194,7 +228,7 @@ class Connection(LineFramer):
         """
         if self._output:
             self._write()
-        if self._pending_bytes and not self._output:
+        if self._pending_bytes and not self._output and not self.is_busy:
             for label, ids in self._pending.items():
                 if ids:
                     self._put(encode_message({label: list(ids)}))
@@ -202,12 +236,23 @@ class Connection(LineFramer):
             self._pending_bytes = 0
             self._write()
         self._stale_bytes = len(self._output)
+        if not self._stale_bytes:
+            self._is_long = False
+        elif self._stale_bytes > self._max_output_bytes or self._is_paused:
+            self._is_long = True
+
+    @property
+    def _is_paused(self) -> bool:
+        """Does a reply go on only when the client has taken some of it?"""
+        return self.is_busy and not self.has_room
 
     def _write(self) -> None:
         try:
             sent = self._socket.send(self._output)
         except (BlockingIOError, InterruptedError):
             return
+        self.sent_bytes += sent
+        self._earlier_bytes = max(0, self._earlier_bytes - sent)
         if sent == len(self._output):
             self._output = b""
         else:
@@ -224,13 +269,20 @@ class Connection(LineFramer):
         return bool(self._output or self._pending_bytes)
 
     @property
-    def is_blocked(self) -> bool:
-        """Does a reply wait that is by itself longer than what may wait?
+    def held_bytes(self) -> int:
+        """What is held because the client has not taken all of its output, in bytes."""
+        return self._stale_bytes and (
+            self._stale_bytes + self._pending_bytes + self._kept_bytes
+        )
 
-        Until the client has taken it, its next commands are left alone: their
-        replies would find the output full through no fault of the client.
+    @property
+    def is_blocked(self) -> bool:
+        """Does a long reply wait that the client has not taken all of?
+
+        Until then its next commands are left alone: their replies would find the
+        output full through no fault of the client.
         """
-        return self._stale_bytes > self._max_output_bytes
+        return self._is_long
 
     # Both
 
@@ -247,7 +299,9 @@ class Connection(LineFramer):
     @property
     def events(self) -> int:
         """What to wait for: room for output that waits, input unless lines wait."""
-        events = POLLOUT if self._output or self._pending_bytes else 0
+        events = 0
+        if self._output or (self._pending_bytes and not self.is_busy):
+            events = POLLOUT
         if not (self.at_end or self.has_line() or self.is_blocked or self.is_busy):
             events |= POLLIN
         return events

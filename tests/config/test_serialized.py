@@ -35,6 +35,10 @@ def test_everything_comes_over() -> None:
         allowed_networks=["10.2.0.0/16"],
         first_board_retry=3.25,
         longest_board_retry=1e7,
+        scheduling="fifo",
+        longest_overtaking=12.5,
+        boards_per_owner=72,
+        jobs_per_owner=5,
     )
     loaded = serialized.load(serialized.dump(configuration))
     assert loaded == configuration

@@ -1,7 +1,8 @@
 """Any commands in any order, over a real socket, against a small model of jobs.
 
 The machine is one triad, and jobs ask for all of it or for more: so of the jobs there
-are, the oldest has the boards and all others wait.
+are, the oldest has the boards and all others wait; where owners take turns, it is all
+one owner.
 """
 
 import tempfile
@@ -22,7 +23,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tests.support import Client, CommandError, Site, wait_until
+from tests.support import ONE_TRIAD, Client, CommandError, Site, wait_until
 
 NO_MACHINE = "Cancelled: No suitable machines available."
 
@@ -45,12 +46,20 @@ class Jobs(RuleBasedStateMachine):
     """The server, and what it ought to say."""
 
     ids = Bundle("ids")
+    scheduling = "fifo"
+    only_owner: str | None = None
 
     @initialize()
     def start(self) -> None:
         self.undo = ExitStack()
         folder = self.undo.enter_context(tempfile.TemporaryDirectory())
         self.site = Site(Path(folder), self.undo)
+        self.site.write(
+            ONE_TRIAD.replace(
+                "seconds_before_free",
+                f"scheduling={self.scheduling!r}, seconds_before_free",
+            )
+        )
         self.server = self.site.start()
         self.clients = [self.site.connect(self.server) for _ in range(2)]
         self.turn = 0
@@ -70,6 +79,7 @@ class Jobs(RuleBasedStateMachine):
 
     @rule(target=ids, args=ALL, owner=OWNERS, keepalive=KEEPALIVES)
     def create(self, args: list[int], owner: str, keepalive: float | None) -> int:
+        owner = self.only_owner or owner
         job_id = self.client.call("create_job", *args, owner=owner, keepalive=keepalive)
         assert job_id == self.next_id
         self.next_id += 1
@@ -126,6 +136,12 @@ class Jobs(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.server.stop_and_join()
+        self.site.write(
+            ONE_TRIAD.replace(
+                "seconds_before_free",
+                f"scheduling={self.scheduling!r}, seconds_before_free",
+            )
+        )
         self.server = self.site.start()
         self.clients = [self.site.connect(self.server) for _ in range(2)]
 
@@ -147,6 +163,9 @@ class Jobs(RuleBasedStateMachine):
             else:
                 expected |= {"state": 1, "allocated_machine_name": None}
                 assert job.pop("boards") is None
+                (place,) = job.pop("waiting")["queues"]
+                waiting = sorted(self.living)[1:]
+                assert place["place"] == waiting.index(job["job_id"]) + 1
             assert job.pop("start_time") > 0
             assert job == expected
         for job_id, reason in self.ended.items():
@@ -163,10 +182,22 @@ class Jobs(RuleBasedStateMachine):
         return state
 
 
-TestJobs = pytest.mark.slow(Jobs.TestCase)
-TestJobs.settings = settings(
+class JobsOfOne(Jobs):
+    """The same where owners take turns."""
+
+    scheduling = "backfill"
+    only_owner = "one"
+
+
+SETTINGS = settings(
     max_examples=20,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+
+TestJobsOfOne = pytest.mark.slow(JobsOfOne.TestCase)
+TestJobsOfOne.settings = SETTINGS
+
+TestJobs = pytest.mark.slow(Jobs.TestCase)
+TestJobs.settings = SETTINGS

@@ -21,8 +21,8 @@ LEAVES_THE_PROCESS = ("restart", "crash", "save")
 class RecordedWalk(BoardWalk):
     """A walk of which every change is recorded, as it would come back from the disk."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, scheduling: str = "backfill") -> None:
+        super().__init__(scheduling)
         self.beginning = self.controller.__getstate__()
         self.records: list[list[Any]] = []
         store_event = self.controller.on_event
@@ -48,6 +48,9 @@ class RecordedWalk(BoardWalk):
         return controller
 
 
+WORDS = st.sampled_from(["fifo", "backfill"])
+
+
 def kept(controller: Controller) -> Any:
     return comparable(controller.__getstate__())
 
@@ -61,10 +64,12 @@ def one_step(walk: RecordedWalk, chance: random.Random) -> None:
             return
 
 
-@given(seed=st.integers(0, 2**32), steps=st.integers(1, 60))
-@settings(max_examples=40, deadline=None)
-def test_a_history_and_its_replay_give_equal_states(seed: int, steps: int) -> None:
-    walk, chance = RecordedWalk(), random.Random(seed)
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 60), scheduling=WORDS)
+@settings(max_examples=60, deadline=None)
+def test_a_history_and_its_replay_give_equal_states(
+    seed: int, steps: int, scheduling: str
+) -> None:
+    walk, chance = RecordedWalk(scheduling), random.Random(seed)
     try:
         for _ in range(steps):
             one_step(walk, chance)

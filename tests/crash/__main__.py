@@ -16,6 +16,7 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--scheduling", default="backfill")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     parts = {True: options.kills // 4, False: options.kills - options.kills // 4}
@@ -23,7 +24,7 @@ def main() -> int:
         began = time.monotonic()
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            test = CrashTest(folder, options.seed, simulate, stack)
+            test = CrashTest(folder, options.seed, simulate, stack, options.scheduling)
             try:
                 test.run(kills)
             finally:

@@ -57,6 +57,8 @@ configuration = Configuration(
     max_retired_jobs=1_000_000,
     seconds_before_free={cooling},
     timeout_check_interval=0.05,
+    scheduling={scheduling!r},
+    longest_overtaking=0.3,
 )
 """
 
@@ -139,7 +141,12 @@ class CrashTest:
     """
 
     def __init__(
-        self, folder: Path, seed: int, simulate: bool, stack: ExitStack
+        self,
+        folder: Path,
+        seed: int,
+        simulate: bool,
+        stack: ExitStack,
+        scheduling: str = "backfill",
     ) -> None:
         self._rng = random.Random(seed)
         self._simulate = simulate
@@ -149,7 +156,10 @@ class CrashTest:
         *m_hosts, n_host = self.hardware.hosts
         self._config_file = folder / "spalloc.cfg"
         self._config = CONFIG.format(
-            m_hosts=m_hosts, n_host=n_host, cooling=COOLING_SECONDS
+            m_hosts=m_hosts,
+            n_host=n_host,
+            cooling=COOLING_SECONDS,
+            scheduling=scheduling,
         )
         self._config_file.write_text(self._config)
         self.kills: Counter[str] = Counter()

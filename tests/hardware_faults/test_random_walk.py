@@ -153,8 +153,9 @@ class Walk:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_random_walk(room: Room, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "scheduling"), [(1, "backfill"), (2, "fifo")])
+def test_a_random_walk(room: Room, seed: int, scheduling: str) -> None:
+    room.settings["scheduling"] = scheduling
     walk = Walk(room, seed)
     steps: list[str] = []
     until = time.monotonic() + SECONDS

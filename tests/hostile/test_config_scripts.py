@@ -32,6 +32,8 @@ NASTY = {
     "configuration = Configuration(seconds_before_free=1e300)": "31622400 s at most",
     "configuration = Configuration(first_board_retry=-1)": "0 s or more and finite",
     "configuration = Configuration(longest_board_retry=10**500)": "31622400 s at most",
+    "configuration = Configuration(scheduling='lifo')": "'backfill' or 'fifo'",
+    "configuration = Configuration(boards_per_owner=0)": "1 or more, not 0",
     "configuration = Configuration(port=-1)": "port should be 0 to 65535, not -1",
     "configuration = Configuration(max_retired_jobs=10**30)": "should be 0 to 10000000",
 }

@@ -50,7 +50,7 @@ def test_a_board_that_waits_for_its_bmp_is_not_tried(health: BoardHealth) -> Non
     health.take_out("m", BOARD, "broken", 100.0, 5.0)
     health.take_out("m", BOARD, "no BMP", 100.0, 5.0, waits_for_bmp=True)
     assert list(health.waiting_for_bmp("m")) == []
-    ((_, out, _),) = health.problems("m")
+    out, _ = health.problems_of(("m", BOARD))
     assert out is not None
     assert out.reason == "broken"
 
@@ -63,12 +63,14 @@ def test_two_reports_by_different_jobs_are_needed(health: BoardHealth) -> None:
     assert reason == "reported by 2 jobs: slow; still slow"
     health.take_out("m", BOARD, reason, 100.0, 5.0)
     assert health.report("m", BOARD, report(3)) is None
-    ((key, out, reports),) = health.problems(None)
-    assert key == ("m", BOARD)
+    assert health.boards(None) == health.boards("m") == [("m", BOARD)]
+    assert health.boards("other") == []
+    out, reports = health.problems_of(("m", BOARD))
     assert out is not None
     assert len(reports) == 5
     health.forget_machine("m")
-    assert list(health.problems(None)) == []
+    assert health.boards(None) == []
+    assert health.problems_of(("m", BOARD)) == (None, [])
 
 
 def test_tests_are_scheduled_anew_after_a_restart(health: BoardHealth) -> None:

@@ -121,4 +121,4 @@ def test_every_field_that_is_missing_or_wrong_is_an_error_when_loaded(
     ]
     for state in wrong:
         with pytest.raises(PlainDataError):
-            Controller.__new__(Controller).__setstate__(state)
+            Controller.restored(state)

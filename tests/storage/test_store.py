@@ -223,7 +223,10 @@ def test_snapshots_are_due_when_the_journal_is_long(
 
 
 def test_what_happens_while_a_snapshot_is_written_is_not_in_it_but_after_it(
-    filename: str, bmps: BMPs, monkeypatch: pytest.MonkeyPatch
+    filename: str,
+    bmps: BMPs,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(store_module, "RECORDS_BEFORE_SNAPSHOT", 2)
     monkeypatch.setattr(store_module, "RECORDS_PER_JOB", 0)
@@ -242,6 +245,8 @@ def test_what_happens_while_a_snapshot_is_written_is_not_in_it_but_after_it(
                 Path(copy + suffix).write_bytes(Path(filename + suffix).read_bytes())
                 os.chmod(copy + suffix, 0o600)
             assert description(restored(copy)) == description(controller)
+            # What is left of the one before is no damage.
+            assert [r for r in caplog.records if r.levelname == "ERROR"] == []
             assert store._journal is not None
             if store._snapshot_number > 1 and number > 40:
                 break

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from spalloc_server.async_bmp_controller import AsyncBMPController
 from spalloc_server.command_line import run as cli
 from spalloc_server.server import SpallocServer
 from spalloc_server.simulator import BMPSimulator
@@ -57,6 +58,12 @@ class Scene(NamedTuple):
     server: SpallocServer
     client: Client
     url: str
+
+    def bmp_controller(self, hostname: str) -> AsyncBMPController:
+        """Of one frame. It takes nothing up while it is used as a context."""
+        everyone = self.server.controller._parts.frames.all()
+        [found] = (frame for frame in everyone if frame.hostname == hostname)
+        return found
 
 
 class _Server(SpallocServer):

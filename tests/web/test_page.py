@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 from collections.abc import Iterator
@@ -220,7 +221,10 @@ def test_changes_are_pushed_and_drawn_without_delay(
 
 
 def test_states_are_told_apart_by_marks(page: Browser, tmp_path: Path) -> None:
-    with scene(tmp_path, TWO_FRAMES, 2, {1: 8.0}, {0: [1]}) as it:
+    with (
+        scene(tmp_path, TWO_FRAMES, 2, {}, {0: [1]}) as it,
+        contextlib.ExitStack() as stack,
+    ):
         page.open(f"{it.url}/")
         client = it.client
         failing = client.call("create_job", 0, 0, 1, owner="a", keepalive=None)
@@ -234,7 +238,8 @@ def test_states_are_told_apart_by_marks(page: Browser, tmp_path: Path) -> None:
         client.call("power_off_job_boards", off)
         lasting = client.call("create_job", 1, 0, 0, owner="b", keepalive=None)
         wait_until(lambda: ready(client, lasting))
-        # In the slow frame:
+        # In a frame that does nothing for now:
+        stack.enter_context(it.bmp_controller("10.2.1.0"))
         client.call("create_job", 2, 0, 0, owner="c", keepalive=None)
         stopping = client.call("create_job", 3, 1, 2, owner="c", keepalive=None)
         client.call("destroy_job", stopping)

@@ -1,11 +1,17 @@
 import json
 import select
 import socket
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from spalloc_server.wire.connection import Connection, OutputFullError
+from spalloc_server.wire.connection import (
+    LONG_REPLY_BYTES,
+    Connection,
+    LongReply,
+    OutputFullError,
+)
 from spalloc_server.wire.framing import LineTooLongError
 from tests.support import wait_until
 
@@ -242,18 +248,54 @@ def test_changes_that_wait_are_bounded(pair: Pair) -> None:
         pair.connection.notify("jobs_changed", range(LIMIT))
 
 
-def test_a_long_reply_is_sent_when_it_is_whole(pair: Pair) -> None:
+def test_nothing_comes_in_between_the_pieces_of_a_long_reply(pair: Pair) -> None:
     connection = pair.connection
-    connection.begin_reply(iter([b'"a', b"b", b'c"\n']))
-    for _ in range(3):
+    connection.begin_reply(LongReply(iter([b'"a', b"b", b'c"\n']), 0))
+    for number in range(3):
         assert connection.is_busy
-        assert connection.events == 0
         connection.go_on_with_reply()
-        assert not connection.has_output
+        connection.notify("jobs_changed", [number], b"not now")
+        connection.flush()
+        assert connection.events == 0
     connection.go_on_with_reply()
     assert not connection.is_busy
     assert pair.read_message() == "abc"
+    assert pair.read_message() == {"jobs_changed": [0, 1, 2]}
     assert connection.events == select.POLLIN
+
+
+def test_no_more_of_a_long_reply_is_made_than_there_is_room_for(pair: Pair) -> None:
+    connection = pair.connection
+    made = 0
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal made
+        yield b'"'
+        for _ in range(10_000):
+            made += 1
+            yield b"x" * 1000
+        yield b'"\n'
+
+    connection.begin_reply(LongReply(pieces(), 0))
+    most = 0
+    for _ in range(20_000):
+        connection.go_on_with_reply()
+        connection.flush()
+        most = max(most, connection.output_bytes)
+    assert made < 10_000
+    assert most <= LONG_REPLY_BYTES + 1000
+    assert connection.is_busy
+    assert not connection.has_room
+    assert connection.events == select.POLLOUT
+    # A client that begins to read gets all of it.
+    reader = threading.Thread(target=pair.client_file.readline, daemon=True)
+    reader.start()
+    while connection.is_busy or connection.has_output:
+        connection.go_on_with_reply() if connection.is_busy else None
+        connection.flush()
+    reader.join(10)
+    assert not reader.is_alive()
+    assert made == 10_000
 
 
 def test_a_notification_that_is_encoded_already_goes_as_it_is(pair: Pair) -> None:
@@ -279,7 +321,7 @@ def test_a_connection_is_quiet_while_it_waits_for_input_only(pair: Pair) -> None
     assert not pair.connection.is_quiet()
     assert pair.read_message() == "x"
     assert pair.connection.is_quiet()
-    pair.connection.begin_reply(iter([]))
+    pair.connection.begin_reply(LongReply(iter([]), 0))
     assert not pair.connection.is_quiet()
     pair.connection.go_on_with_reply()
     pair.client.sendall(b"a\n")

@@ -223,7 +223,7 @@ def test_an_old_address_that_somebody_else_has_taken(
             listener.move("", old[1])
     assert not listener.is_open
     assert listener.address == old
-    assert "nobody can connect until that is over" in caplog.text
+    assert "nobody can connect until it can be had again" in caplog.text
     # It is not ready for ever, nor does it fail.
     assert select.select([listener], [], [], 0)[0] == []
     assert listener.accept() == []

@@ -21,16 +21,26 @@ function ago(model, job) {
 const placeText = (places) =>
   places.map(({ machine, place }) => (places.length > 1 ? `${number(place)} (${machine})` : number(place))).join(", ");
 
+// When a job may be expected to start, if anything is known about that.
+function aboutText(job) {
+  const about = job.waiting?.about;
+  return about ? `. May start between about ${moment(about[0])} and ${moment(about[1])}` : "";
+}
+
 // What a job in the queue waits for, in words.
 export function waitsFor(job, places) {
   const size = sizeOf(job);
   if (!places.length) return `${size} on any suitable machine`;
-  const parts = places.map(({ machine, place, before }) =>
-    place === 1
+  if (job.waiting?.reason === "limit") return `other jobs of ${job.owner} to end: an owner may hold only so many boards`;
+  const parts = places.map(({ machine, place, before, kept }) =>
+    kept
+      ? `${size} on ${machine}: ${count(kept.boards, "board")} kept for it since ${moment(kept.since)}, ` +
+        `${number(kept.held)} still held by ${count(kept.jobs, "job")}`
+      : place === 1
       ? `${size} to become free on ${machine}`
       : places.length > 1 ? `its turn on ${machine}, after job ${before}` : `its turn, after job ${before}`,
   );
-  return parts.join("; or ") + (job.failure ? `. Lost its boards: ${job.failure}` : "");
+  return parts.join("; or ") + aboutText(job) + (job.failure ? `. Lost its boards: ${job.failure}` : "");
 }
 
 function cellsOf(kind, model, job, places) {
@@ -167,7 +177,8 @@ export class Overview {
         (!machine || job.machine === machine || job.queues.includes(machine)),
     );
     const places = this.model.places();
-    const queued = wanted.filter((job) => job.state === "queued").sort((a, b) => a.rank - b.rank);
+    const first = (job) => Math.min(...(places.get(job.id) ?? []).map(({ place }) => place));
+    const queued = wanted.filter((job) => job.state === "queued").sort((a, b) => first(a) - first(b) || a.id - b.id);
     this.queued.show(queued, places);
     this.running.show(wanted.filter((job) => job.boards), places);
   }

@@ -160,22 +160,35 @@ export class Model extends EventTarget {
 
   // The job's place in each queue that it stands in: [machine, place, the job before].
   places() {
-    const queued = [...this.jobs.values()].filter((job) => job.state === "queued");
-    queued.sort((a, b) => a.rank - b.rank);
-    const last = new Map();
+    const queues = new Map();
     const places = new Map();
-    for (const job of queued) {
-      places.set(
-        job.id,
-        job.queues.map((name) => {
-          const [length, before] = last.get(name) ?? [0, null];
-          last.set(name, [length + 1, job.id]);
-          return { machine: name, place: length + 1, before };
-        }),
-      );
+    for (const job of this.jobs.values()) {
+      if (job.state !== "queued") continue;
+      places.set(job.id, []);
+      for (const { machine, order, kept } of job.waiting?.queues ?? []) {
+        if (!queues.has(machine)) queues.set(machine, []);
+        queues.get(machine).push({ job, order, kept });
+      }
+    }
+    for (const [machine, queue] of queues) {
+      queue.sort((a, b) => compareOrder(a.order, b.order));
+      queue.forEach(({ job, kept }, i) => {
+        const before = i ? queue[i - 1].job.id : null;
+        places.get(job.id).push({ machine, place: i + 1, before, kept });
+      });
+    }
+    // Of a job's machines, that of the highest priority comes first.
+    for (const [id, list] of places) {
+      const names = this.jobs.get(id).queues;
+      list.sort((a, b) => names.indexOf(a.machine) - names.indexOf(b.machine));
     }
     return places;
   }
+}
+
+function compareOrder(a, b) {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return a[i] - b[i];
+  return 0;
 }
 
 export function sizeOf(job) {

@@ -73,6 +73,11 @@ def machine(name: str, width: int, height: int, **options: Any) -> Machine:
 def make() -> Controller:
     """Make a controller with jobs in every state."""
     controller = Controller(next_id=11, seconds_before_free=1000)
+    if hasattr(getattr(controller, "settings", None), "scheduling"):
+        settings = controller.settings._replace(
+            scheduling="backfill", longest_overtaking=0.0, jobs_per_owner=50
+        )
+        controller.configure(settings)
     controller.machines = {
         "m": machine(
             "m", 4, 2, dead_boards={(3, 1, 2)}, dead_links={(3, 0, 0, Links.east)}
@@ -175,6 +180,28 @@ def describe(controller: Any) -> dict[str, Any]:
         if hasattr(controller, "list_problems")
         else [],
     }
+    if hasattr(getattr(controller, "settings", None), "scheduling"):
+        described["scheduling"] = {
+            "settings": controller.settings._asdict(),
+            "lines": {
+                name: [[job_id, *m.line.key_of(job_id)] for job_id in m.line]
+                for name, m in queue._machines.items()
+            },
+            "kept": {
+                name: [
+                    m.kept.job_id,
+                    m.kept.since,
+                    sorted(m.kept.holders),
+                    [part.x, part.y, part.width, part.height],
+                ]
+                for name, m in queue._machines.items()
+                if m.kept is not None and (part := m.allocator.kept) is not None
+            },
+            "times": [
+                [job.id, job.owner, job.queued_at, job.started_at]
+                for job in queue._jobs.values()
+            ],
+        }
     for machine in described["machines"]:
         machine["bmp_ips"] = {str(k): v for k, v in sorted(machine["bmp_ips"].items())}
     return plain(described)  # type: ignore[no-any-return]

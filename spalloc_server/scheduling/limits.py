@@ -1,0 +1,67 @@
+"""What an owner may have at a time, and what each owner has."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from spalloc_server.scheduling.machine import _Job
+
+
+class Limits:
+    """Counts of boards and jobs by owner. Jobs without an owner are not counted."""
+
+    def __init__(self, boards: int | None = None, jobs: int | None = None) -> None:
+        """Start with nobody who has anything.
+
+        :param boards: how many boards an owner may hold, None for any number
+        :param jobs: how many jobs that have not ended an owner may have, None for any
+            number
+        """
+        self.boards = boards
+        self.jobs = jobs
+        self._boards_held: Counter[str] = Counter()
+        self._jobs_alive: Counter[str] = Counter()
+
+    def refusal(self, job: _Job) -> str | None:
+        """Why another job of this owner is not taken, None if it is."""
+        if job.owner is None:
+            return None
+        alive = self._jobs_alive[job.owner]
+        if self.jobs is not None and alive >= self.jobs:
+            return (
+                f"{job.owner} has {alive} jobs already, and may have {self.jobs} "
+                "at a time."
+            )
+        if self.boards is not None and job.boards > self.boards:
+            return (
+                f"This takes {job.boards} boards, and an owner may hold "
+                f"{self.boards} at a time."
+            )
+        return None
+
+    def held_by(self, owner: str) -> int:
+        """For how many boards the jobs of an owner count that have boards."""
+        return self._boards_held[owner]
+
+    def add(self, job: _Job) -> None:
+        """A job has been created."""
+        _count(self._jobs_alive, job.owner, 1)
+
+    def discard(self, job: _Job) -> None:
+        """A job has ended."""
+        _count(self._jobs_alive, job.owner, -1)
+
+    def hold(self, job: _Job) -> None:
+        """A job has got its boards."""
+        _count(self._boards_held, job.owner, job.boards)
+
+    def release(self, job: _Job) -> None:
+        """A job has lost its boards, or has ended."""
+        _count(self._boards_held, job.owner, -job.boards)
+
+
+def _count(counts: Counter[str], owner: str | None, number: int) -> None:
+    if owner is not None:
+        counts[owner] += number
+        if not counts[owner]:
+            del counts[owner]

@@ -1,0 +1,283 @@
+"""The line of jobs that wait for one machine: who is before whom, and who may be tried.
+
+In a *fair* line owners take turns. Each has one place in each *round* for each class of
+size, however many jobs the owner hands in: the first of a class goes into the round of
+the head of the line, the next into the one after that. Rounds are served one after the
+other, and within a round jobs are served in the order in which they came. A place does
+not change while its job waits, and nothing that comes later is put before the head. An
+owner who is served as head of the line has had that place; one who is served out of
+turn, since there happened to be room, has it back.
+
+So there is a bound on what can pass a job. If it stands n rounds behind the head when
+it comes, then before it is the head itself, at most n jobs of each class of size of
+each other owner that came later are.
+
+In a line that is not fair, jobs stand in the order in which they came.
+
+Jobs that ask for the same form a `Group`: when one of them does not fit, nor do the
+others, and none is tried again before there is room that might do. So an event costs
+time in proportion to the number of different requests at most, whoever waits.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+from heapq import heapify, heappop, heappush
+
+from spalloc_server.scheduling.group import Group, Key, Owner
+
+#: Places that are not valid any more are cleared away when there are many more of them.
+_MANY = 64
+
+
+#: Who takes turns: an owner, for each class of size. A large job does not wait for
+#: what small ones wait for, and so they need not wait for each other.
+Taker = tuple[Owner, int]
+
+
+class Line:
+    """Who waits for a machine, in order."""
+
+    def __init__(self, fair: bool) -> None:
+        """Start with nobody.
+
+        :param fair: do owners take turns?
+        """
+        self.fair = fair
+        self._groups: dict[Hashable, Group] = {}
+        self._group_of: dict[int, tuple[Hashable, Group]] = {}
+        # In order; who stands where is asked for more often than it changes.
+        self._keys: list[Key] = []
+        # The last round in which one who takes turns was the head, and those that each
+        # waits in.
+        self._rounds: dict[Taker, int] = {}
+        self._waiting: dict[Taker, OrderedDict[int, int]] = {}
+        self._round = 0
+        # The first of each group, and of each that may be tried. An entry that is not
+        # true any more is dropped when it comes to the top.
+        self._firsts: list[tuple[Key, int]] = []
+        self._ready: list[tuple[Key, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, job_id: int) -> bool:
+        return job_id in self._group_of
+
+    def __iter__(self) -> Iterator[int]:
+        """All jobs, in order."""
+        jobs = [place for group in self._groups.values() for place in group.places()]
+        return (job_id for _, job_id in sorted(jobs))
+
+    def append(
+        self,
+        job_id: int,
+        owner: Owner,
+        number: int,
+        request: Hashable,
+        area: int,
+        boards: int,
+        size_class: int = 0,
+    ) -> None:
+        """Put a job where it belongs.
+
+        :param number: more than that of those who came before
+        :param request: the same for jobs that ask for the same
+        :param area: how many free triads it needs at least, 0 for single boards
+        :param boards: for how many boards it counts
+        :param size_class: its owner takes turns for each class by itself
+        """
+        turn = self._next_round((owner, size_class)) if self.fair else 0
+        key = (turn, number, 0)
+        self.insert(job_id, owner, key, request, area, boards, size_class)
+
+    def insert(
+        self,
+        job_id: int,
+        owner: Owner,
+        key: Key,
+        request: Hashable,
+        area: int,
+        boards: int,
+        size_class: int = 0,
+    ) -> None:
+        """Put a job in a place of its own, see `append`."""
+        group = self._groups.get(request)
+        if group is None:
+            group = self._groups[request] = Group(area, boards, size_class)
+        group.add(job_id, owner, key)
+        self._group_of[job_id] = request, group
+        jobs = self._waiting.setdefault((owner, size_class), OrderedDict())
+        jobs[job_id] = key[0]
+        if key[2] or key[1] < 0:
+            # It was put before others by hand.
+            jobs.move_to_end(job_id, last=False)
+        insort(self._keys, key)
+        self._note(group)
+
+    def discard(self, job_id: int) -> None:
+        """Take a job out.
+
+        :raises KeyError: if it is not in the line
+        """
+        was_head = self.head() == job_id
+        request, group = self._group_of.pop(job_id)
+        taker = group.owner_of(job_id), group.size_class
+        key = group.discard(job_id)
+        jobs = self._waiting[taker]
+        del jobs[job_id]
+        if not jobs:
+            del self._waiting[taker]
+        if was_head:
+            self._rounds[taker] = key[0]
+        del self._keys[bisect_left(self._keys, key)]
+        if group:
+            self._note(group)
+        else:
+            del self._groups[request]
+        if not self._keys:
+            self._rounds.clear()
+            self._round = 0
+
+    def first_place(self, behind: int | None = None) -> Key:
+        """A place before everybody else, or right behind somebody.
+
+        :param behind: the job that stays before it
+        """
+        if behind is not None:
+            turn, number, sub = self.key_of(behind)
+            after = bisect_left(self._keys, (turn, number, sub)) + 1
+            while after < len(self._keys) and self._keys[after][:2] == (turn, number):
+                sub = self._keys[after][2]
+                after += 1
+            return turn, number, sub + 1
+        if not self._keys:
+            return self._round, 0, 0
+        turn, number, _ = self._keys[0]
+        return turn, min(number, 0) - 1, 0
+
+    def head(self) -> int | None:
+        """The first job that is not set aside."""
+        firsts = self._firsts
+        while firsts:
+            place = firsts[0]
+            found = self._group_of.get(place[1])
+            if found is not None and found[1].first == place:
+                self._round = place[0][0]
+                return place[1]
+            heappop(firsts)
+        return None
+
+    def next_to_try(self) -> int | None:
+        """The first job that is not set aside, and not known not to fit."""
+        ready = self._ready
+        while ready:
+            place = ready[0]
+            found = self._group_of.get(place[1])
+            if found is not None and not found[1].blocked and found[1].first == place:
+                return place[1]
+            heappop(ready)
+        return None
+
+    def block(self, job_id: int) -> None:
+        """Do not try this job, nor others that ask for the same, before `unblock`."""
+        self._group_of[job_id][1].blocked = True
+
+    def unblock(self, room: float) -> None:
+        """There has come to be a free rectangle of this area, in triads."""
+        if room < 0:
+            return
+        for group in self._groups.values():
+            if group.blocked and group.area <= room:
+                group.blocked = False
+                if group.first is not None:
+                    heappush(self._ready, group.first)
+
+    def set_aside(self, job_id: int, owner: Owner) -> None:
+        """Pass over what its owner asks for with this job, until `restore`."""
+        group = self._group_of[job_id][1]
+        group.set_aside(owner)
+        self._note(group)
+
+    def restore(self, owner: Owner) -> None:
+        """Pass over nothing of this owner any more."""
+        for group in self._groups.values():
+            if group.restore(owner):
+                self._note(group)
+
+    def restore_all(self) -> None:
+        """Pass over nobody any more."""
+        for group in self._groups.values():
+            group.restore_all()
+            self._note(group)
+
+    def is_set_aside(self, job_id: int) -> bool:
+        """Is this job passed over?"""
+        return self._group_of[job_id][1].is_set_aside(job_id)
+
+    def key_of(self, job_id: int) -> Key:
+        """The place of a job: the lower, the earlier.
+
+        :raises KeyError: if it is not in the line
+        """
+        return self._group_of[job_id][1].key_of(job_id)
+
+    def jobs_before(self, job_id: int) -> int:
+        """How many jobs stand before this one.
+
+        :raises KeyError: if it is not in the line
+        """
+        return bisect_left(self._keys, self.key_of(job_id))
+
+    def rounds_before(self, job_id: int) -> int:
+        """In how many rounds from the head's on others may come to stand before it."""
+        self.head()
+        return max(0, self.key_of(job_id)[0] - self._round)
+
+    def rounds(self) -> tuple[int, dict[Taker, int]]:
+        """The round of the head, and who was the head in which, to be stored."""
+        return self._round, dict(self._rounds)
+
+    def set_rounds(self, turn: int, rounds: dict[Taker, int]) -> None:
+        """Go on from `rounds`."""
+        self._round, self._rounds = turn, rounds
+
+    def _next_round(self, taker: Taker) -> int:
+        self.head()
+        if len(self._rounds) > 2 * len(self._keys) + _MANY:
+            self._rounds = {
+                other: turn
+                for other, turn in self._rounds.items()
+                if turn >= self._round
+            }
+        turn = max(self._round, self._rounds.get(taker, -1) + 1)
+        waiting = self._waiting.get(taker)
+        if waiting:
+            turn = max(turn, waiting[next(reversed(waiting))] + 1)
+        return turn
+
+    def _note(self, group: Group) -> None:
+        """Note who is the first of a group now."""
+        place = group.first
+        if place == group.noted:
+            return
+        group.noted = place
+        if place is None:
+            return
+        most = _MANY + 4 * len(self._groups)
+        if len(self._firsts) > most:
+            self._firsts = [g.first for g in self._groups.values() if g.first]
+            heapify(self._firsts)
+        else:
+            heappush(self._firsts, place)
+        if group.blocked:
+            return
+        if len(self._ready) > most:
+            self._ready = [
+                g.first for g in self._groups.values() if g.first and not g.blocked
+            ]
+            heapify(self._ready)
+        else:
+            heappush(self._ready, place)

@@ -1,0 +1,334 @@
+"""Jobs and machines as the queue sees them: who waits for what, and what is kept."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spalloc_server.allocator import Allocator
+from spalloc_server.placement.region import Region
+from spalloc_server.scheduling.line import Line
+from spalloc_server.scheduling.parts import best_part
+
+#: A part is kept as soon as it is expected to be free within so many seconds, and as
+#: many more as the head of the line has been overtaken for.
+SOON = 3600.0
+
+#: Parts are looked for at most once in so many seconds.
+LOOK_INTERVAL = 60.0
+
+#: Jobs are of the same class of size if they need less than this share of the machine,
+#: the next one, or more than both.
+_SHARES = (0.04, 0.16)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A part of a machine that is kept for the head of its line."""
+
+    job_id: int
+    """The job."""
+    since: float
+    """When the part was chosen."""
+    holders: frozenset[int]
+    """The allocations that had boards of it then."""
+
+
+class _Job:
+    """A job that is queued, allocated, or waiting for its boards to be freed."""
+
+    __slots__ = (
+        "allocation_id",
+        "args",
+        "boards",
+        "ending",
+        "id",
+        "kwargs",
+        "machine",
+        "machine_name",
+        "number",
+        "owner",
+        "pending",
+        "queued_at",
+        "queues",
+        "started_at",
+        "tags",
+    )
+
+    def __init__(
+        self,
+        _id: int,
+        pending: bool = True,
+        machine_name: str | None = None,
+        tags: Iterable[str] | None = frozenset(),
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        machine: _Machine | None = None,
+        allocation_id: int | None = None,
+    ) -> None:
+        """Describe a job.
+
+        :param _id: unique among the jobs of its queue
+        :param pending: is it queued?
+        :param machine_name: the only machine it may run on, None for any with the tags
+        :param tags: what its machine must have, None for "default"
+        :param args: what to ask of `Allocator.alloc`
+        :param kwargs: what to ask of `Allocator.alloc`
+        :param machine: the machine it is allocated on
+        :param allocation_id: its allocation on that machine
+        """
+        self.id = _id
+        self.pending = pending
+        self.machine_name = machine_name
+        self.tags = tags
+        self.args = args
+        self.kwargs = kwargs or {}
+        self.machine = machine
+        self.allocation_id = allocation_id
+        # Who takes turns with others, and whom limits are for.
+        self.owner: str | None = None
+        # The machines in whose queues the job still stands.
+        self.queues: list[_Machine] = []
+        # Is it destroyed, but still in possession of its boards?
+        self.ending = False
+        # For how many boards it counts: those that come with whole triads do, too.
+        self.boards = 1
+        # Its place in the order of arrival, and when it was queued and got boards.
+        self.number = 0
+        self.queued_at = 0.0
+        self.started_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<_Job {self.id}>"
+
+    @property
+    def request(self) -> tuple[Any, ...]:
+        """What it asks of a machine; the same for jobs that ask for the same."""
+        return (self.args, *self.kwargs.items())
+
+
+class _Machine:
+    """A machine and the jobs that wait for it."""
+
+    def __init__(
+        self,
+        name: str,
+        tags: Iterable[str],
+        allocator: Allocator,
+        queue: Iterable[_Job] | None = None,
+    ) -> None:
+        """Describe a machine.
+
+        :param tags: all that a job requires must be among them
+        :param allocator: of the machine's boards
+        :param queue: the jobs waiting, first come first
+        """
+        self.name = name
+        self.tags = frozenset(tags)
+        self.allocator = allocator
+        self.line = Line(fair=False)
+        self.kept: Kept | None = None
+        # Who is first in line, since when, and whether a part is to be kept at once
+        # since there was one before.
+        self.head: tuple[int, float] | None = None
+        self.keep_at_once = False
+        # When a part was last looked for, and until when it is known that none will be
+        # kept if nothing happens; the latter need not be stored.
+        self.looked = 0.0
+        self._none_before = 0.0
+        # The jobs that are in line, and those that have boards, by allocation.
+        self.waiting: dict[int, _Job] = {}
+        self.holders: dict[int, _Job] = {}
+        # The head that did not fit, and the state of the machine at that time.
+        self._blocked: tuple[int, int] | None = None
+        for job in queue or ():
+            job.number = job.number or len(self.waiting) + 1
+            self.enqueue(job)
+
+    def __repr__(self) -> str:
+        return f"<_Machine {self.name}>"
+
+    @property
+    def queue(self) -> deque[_Job]:
+        """The jobs waiting, in order. A copy."""
+        return deque(self.waiting[job_id] for job_id in self.line)
+
+    def enqueue(self, job: _Job, key: tuple[int, int, int] | None = None) -> None:
+        """Put a job in line.
+
+        :param key: its place, None for the one that it has by its owner and number
+        """
+        allocator = self.allocator
+        area = allocator.area_of(*job.args, **job.kwargs)
+        share = area / (allocator.width * allocator.height)
+        size_class = sum(share >= least for least in _SHARES)
+        what = job.request, area, job.boards, size_class
+        if key is None:
+            self.line.append(job.id, job.owner, job.number, *what)
+        else:
+            self.line.insert(job.id, job.owner, key, *what)
+        self.waiting[job.id] = job
+        job.queues.append(self)
+
+    def enqueue_first(self, job: _Job) -> None:
+        """Put a job before all others, but for one for which a part is kept."""
+        behind = None if self.kept is None else self.kept.job_id
+        self.enqueue(job, self.line.first_place(behind))
+
+    def dequeue(self, job: _Job) -> None:
+        """Take a job out of the line."""
+        self.line.discard(job.id)
+        del self.waiting[job.id]
+
+    def empty_line(self, fair: bool) -> None:
+        """Have nobody wait."""
+        self.line = Line(fair)
+        self.waiting.clear()
+        self.head = self._blocked = None
+
+    def note_blocked(self, job: _Job) -> None:
+        """Do not try this head again before something has been freed."""
+        self._blocked = (job.id, self.allocator.generation)
+        self.line.block(job.id)
+
+    def is_blocked(self, job: _Job) -> bool:
+        """Is it known that this head does not fit?"""
+        return self._blocked == (job.id, self.allocator.generation)
+
+    def see_head(self, now: float) -> _Job | None:
+        """Who is first in line; what was kept for somebody else is let go."""
+        job_id = self.line.head()
+        if (None if self.head is None else self.head[0]) != job_id:
+            self.head = None if job_id is None else (job_id, now)
+            self.looked = now
+            self.keep_at_once = False
+            self._none_before = 0.0
+        if self.kept is not None and self.kept.job_id != job_id:
+            self.let_go()
+        return None if job_id is None else self.waiting[job_id]
+
+    def let_go(self) -> None:
+        """Keep nothing for anybody."""
+        self.kept = None
+        self.allocator.let_go()
+
+    def _look_for_part(
+        self, job: _Job, now: float, patience: float
+    ) -> tuple[Region, frozenset[int]] | None:
+        """The part that is expected to be free first, if it is time to keep it.
+
+        :return: the part, and the allocations that lie in it
+        """
+        allocator = self.allocator
+
+        def ages(allocations: list[int]) -> list[float]:
+            return [
+                now - self.holders[allocation_id].started_at
+                for allocation_id in allocations
+                if allocation_id in self.holders
+            ]
+
+        parts = allocator.parts_for(*job.args, **job.kwargs)
+        best = best_part(((region, inside), ages(inside)) for region, inside in parts)
+        if best is None:
+            return None
+        (region, inside), expected = best
+        if self.is_late(now, patience) or expected <= SOON + self._overtaken(now):
+            return region, frozenset(inside)
+        return None
+
+    def check_kept(self) -> None:
+        """After boards have failed or come back: will the kept part still do?"""
+        if self.kept is None:
+            return
+        job = self.waiting.get(self.kept.job_id)
+        region = self.allocator.kept
+        if (
+            job is None
+            or region is None
+            or not self.allocator.would_do(region, *job.args, **job.kwargs)
+        ):
+            self.let_go()
+            self.keep_at_once = job is not None
+
+    def start_one(
+        self,
+        now: float,
+        patience: float | None,
+        may_start: Callable[[_Job], bool],
+        try_job: Callable[[_Job, _Machine], bool],
+    ) -> bool:
+        """Start the first in line that fits, if anybody does.
+
+        :param patience: how many seconds the head may be overtaken before a part is
+            kept for it; None for no overtaking
+        :param may_start: is it within what its owner may hold?
+        :param try_job: starts a job if there is room
+        :return: was a job started?
+        """
+        self.line.unblock(self.allocator.take_room())
+        head = self.see_head(now)
+        while head is not None and not may_start(head):
+            self.line.set_aside(head.id, head.owner)
+            head = self.see_head(now)
+        if head is None:
+            return False
+        # What was kept for another head is available now.
+        self.line.unblock(self.allocator.take_room())
+        if not self.is_blocked(head):
+            if try_job(head, self):
+                return True
+            self.note_blocked(head)
+        if patience is None:
+            return False
+        if self._is_time_to_look(now, patience):
+            part = self._look_for_part(head, now, patience)
+            self.looked = now
+            if part is not None:
+                region, holders = part
+                self.allocator.keep(region)
+                self.kept = Kept(head.id, now, holders)
+        while (job_id := self.line.next_to_try()) is not None:
+            job = self.waiting[job_id]
+            if not may_start(job):
+                self.line.set_aside(job_id, job.owner)
+            elif try_job(job, self):
+                return True
+            else:
+                self.line.block(job_id)
+        return False
+
+    def is_due(self, now: float, patience: float) -> bool:
+        """Would a part be kept now, only because time has passed?"""
+        if now < self._none_before or not self._is_time_to_look(now, patience):
+            return False
+        assert self.head is not None
+        head = self.waiting[self.head[0]]
+        if self._look_for_part(head, now, patience) is not None:
+            return True
+        self._none_before = now + LOOK_INTERVAL
+        return False
+
+    def _is_time_to_look(self, now: float, patience: float) -> bool:
+        if self.kept is not None or self.head is None:
+            return False
+        return self.is_late(now, patience) or now - self.looked >= LOOK_INTERVAL
+
+    def is_late(self, now: float, patience: float) -> bool:
+        """Is a part to be kept for the head now, whenever it may be free?"""
+        return self.keep_at_once or self._overtaken(now) >= patience
+
+    def _overtaken(self, now: float) -> float:
+        """For how many seconds the head of the line has not fitted."""
+        return 0.0 if self.head is None else now - self.head[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The machine without its line, which `JobQueue` stores."""
+        return {"name": self.name, "tags": self.tags, "allocator": self.allocator}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(  # type: ignore[misc]
+            state["name"], state["tags"], state["allocator"]
+        )

@@ -1,0 +1,33 @@
+"""Time that outlives the process and never goes back."""
+
+from __future__ import annotations
+
+
+class Timeline:
+    """Seconds by a clock that may be set back, without the going back.
+
+    Where the clock has been set back, time goes on from where it was. What follows from
+    a series of times that it is told, follows again when it is told the same.
+    """
+
+    __slots__ = ("_last", "_shift")
+
+    def __init__(self, last: float = 0.0, shift: float = 0.0) -> None:
+        """Go on from what `state` said; by default, from the beginning."""
+        self._last = last
+        self._shift = shift
+
+    def at(self, told: float) -> float:
+        """What time it is when a clock says this; nothing is remembered."""
+        return max(self._last, told + self._shift)
+
+    def go_to(self, told: float) -> float:
+        """What time it is when a clock says this; later times are not before it."""
+        now = self.at(told)
+        self._shift = now - told if now > told + self._shift else self._shift
+        self._last = now
+        return now
+
+    def state(self) -> tuple[float, float]:
+        """What to store."""
+        return self._last, self._shift

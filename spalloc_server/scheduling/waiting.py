@@ -1,0 +1,140 @@
+"""What is told of a job that waits: where it stands, why, and for how long perhaps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from spalloc_server.scheduling.group import Key
+from spalloc_server.scheduling.machine import _Job, _Machine
+from spalloc_server.scheduling.recent import RecentTimes
+
+#: Why a job waits: its owner holds as many boards as an owner may; a part of a machine
+#: is kept for it; it is the first in a queue; others are before it.
+Reason = Literal["limit", "kept", "first", "turn"]
+
+
+class KeptPart(NamedTuple):
+    """A part of a machine that is kept for a job."""
+
+    boards: int
+    """How many working boards it has."""
+    held: int
+    """How many boards of it are held, or cool down."""
+    jobs: int
+    """How many jobs they belong to, or belonged to."""
+    since: float
+    """Since when it is kept, in seconds since 1970 (UTC)."""
+
+
+class Place(NamedTuple):
+    """Where a job stands in the queue of a machine."""
+
+    machine: str
+    place: int
+    """1 is the first."""
+    order: Key
+    """Of two jobs, the one with the lower one is before the other; it does not change
+    while the job waits."""
+    kept: KeptPart | None
+    """What is kept for it."""
+
+
+class Waiting(NamedTuple):
+    """What is known of a job that waits."""
+
+    reason: Reason
+    places: tuple[Place, ...]
+    """In each queue that it stands in, in order of priority of the machines."""
+    about: tuple[int, int] | None
+    """Between when it may be expected to start, in seconds since 1970 (UTC); None where
+    too few jobs like it are known."""
+
+    def to_reply(self) -> dict[str, Any]:
+        """What clients are told."""
+        return {
+            "reason": self.reason,
+            "queues": [
+                {
+                    "machine": place.machine,
+                    "place": place.place,
+                    "kept": None if place.kept is None else place.kept._asdict(),
+                }
+                for place in self.places
+            ],
+            "about": self.about,
+        }
+
+
+def describe(
+    job: _Job,
+    machines: Sequence[_Machine],
+    is_limited: bool,
+    now: float,
+    waits: RecentTimes,
+    runs: RecentTimes,
+) -> Waiting:
+    """Tell of a job that waits.
+
+    :param machines: those in whose lines it stands
+    :param is_limited: would its owner hold too many boards with it?
+    :param now: in seconds since 1970 (UTC), as all times
+    :param waits: how long jobs have waited
+    :param runs: how long jobs have had boards
+    """
+    places = tuple(
+        Place(
+            machine.name,
+            machine.line.jobs_before(job.id) + 1,
+            machine.line.key_of(job.id),
+            _kept_part(machine, job),
+        )
+        for machine in machines
+    )
+    kept_on = [m for m in machines if m.kept is not None and m.kept.job_id == job.id]
+    reason: Reason = "turn"
+    about: tuple[float, float] | None = None
+    if is_limited:
+        reason = "limit"
+    elif kept_on:
+        reason = "kept"
+        # The first machine that has room gets the job.
+        known = [_free_about(machine, now, runs) for machine in kept_on]
+        about = min((ends for ends in known if ends is not None), default=None)
+    elif any(m.head is not None and m.head[0] == job.id for m in machines):
+        reason = "first"
+    if about is None and not is_limited:
+        seconds = waits.range(job.boards, now - job.queued_at)
+        if seconds is not None:
+            about = job.queued_at + seconds[0], job.queued_at + seconds[1]
+    rounded = None if about is None else (round(about[0]), round(about[1]))
+    return Waiting(reason, places, rounded)
+
+
+def _kept_part(machine: _Machine, job: _Job) -> KeptPart | None:
+    kept, region = machine.kept, machine.allocator.kept
+    if kept is None or kept.job_id != job.id or region is None:
+        return None
+    held = machine.allocator.boards_held_by(kept.holders)
+    return KeptPart(
+        machine.allocator.working_boards(region), sum(held), len(held), kept.since
+    )
+
+
+def _free_about(
+    machine: _Machine, now: float, runs: RecentTimes
+) -> tuple[float, float] | None:
+    """Between when a kept part is expected to be free, None if that is not known."""
+    assert machine.kept is not None
+    earliest = latest = now
+    for allocation_id in machine.kept.holders:
+        holder = machine.holders.get(allocation_id)
+        if holder is None or holder.ending:
+            continue
+        seconds = runs.range(holder.boards, now - holder.started_at)
+        if seconds is None:
+            return None
+        cooled = holder.started_at + machine.allocator.seconds_before_free
+        earliest = max(earliest, cooled + seconds[0])
+        latest = max(latest, cooled + seconds[1])
+    return earliest, latest
