@@ -26,6 +26,7 @@ from spalloc_server_gateway.jobs import NoSuchJobError
 from spalloc_server_gateway.link import AwayError, RefusedError
 from spalloc_server_gateway.machine_routes import Machines
 from spalloc_server_gateway.metrics import Metrics
+from spalloc_server_gateway.proxy import Proxies
 
 Handler: TypeAlias = Callable[[Asking, Parts], Awaitable[web.StreamResponse]]
 
@@ -71,7 +72,9 @@ class Router:
             prefixes.add(gateway.public_url.path.strip("/"))
         # The longest first.
         self._prefixes = sorted(prefixes, key=len, reverse=True)
+        self.proxies = Proxies(gateway.link, gateway.jobs)
         self._add_routes()
+        self._add_counts()
 
     def _add_routes(self) -> None:
         machines = Machines()
@@ -108,6 +111,19 @@ class Router:
             *(("GET", "fast-data-read"), ("POST", "fast-data-write")),
         ):
             self.add(method, f"{job}/{path}", not_implemented)
+
+        self.add("GET", "proxy/([0-9]{1,18})", self.proxies.serve)
+
+    def _add_counts(self) -> None:
+        counts = self.proxies.counts
+        for name, text, function in (
+            ("proxies", "WebSockets to boards", lambda: len(counts.sockets)),
+            ("channels", "UDP sockets to boards", lambda: counts.channels),
+            ("packets_to_boards", "Packets sent", lambda: counts.to_boards),
+            ("packets_from_boards", "Packets received", lambda: counts.from_boards),
+            ("packets_lost", "Packets not carried", lambda: counts.lost),
+        ):
+            self.metrics.add(name, text, function)
 
     def add(
         self, method: str, pattern: str, handler: Handler, is_open: bool = False

@@ -182,6 +182,7 @@ async def _serve(
     gateway.jobs.stopping.set()
     accepting.cancel()
     await asyncio.gather(accepting, return_exceptions=True)
+    await router.proxies.close()
     await connections.finish(SHUTDOWN_SECONDS)
     await runner.cleanup()
     link.cancel()

@@ -234,8 +234,16 @@ class _Connection(asyncio.Protocol):
     @property
     def is_at_work(self) -> bool:
         """Is there a request that is not answered, or has an answer not been sent?"""
+        return bool(self._requests or self._unsent_bytes())
+
+    def _unsent_bytes(self) -> int:
+        """How much waits for the other side."""
         assert self._transport is not None
-        return bool(self._requests or self._transport.get_write_buffer_size())
+        try:
+            return self._transport.get_write_buffer_size()
+        except AttributeError:
+            # A transport of TLS cannot tell once it has been closed twice.
+            return 0
 
     @property
     def waiting_since(self) -> float:
@@ -256,8 +264,7 @@ class _Connection(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         """End it if it has been too slow."""
-        assert self._transport is not None
-        waiting = self._transport.get_write_buffer_size()
+        waiting = self._unsent_bytes()
         if waiting != self._waiting_bytes or not waiting:
             self._waiting_bytes = waiting
             self._unread_since = now

@@ -167,7 +167,7 @@ class User:
 
     def create(self, **body: Any) -> int:
         """Create a job, and return its number."""
-        reply = self.ask("POST", "jobs/", json={"num-boards": 1, **body})
+        reply = self.ask("POST", "jobs/", json=body)
         assert reply.status_code == 201, reply.text
         job_id: int = reply.json()["job-id"]
         return job_id

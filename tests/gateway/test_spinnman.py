@@ -8,6 +8,7 @@ from spinnman.data.spinnman_data_writer import SpiNNManDataWriter
 from spinnman.exceptions import SpallocException
 from spinnman.spalloc import SpallocClient, SpallocState
 
+from tests.gateway.boards import Echo
 from tests.gateway.support import Place
 from tests.support import wait_until
 
@@ -126,6 +127,29 @@ def test_a_job_that_others_end_is_noticed_at_once(place: Place) -> None:
             state = job.wait_for_state_change(state)
         place.old_client().call("destroy_job", 1, "by others")
         assert job.wait_for_state_change(state) is SpallocState.DESTROYED
+
+
+def test_boards_are_reached_through_the_proxy(place: Place) -> None:
+    with (
+        Echo("127.0.1.1", b"one ") as one,
+        Echo("127.0.1.2", b"two ") as two,
+        SpallocClient(place.url) as client,
+        client.create_job() as job,
+    ):
+        job.wait_until_ready()
+        first = job.connect_to_board(0, 0, one.port)
+        second = job.connect_to_board(8, 4, two.port)
+        first.send(b"hello")
+        second.send(b"hello")
+        assert second.receive(20) == b"two hello"
+        assert first.receive(20) == b"one hello"
+        listener = job.open_udp_listener_connection()
+        listener.send_to(b"hi", ("127.0.1.2", two.port))
+        assert listener.receive(20) == b"two hi"
+        for connection in (first, second, listener):
+            connection.close()
+        with pytest.raises(OSError, match="unrecognised ethernet chip"):
+            job.connect_to_board(1, 1, one.port)
 
 
 def test_clients_go_on_with_the_jobs_of_other_processes(place: Place) -> None:
