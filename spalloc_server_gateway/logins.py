@@ -14,7 +14,6 @@ from spalloc_server_gateway.users import (
     LONGEST_NAME,
     LONGEST_PASSWORD,
     NOBODY,
-    Password,
     Users,
     UsersError,
     check_name,
@@ -33,11 +32,11 @@ waits for 10 s."""
 MAX_REMEMBERED: Final = 10_000
 """Of how many hosts and names it is known how often they have failed."""
 
-MAX_CHECKS: Final = 64
-"""How many passwords may wait to be checked."""
+MAX_LOGINS: Final = 64
+"""How many logins may be under way."""
 
-MAX_DELAYED_OF_HOST: Final = 8
-"""How many failures of a host may wait for their answers."""
+MAX_LOGINS_AFTER_FAILURE: Final = 8
+"""The same for a host of which the last one has failed."""
 
 
 class LoginError(Exception):
@@ -63,8 +62,7 @@ class Logins:
         # Costly and bounded: all others go on meanwhile.
         self._checks = ThreadPoolExecutor(1, "Passwords")
         self._failures: OrderedDict[str, int] = OrderedDict()
-        self._checking = 0
-        self._delayed: Counter[str] = Counter()
+        self._under_way: Counter[str] = Counter()
         self.failed = 0
         """How many logins have failed."""
         self.succeeded = 0
@@ -95,46 +93,50 @@ class Logins:
         if not name or not password:
             self.failed += 1
             raise LoginError("a user name and a password are needed")
-        if self._checking >= MAX_CHECKS or self._delayed[host] >= MAX_DELAYED_OF_HOST:
-            self.failed += 1
-            raise LoginError("too many logins at once, try again later", 429)
-        if not await self._check(self._users.find(name) or NOBODY, password):
-            await self._fail(host, name)
-        self._failures.pop(f"user {name}", None)
+        with self._place_of(host):
+            loop = asyncio.get_running_loop()
+            kept = self._users.find(name) or NOBODY
+            if len(password) > LONGEST_PASSWORD or not await loop.run_in_executor(
+                self._checks, kept.is_for, password
+            ):
+                await self._fail(host, name)
+        for what in _counted(host, name):
+            self._failures.pop(what, None)
         self.succeeded += 1
         return name
-
-    async def _check(self, kept: Password, password: str) -> bool:
-        if len(password) > LONGEST_PASSWORD:
-            return False
-        self._checking += 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._checks, kept.is_for, password)
-        finally:
-            self._checking -= 1
 
     async def _fail(self, host: str, name: str) -> None:
         self.failed += 1
         times = 0
-        for what in (f"host {host}", f"user {name[:LONGEST_NAME]}"):
+        for what in _counted(host, name):
             times = max(times, self._failures.get(what, 0))
             self._failures[what] = self._failures.pop(what, 0) + 1
             if len(self._failures) > MAX_REMEMBERED:
                 self._failures.popitem(last=False)
         if not times & (times + 1):  # not for each of thousands
             logger.warning("Login from %s failed %d times", host, times + 1)
-        with self._delay_of(host):
-            delay = FIRST_DELAY * 2 ** min(times, 10)
-            await asyncio.sleep(min(delay, LONGEST_DELAY))
+        delay = FIRST_DELAY * 2 ** min(times, 10)
+        await asyncio.sleep(min(delay, LONGEST_DELAY))
         raise LoginError("the user name or the password is wrong")
 
     @contextlib.contextmanager
-    def _delay_of(self, host: str) -> Iterator[None]:
-        self._delayed[host] += 1
+    def _place_of(self, host: str) -> Iterator[None]:
+        """A place for a login, for as long as it is under way."""
+        has_failed = f"host {host}" in self._failures
+        if self._under_way.total() >= MAX_LOGINS or (
+            has_failed and self._under_way[host] >= MAX_LOGINS_AFTER_FAILURE
+        ):
+            self.failed += 1
+            raise LoginError("too many logins at once, try again later", 429)
+        self._under_way[host] += 1
         try:
             yield
         finally:
-            self._delayed[host] -= 1
-            if not self._delayed[host]:
-                del self._delayed[host]
+            self._under_way[host] -= 1
+            if not self._under_way[host]:
+                del self._under_way[host]
+
+
+def _counted(host: str, name: str) -> tuple[str, str]:
+    """What failures are counted by."""
+    return f"host {host}", f"user {name[:LONGEST_NAME]}"

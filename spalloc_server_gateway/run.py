@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import asyncio.sslproto
 import getpass
 import logging
 import os
@@ -34,6 +35,7 @@ from spalloc_server_gateway.users import Users, UsersError, add_user
 logger = logging.getLogger(__name__)
 
 KEY_FILE: Final = "spalloc_server_gateway.key"
+TLS_BYTES: Final = 32 * 1024
 BACKLOG: Final = 1024
 SHUTDOWN_SECONDS: Final = 5.0
 """How long requests may go on when the gateway is to end."""
@@ -99,6 +101,7 @@ def _set_up(options: Options) -> tuple[Gateway, socket.socket, ssl.SSLContext | 
     except OSError as e:
         raise StartError(e.strerror or str(e)) from None
     tls = None
+    _spare_memory()
     if options.cert is not None and options.key is not None:
         tls = _make_tls(options.cert, options.key)
     if options.secret is None:
@@ -108,6 +111,12 @@ def _set_up(options: Options) -> tuple[Gateway, socket.socket, ssl.SSLContext | 
         link, Jobs(link), Sessions(key, users), Logins(users), options.behind_proxy
     )
     return gateway, inherited_socket(os.environ) or _listen(*options.listen), tls
+
+
+def _spare_memory() -> None:
+    """Have connections of TLS take 32 KiB each to read into, rather than 256 KiB."""
+    if hasattr(asyncio.sslproto.SSLProtocol, "max_size"):  # from Python 3.11 on
+        asyncio.sslproto.SSLProtocol.max_size = TLS_BYTES
 
 
 def _make_tls(cert: str, key: str) -> ssl.SSLContext:
