@@ -78,6 +78,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
         (["spalloc_server", "--log-format", ""], ["text", "json"]),
         (["spalloc_server", "--http"], ["--http", "--http-address", "--http-host"]),
         (["spalloc_server_usage", "--c"], ["--csv"]),
+        (["spalloc_server_gateway", "--add"], ["--add-user"]),
     ],
 )
 def test_bash_completes(words: list[str], expected: list[str]) -> None:

@@ -217,6 +217,10 @@ def test_one_server_for_users_of_both_kinds(place: Place, user: User) -> None:
 Answer = Callable[[dict[str, Any]], Any]
 
 
+def nothing(_command: dict[str, Any]) -> Any:
+    return None
+
+
 class Script:
     """A server that answers commands as it is told, or breaks the connection."""
 
@@ -233,7 +237,7 @@ class Script:
             while line := await reader.readline():
                 command = json.loads(line)
                 self.commands.append(command)
-                answer = self.answers.get(command["command"], lambda _: None)
+                answer = self.answers.get(command["command"], nothing)
                 try:
                     reply = {"return": answer(command)}
                 except EOFError:
