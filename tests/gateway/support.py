@@ -1,6 +1,7 @@
 """A real server and a real gateway, and what is needed to talk to it."""
 
 import re
+import socket
 import ssl
 import subprocess
 import sys
@@ -33,6 +34,15 @@ configuration = Configuration(
 )
 """
 """One machine of three boards, for which echoes on loopback stand in."""
+
+
+RUN_WITH_SOCKET = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3, inheritable=True)
+os.environ["LISTEN_PID"], os.environ["LISTEN_FDS"] = str(os.getpid()), "1"
+command = [sys.executable, "-m", "spalloc_server_gateway", *sys.argv[2:]]
+os.execv(sys.executable, command)
+"""
 
 
 class Place:
@@ -94,6 +104,29 @@ class Place:
         if connected and tls:
             wait_until(lambda: self.get("healthz").status_code == 200)
         return self.gateway
+
+    def hold_socket(self) -> socket.socket:
+        """Hold the port of the gateway as systemd does, instead of the one before."""
+        self.gateway.stop()
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.port = listening.getsockname()[1]
+        return listening
+
+    def start_with_socket(self, listening: socket.socket) -> subprocess.Popen[bytes]:
+        """Start the gateway with a listening socket that it inherits."""
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-c", RUN_WITH_SOCKET, str(listening.fileno())),
+                *("--server", f"127.0.0.1:{self.server.port}", "--open"),
+                *("--secret", str(self.secret), "--state-dir", str(self.folder)),
+                *("--cert", str(self.cert), "--key", str(self.key)),
+            ],
+            pass_fds=[listening.fileno()],
+            stderr=subprocess.DEVNULL,
+        )
+        self.undo.callback(process.wait)
+        self.undo.callback(process.kill)
+        return process
 
     def add_user(self, name: str, password: str) -> str:
         """Add a user by the command; what it prints."""

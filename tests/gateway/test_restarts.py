@@ -4,9 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -156,40 +153,12 @@ def test_sessions_and_waits_of_a_gateway_that_ends(place: Place, user: User) -> 
     assert user.ask("PUT", f"jobs/{job}/keepalive").status_code == 200
 
 
-RUN_WITH_SOCKET = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3, inheritable=True)
-os.environ["LISTEN_PID"], os.environ["LISTEN_FDS"] = str(os.getpid()), "1"
-command = [sys.executable, "-m", "spalloc_server_gateway", *sys.argv[2:]]
-os.execv(sys.executable, command)
-"""
-
-
 def test_nobody_is_turned_away_while_a_gateway_with_an_inherited_socket_restarts(
     place: Place, user: User
 ) -> None:
     """A keepalive that is refused once is the client's last: see systemd's sockets."""
-    place.gateway.stop()
-    listening = socket.create_server(("127.0.0.1", 0))
-    place.port = listening.getsockname()[1]
-
-    def start() -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-c", RUN_WITH_SOCKET, str(listening.fileno())),
-                *("--server", f"127.0.0.1:{place.server.port}", "--open"),
-                *("--secret", str(place.secret), "--state-dir", str(place.folder)),
-                *("--cert", str(place.cert), "--key", str(place.key)),
-            ],
-            pass_fds=[listening.fileno()],
-            stderr=subprocess.DEVNULL,
-        )
-        place.undo.callback(process.wait)
-        place.undo.callback(process.kill)
-        return process
-
-    with listening, ThreadPoolExecutor(1) as pool:
-        first = start()
+    with place.hold_socket() as listening, ThreadPoolExecutor(1) as pool:
+        first = place.start_with_socket(listening)
         job = user.create()
         first.terminate()
         assert first.wait(TIMEOUT) == 0
@@ -197,7 +166,7 @@ def test_nobody_is_turned_away_while_a_gateway_with_an_inherited_socket_restarts
         keepalive = pool.submit(
             user.ask, "PUT", f"jobs/{job}/keepalive", timeout=TIMEOUT
         )
-        start()
+        place.start_with_socket(listening)
         assert keepalive.result().text == "ok\n"
 
 

@@ -1,16 +1,19 @@
 """SpiNNMan's own client, unchanged, against a real gateway and a real server."""
 
+import time
+
 import pytest
 import requests
 from spinn_utilities.config_holder import set_config
 from spinnman.config_setup import unittest_setup
 from spinnman.data.spinnman_data_writer import SpiNNManDataWriter
 from spinnman.exceptions import SpallocException
-from spinnman.spalloc import SpallocClient, SpallocState
+from spinnman.spalloc import SpallocClient, SpallocState, spalloc_client
+from spinnman.spalloc.spalloc_allocator import spalloc_allocate_job
 
 from tests.gateway.boards import Echo
 from tests.gateway.support import Place
-from tests.support import wait_until
+from tests.support import TIMEOUT, free_port, wait_until
 
 
 def require_boards(number: int) -> None:
@@ -150,6 +153,71 @@ def test_boards_are_reached_through_the_proxy(place: Place) -> None:
             connection.close()
         with pytest.raises(OSError, match="unrecognised ethernet chip"):
             job.connect_to_board(1, 1, one.port)
+
+
+@pytest.mark.slow
+def test_a_job_lives_over_restarts_of_both(
+    empty_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client sends no keepalive any more after one has failed."""
+    monkeypatch.setattr(spalloc_client, "KEEP_ALIVE_PERIOND", 4)
+    place = empty_place
+    port = free_port()
+    place.start_server(port=port)
+    place.start_gateway()
+    with place.hold_socket() as listening:
+        gateway = place.start_with_socket(listening)
+        with SpallocClient(place.url) as client:
+            job = client.create_job()
+            wait_until(lambda: job.get_state() is SpallocState.READY)
+
+            def lives_for(seconds: float) -> None:
+                until = time.monotonic() + seconds
+                wait_until(
+                    lambda: (
+                        job.get_state() is not SpallocState.READY
+                        or time.monotonic() > until
+                    )
+                )
+                assert job.get_state() is SpallocState.READY
+
+            place.server.stop()
+            # A keepalive or two come in this time, which nobody hears of.
+            lives_while_away = time.monotonic() + 5
+            wait_until(lambda: time.monotonic() > lives_while_away)
+            place.start_server(port=port)
+            lives_for(6)
+            gateway.terminate()
+            assert gateway.wait(TIMEOUT) == 0
+            place.start_with_socket(listening)
+            lives_for(6)
+            job.destroy()
+
+
+def test_the_allocator_of_the_toolchain(place: Place) -> None:
+    set_config("Machine", "spalloc_server", place.url)
+    set_config("Machine", "spalloc_use_proxy", "False")
+    host, connections, controller = spalloc_allocate_job()
+    assert host == "127.0.1.1"
+    assert connections[8, 4] == "127.0.1.2"
+    assert controller.where_is_machine(8, 4) == (0, 0, 1)
+    with pytest.raises(ValueError, match="outside machine"):
+        controller.where_is_machine(300, 0)
+    assert not controller.proxying
+    controller.close()
+    wait_until(lambda: place.old_client().call("list_jobs") == [])
+
+
+def test_the_allocator_with_the_proxy(place: Place) -> None:
+    set_config("Machine", "spalloc_server", place.url)
+    set_config("Machine", "spalloc_use_proxy", "True")
+    with Echo("127.0.1.2", b"two ") as two:
+        _, _, controller = spalloc_allocate_job()
+        connection = controller.open_sdp_connection(8, 4, two.port)
+        assert connection is not None
+        connection.send(b"hello")
+        assert connection.receive(20) == b"two hello"
+        controller.close()
 
 
 def test_clients_go_on_with_the_jobs_of_other_processes(place: Place) -> None:
