@@ -148,7 +148,7 @@ class Room:
     def allocated(self, job_id: int, *_: object) -> None:
         """A job has got its boards."""
         job = self.jobs[job_id]
-        self.waits[job_id] = NOW[0] - START - job.at
+        self.waits[job_id] = max(0.0, NOW[0] - START - job.at)
         self.waiting -= 1
         self.in_use += job.boards
         self.later(job.run, "end", job_id)

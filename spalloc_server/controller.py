@@ -23,7 +23,6 @@ from spalloc_server.control.state import State
 from spalloc_server.coordinates import Board, BoardLink, Physical, WrapAround
 from spalloc_server.job_queue import JobQueue
 from spalloc_server.model import changes
-from spalloc_server.model.board_health import BoardKey
 from spalloc_server.model.board_states import BoardState
 from spalloc_server.model.changes import Change, Record
 from spalloc_server.model.job import (
@@ -36,6 +35,7 @@ from spalloc_server.model.job import (
     _Job,
 )
 from spalloc_server.model.job_events import JobEvent
+from spalloc_server.model.report_limits import BoardKey
 from spalloc_server.scheduling.waiting import Waiting
 
 __all__ = [
@@ -179,6 +179,14 @@ class Controller:
     @on_background_state_change.setter
     def on_background_state_change(self, callback: Callable[[], object] | None) -> None:
         self._log.on_background_change = callback
+
+    def mend(self) -> None:
+        """Put in order what a change has left that raised anything unexpected.
+
+        Takes time in proportion to all jobs.
+        """
+        with self._log.lock:
+            self._parts.jobs.mend()
 
     def apply(self, change: Change, at: float | None = None) -> Any:
         """Do a change that is stored already, or that nobody stores.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from enum import Enum, auto
 from types import TracebackType
 from typing import Any
@@ -256,10 +256,7 @@ class JobQueue:
         self._machines = OrderedDict((m.name, m) for m in machines)
         for job in self._jobs.values():
             job.boards = _ANY_MACHINE.boards_asked(*job.args, **job.kwargs)
-            if not job.ending:
-                self._limits.add(job)
-                if not job.pending:
-                    self._limits.hold(job)
+        self._count_again()
 
     def _candidates(self, job: _Job) -> Iterator[_Machine]:
         """The machines that could hold a job were they idle, by priority."""
@@ -635,6 +632,56 @@ class JobQueue:
             for machine in self._candidates(job):
                 machine.enqueue_first(job)
         self._regenerate_queues()
+
+    def mend(self, with_boards: Mapping[int, bool], ending: Container[int]) -> set[int]:
+        """Put in order what an error in the midst of another method has left.
+
+        Jobs that nobody knows are dropped, boards that no job has are free again, and
+        the rest is matched anew; that may make callbacks.
+
+        :param with_boards: the jobs that have not ended, and whether each has boards
+        :param ending: the jobs that have ended, but have not been freed
+        :return: all jobs that are known here
+        """
+        with self:
+            for job in list(self._jobs.values()):
+                if job.id in ending and job.allocation_id is not None:
+                    job.pending, job.ending = False, True
+                elif job.id not in with_boards:
+                    del self._jobs[job.id]
+                elif not with_boards[job.id]:
+                    job.pending, job.ending = True, False
+                    job.machine = job.allocation_id = None
+                else:
+                    job.ending = False
+                job.queues.clear()
+            for machine in self._machines.values():
+                self._free_unheld(machine)
+                machine.let_go()
+                machine.empty_line(self._is_fair)
+            self._count_again()
+            self._machines_changed = True
+            return set(self._jobs)
+
+    def _free_unheld(self, machine: _Machine) -> None:
+        """Take back the boards of a machine that no job has."""
+        machine.holders = {
+            job.allocation_id: job
+            for job in self._jobs.values()
+            if job.machine is machine and job.allocation_id is not None
+        }
+        for allocation_id, is_cooling, _ in list(machine.allocator.holdings()):
+            if not is_cooling and allocation_id not in machine.holders:
+                machine.allocator.free(allocation_id)
+
+    def _count_again(self) -> None:
+        """Count what each owner has."""
+        self._limits = Limits(*self.limits)
+        for job in self._jobs.values():
+            if not job.ending:
+                self._limits.add(job)
+                if not job.pending:
+                    self._limits.hold(job)
 
     def queues_of(self, job_id: int) -> tuple[str, ...]:
         """The machines in whose queues a job stands, highest priority first.

@@ -36,8 +36,8 @@ from spalloc_server.service.registry import (
     spalloc_command,
 )
 from spalloc_server.storage.secret_file import read_or_make_secret
-from spalloc_server.wire.connection import Connection, LongReply
-from spalloc_server.wire.messages import encode_message
+from spalloc_server.wire.connection import Connection
+from spalloc_server.wire.messages import LongReply, encode_message
 
 __all__ = [
     "DEFAULT_PORT",

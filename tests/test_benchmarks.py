@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import results
+from benchmarks import churn_script, results
 from benchmarks.__main__ import GROUPS
 from benchmarks.profiling import profile
+from benchmarks.queue_events import measure
 from benchmarks.results import Row
 from tests.support import TIMEOUT
 
@@ -52,6 +53,27 @@ def test_the_short_form_measures_everything(tmp_path: Path) -> None:
             assert row.reference is None
     limits = {row.what.split(":")[0] for row in rows if row.limit is not None}
     assert {"job_keepalive", "get_job_state"} <= limits
+
+
+@pytest.mark.slow
+def test_waits_are_measured_in_virtual_time(tmp_path: Path) -> None:
+    options = ("--short", "--no-plot", "--no-reference", "--output")
+    printed = run("scheduling", *options, tmp_path)
+    rows = results.read_csv(tmp_path / "scheduling.csv")
+    waits = {row.size: row.ours for row in rows if row.what == "mean wait"}
+    assert waits.keys() >= {"load 0.3", "1 boards, load 0.3", "load 0.3, seed 1"}
+    assert all(wait >= 0 for wait in waits.values())
+    assert "boards in use while anybody waits" in printed
+    again = run("scheduling", "--redraw", "--no-plot", "--output", tmp_path)
+    assert again == printed
+    tables = (tmp_path / "scheduling.inc").read_text(encoding="utf-8")
+    assert ".. list-table:: All jobs" in tables
+
+
+def test_events_and_churn_are_measured() -> None:
+    found = measure(side=4, different=20, waiting=50, events=40)
+    assert 0 < found.median <= found.most <= found.longest
+    assert churn_script.churn(6, 200, seed=1) > 0
 
 
 @pytest.mark.slow

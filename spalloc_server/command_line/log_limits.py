@@ -32,7 +32,8 @@ _OVERHEAD: Final = 50
 class LogLimits(logging.Filter):
     """Lets a record about a client pass, unless there were too many. For all threads.
 
-    Records about nobody, and records of hardware, always pass.
+    Records about nobody, records of hardware, and those with an attribute
+    ``for_operators``, which are rare, always pass.
     """
 
     def __init__(self) -> None:
@@ -126,6 +127,8 @@ class _Allowance:
 
 def _source_of(record: logging.LogRecord) -> str | None:
     """The IP address of the client that a record is about, or that has caused it."""
+    if getattr(record, "for_operators", False):
+        return None
     if isinstance(record.args, tuple):
         for arg in record.args:
             if isinstance(arg, Connection):

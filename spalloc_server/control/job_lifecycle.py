@@ -7,8 +7,9 @@ by the methods here.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from spalloc_server.control.change_log import ChangeLog
 from spalloc_server.control.frames import FrameControllers
@@ -16,7 +17,7 @@ from spalloc_server.control.job_power import FrameResult, JobPower, boards_still
 from spalloc_server.control.sick_boards import SickBoards
 from spalloc_server.control.state import State
 from spalloc_server.coordinates import Board, BoardLink, WrapAround
-from spalloc_server.model.board_index import describe_boards
+from spalloc_server.model.board_index import BoardIndex, describe_boards
 from spalloc_server.model.changes import (
     CreateJob,
     DestroyJob,
@@ -33,6 +34,8 @@ from spalloc_server.model.job_events import JobEvent, Kind
 from spalloc_server.model.keepalives import Keepalives
 
 logger = logging.getLogger(__name__)
+
+_INTERNAL_ERROR = "Internal error of the server."
 
 MAX_FAILED_PLACES = 3
 """In how many places a job is tried before it is given up."""
@@ -82,10 +85,34 @@ class JobLifecycle:
         for job in self._state.jobs.values():
             job.update_keepalive(job.lasthost)
             self._keepalives.watch(job)
-        unfinished = [job for job in self._state.jobs.values() if job.outstanding]
-        for job in unfinished:
+        self._resume(job for job in self._state.jobs.values() if job.outstanding)
+
+    def mend(self) -> None:
+        """Put in order what an error in the midst of a change has left.
+
+        Every job then has its boards, waits for some, or has ended; and no boards
+        belong to nobody. Takes time in proportion to all jobs.
+        """
+        state, queue = self._state, self._state.job_queue
+        state.boards = BoardIndex(state.machines.values(), state.jobs.values())
+        with queue:
+            with_boards = {id: job.boards is not None for id, job in state.jobs.items()}
+            known = queue.mend(with_boards, state.ending_jobs)
+            for job_id in with_boards.keys() - known:
+                self.end(job_id, _INTERNAL_ERROR)
+            for job_id in state.ending_jobs.keys() - known:
+                del state.ending_jobs[job_id]
+            self._resume(
+                job
+                for job in list(state.jobs.values())
+                if job.boards is not None and job.state is not JobState.ready
+            )
+
+    def _resume(self, unfinished: Iterable[_Job]) -> None:
+        """Ask again for the power of these jobs, and of those that have ended."""
+        for job in list(unfinished):
             job.outstanding.clear()
-            on = bool(job.power)
+            on = job.power is not False
             self.set_power(job, on, False if on else None)
         for job in list(self._state.ending_jobs.values()):
             job.outstanding.clear()
@@ -141,11 +168,19 @@ class JobLifecycle:
         )
         # From here on the number is taken, whatever happens.
         state.next_id += 1
-        state.jobs[job_id] = job
-        state.changed_jobs.add(job_id)
-        self._keepalives.watch(job)
-        self._tell("created", job)
-        state.job_queue.add_job(queued)
+        try:
+            state.jobs[job_id] = job
+            state.changed_jobs.add(job_id)
+            self._keepalives.watch(job)
+            self._tell("created", job)
+            state.job_queue.add_job(queued)
+        except Exception:
+            # Nobody is going to know its number: `mend` does the rest.
+            if job_id in state.jobs:
+                self._take_from_living(job, _INTERNAL_ERROR)
+                with contextlib.suppress(Exception):  # it may be what has failed
+                    self._tell("destroyed", job, _INTERNAL_ERROR)
+            raise
         return job_id
 
     def touch(self, host: str | None, job_id: int) -> _Job | None:
@@ -342,18 +377,24 @@ class JobLifecycle:
 
     def end(self, job_id: int, reason: str | None) -> None:
         """End a job, and power its boards off if it has any."""
-        state = self._state
-        job = state.jobs.pop(job_id)
-        job.state = JobState.destroyed
-        state.retired_jobs[job_id] = reason
-        state.forget_old_jobs()
-        state.changed_jobs.add(job_id)
+        job = self._state.jobs[job_id]
+        self._take_from_living(job, reason)
         self._tell("destroyed", job, reason)
         if job.allocated_machine is not None:
-            state.changed_machines.add(job.allocated_machine.name)
-            state.boards.leave(job)
-            state.ending_jobs[job_id] = job
+            self._state.changed_machines.add(job.allocated_machine.name)
+            self._state.boards.leave(job)
             self.set_power(job, power=False)
+
+    def _take_from_living(self, job: _Job, reason: str | None) -> None:
+        """Have a job be one of those that have ended, and nothing else."""
+        state = self._state
+        del state.jobs[job.id]
+        job.state = JobState.destroyed
+        state.retired_jobs[job.id] = reason
+        state.forget_old_jobs()
+        state.changed_jobs.add(job.id)
+        if job.allocated_machine is not None:
+            state.ending_jobs[job.id] = job
 
 
 def _failure_reason(job: _Job) -> str:

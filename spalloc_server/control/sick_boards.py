@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from spalloc_server.configuration import Machine
 from spalloc_server.control.change_log import ChangeLog
@@ -17,7 +17,6 @@ from spalloc_server.control.frames import Frame, FrameControllers, Frames
 from spalloc_server.control.state import State
 from spalloc_server.coordinates import Board
 from spalloc_server.hardware.requests import AtomicRequests
-from spalloc_server.model.board_health import REPORTS_KEPT, BoardKey, Report
 from spalloc_server.model.board_index import describe_boards
 from spalloc_server.model.changes import (
     BMPIn,
@@ -29,8 +28,12 @@ from spalloc_server.model.changes import (
     ReportProblem,
     as_board,
 )
+from spalloc_server.model.report_limits import BoardKey, Report
 
 logger = logging.getLogger(__name__)
+
+TELL_SECONDS: Final = 60.0
+"""How often operators are told that reports are no longer believed."""
 
 
 class SickBoards:
@@ -51,6 +54,9 @@ class SickBoards:
         self._frames = frames
         # Boards that have passed their test, and when they have rested from it.
         self._recovering: dict[BoardKey, float] = {}
+        # Why reports are not believed, and when that may be said again, by the
+        # monotonic clock.
+        self._tell_at: dict[str, float] = {}
 
     def schedule_tests(self) -> None:
         """Set when boards are tried again, after a restart."""
@@ -257,18 +263,18 @@ class SickBoards:
     # What users and operators say and are told
 
     def check_report(self, ip_address: str) -> None:
-        """Find out if one more report of a board is worth keeping.
+        """Find out if one more report of a board is kept.
 
-        :raises RefusedError: if its job has reported it often enough
+        :raises RefusedError: if there are too many
         """
         found = self._state.boards.board_of_ip(ip_address)
         if found is not None:
             job = self._state.boards.job_at(*found)
-            job_id = None if job is None else job.id
-            if self._state.health.reports_by(*found, job_id) >= REPORTS_KEPT:
-                by = "nobody's job" if job is None else f"job {job.id}"
+            by = (None, None) if job is None else (job.id, job.owner)
+            reason = self._state.health.why_refused(*found, *by)
+            if reason is not None:
                 raise RefusedError(
-                    f"{ip_address!r} has been reported {REPORTS_KEPT} times by {by}"
+                    f"no more reports of {ip_address!r} are kept: {reason}"
                 )
 
     def report(self, change: ReportProblem) -> None:
@@ -290,16 +296,38 @@ class SickBoards:
             change.p,
             change.description,
         )
-        reason = self._state.health.report(machine_name, board, report)
+        machine = self._state.machines[machine_name]
+        reason, stays = self._state.health.report(
+            machine_name, board, report, len(machine.board_locations)
+        )
         if not self._log.is_dormant:
             logger.warning(
                 "Problem with %s reported by %s: %s",
-                describe_boards(self._state.machines[machine_name], [board]),
+                describe_boards(machine, [board]),
                 "nobody" if job is None else f"job {job.id} of {job.owner}",
                 change.description,
             )
+            if stays is not None:
+                self._tell_operators(machine_name, board, stays)
         if reason is not None:
             self.take_out(machine_name, [board], reason)
+
+    def _tell_operators(self, machine_name: str, board: Board, stays: str) -> None:
+        """Log, now and then, that reports are no longer believed."""
+        now = time.monotonic()
+        if now < self._tell_at.get(stays, now):
+            return
+        self._tell_at[stays] = now + TELL_SECONDS
+        logger.error(
+            "Board %s of %s, and perhaps more, stays in service though enough jobs "
+            "have reported it: %s because of reports. list_problems tells which they "
+            "are; clear_problem makes room for others",
+            board,
+            machine_name,
+            stays,
+            # Whoever makes the reports cannot have it left out as one line too many.
+            extra={"for_operators": True},
+        )
 
     def problems(self, keys: Iterable[BoardKey]) -> Iterator[dict[str, Any]]:
         """Describe what is wrong with boards, see `Controller.list_problems`."""

@@ -7,9 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from spalloc_server.coordinates import Board
+from spalloc_server.model.report_limits import (
+    BOARDS_OUT_BY_OWNER,
+    PART_OUT,
+    REPORTS_KEPT,
+    BoardKey,
+    Report,
+    ReportLimits,
+)
 from spalloc_server.plain.shapes import (
     BOOL,
     INT,
@@ -25,32 +33,10 @@ from spalloc_server.plain.shapes import (
     tuple_of,
 )
 
-#: A board of a machine.
-BoardKey = tuple[str, Board]
-
 REPORTS_UNTIL_OUT = 2
 """Reports by so many different jobs take a board out of service."""
 
-REPORTS_KEPT = 10
-"""How many reports of a board by one job are kept: the latest."""
-
-
-class Report(NamedTuple):
-    """What a user has reported of a board."""
-
-    job_id: int | None
-    """The job that had the board, None if none had."""
-    owner: str | None
-    """The owner of that job."""
-    time: float
-    """Seconds since 1970 (UTC)."""
-    x: int | None
-    """Chip on the board, as the user said."""
-    y: int | None
-    """Chip on the board, as the user said."""
-    p: int | None
-    """Core of the chip, as the user said."""
-    description: str | None
+_REPORTED = "reported by"
 
 
 @dataclass
@@ -106,6 +92,7 @@ class BoardHealth:
         self.first_interval = 600.0
         self.longest_interval = 86_400.0
         self._problems: dict[BoardKey, _Problems] = {}
+        self._limits = ReportLimits()
 
     def __getstate__(self) -> dict[str, Any]:
         """Plain data: all but when boards are tried again, since clocks end with the
@@ -145,6 +132,11 @@ class BoardHealth:
             )
             for key, board in state["boards"].items()
         }
+        self._limits = ReportLimits()
+        for key, problems in self._problems.items():
+            self._count_out(key)
+            for report in problems.reports:
+                self._limits.note_kept(report)
 
     def schedule_tests(self, now: float, machine: str | None = None) -> None:
         """Set anew when boards are tried again; tests under way count no more.
@@ -190,6 +182,7 @@ class BoardHealth:
         old = problems.out
         if old is None or (old.waits_for_bmp and not waits_for_bmp):
             problems.out = OutOfService(reason, wall_time, waits_for_bmp)
+            self._count_out((machine, board))
             self._schedule(problems.out, now)
 
     def _schedule(self, out: OutOfService, now: float) -> None:
@@ -202,7 +195,7 @@ class BoardHealth:
 
         :return: whether it was out of service
         """
-        problems = self._problems.pop((machine, board), None)
+        problems = self._forget((machine, board))
         return problems is not None and problems.out is not None
 
     def bmp_answers(self, machine: str, board: Board) -> None:
@@ -241,32 +234,65 @@ class BoardHealth:
             problems.out.tests += 1
             self._schedule(problems.out, now)
 
-    def reports_by(self, machine: str, board: Board, job_id: int | None) -> int:
-        """How many reports of a board by one job are kept."""
-        problems = self._problems.get((machine, board))
-        reports = () if problems is None else problems.reports
-        return sum(report.job_id == job_id for report in reports)
+    def why_refused(
+        self, machine: str, board: Board, job_id: int | None, owner: str | None
+    ) -> str | None:
+        """Say why nothing more can be reported of a board, None if it can.
 
-    def report(self, machine: str, board: Board, report: Report) -> str | None:
+        :param job_id: the job that has the board
+        :param owner: the owner of that job
+        """
+        _, reports = self.problems_of((machine, board))
+        return self._limits.why_refused(job_id, owner, reports)
+
+    def report(
+        self, machine: str, board: Board, report: Report, boards: int
+    ) -> tuple[str | None, str | None]:
         """Store what a user has reported.
 
-        :return: why the board should be taken out of service, None if it need not
+        :param boards: how many the machine has
+        :return: why the board should be taken out of service, None if it need not; and
+            why it stays although enough jobs have reported it, None if it does not
         """
         problems = self._problems.setdefault((machine, board), _Problems())
         problems.reports.append(report)
+        self._limits.note_kept(report)
         same_job = [r for r in problems.reports if r.job_id == report.job_id]
         if len(same_job) > REPORTS_KEPT:
             problems.reports.remove(same_job[0])
+            self._limits.note_kept(same_job[0], -1)
         jobs = {r.job_id for r in problems.reports if r.job_id is not None}
         if problems.out is not None or len(jobs) < REPORTS_UNTIL_OUT:
-            return None
+            return None, None
+        if len(self._limits.jobs_that_count(problems.reports)) < REPORTS_UNTIL_OUT:
+            return None, f"their owners have {BOARDS_OUT_BY_OWNER} boards out already"
+        if self._limits.is_machine_at_limit(machine, boards):
+            return None, f"one board in {PART_OUT} of the machine is out already"
         said = "; ".join(r.description for r in problems.reports if r.description)
-        return f"reported by {len(jobs)} jobs: {said or 'no description'}"
+        return f"{_REPORTED} {len(jobs)} jobs: {said or 'no description'}", None
+
+    def _count_out(self, key: BoardKey) -> None:
+        """Count a board that is out of service because of what users have reported."""
+        problems = self._problems[key]
+        out = problems.out
+        if out is not None and out.reason.startswith(_REPORTED):
+            self._limits.note_out(
+                key, [report for report in problems.reports if report.time <= out.since]
+            )
+
+    def _forget(self, key: BoardKey) -> _Problems | None:
+        """Forget all problems of a board, and give them."""
+        problems = self._problems.pop(key, None)
+        if problems is not None:
+            self._limits.note_in(key)
+            for report in problems.reports:
+                self._limits.note_kept(report, -1)
+        return problems
 
     def forget_machine(self, machine: str) -> None:
         """Forget the problems of a machine that is no longer there."""
         for key in [key for key in self._problems if key[0] == machine]:
-            del self._problems[key]
+            self._forget(key)
 
     def boards(self, machine: str | None) -> list[BoardKey]:
         """The boards of a machine, or of all (None), with problems, in order."""

@@ -1,12 +1,13 @@
 """Does a rectangle of triads meet a job's demands, and which boards and links is it?
 
-Most rectangles hold no fault at all. Their answers follow from their sides; only
-where there are faults are boards and links looked at one by one.
+Most rectangles hold no fault at all. Their answers follow from their sides, and, where
+dead boards lie apart from each other, from those. Only where there are other faults are
+boards and links looked at one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Collection, Iterator, Set
 from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
@@ -25,6 +26,11 @@ _NEIGHBOURS: tuple[tuple[tuple[Links, int, int, int], ...], ...] = tuple(
     for z in range(3)
 )
 
+
+#: The same all around, back to the first one.
+_NEIGHBOURS_TWICE = tuple((*around, around[0]) for around in _NEIGHBOURS)
+
+_OPPOSITE = {link: link.opposite for link in Links}
 
 #: By whether a rectangle spans the machine along X and along Y.
 _TORUS = ((WrapAround.none, WrapAround.y), (WrapAround.x, WrapAround.both))
@@ -92,6 +98,8 @@ class _CandidateFilter:
         # Of the accepted candidate; None where it is intact and not yet asked for.
         self._boards: set[Board] | None = None
         self._periphery: set[BoardLink] | None = None
+        # Boards that it has not, where it is as if intact but for them.
+        self._holes: Collection[Board] = ()
 
         self.torus: WrapAround | None = None
         """The axes around which the accepted candidate wraps, None before there is one.
@@ -115,6 +123,7 @@ class _CandidateFilter:
         """The working boards of the accepted candidate, None before there is one."""
         if self._boards is None and self._accepted is not None:
             self._boards = set(boards_of_triads(*self._accepted))
+            self._boards.difference_update(self._holes)
         return self._boards
 
     @property
@@ -131,7 +140,20 @@ class _CandidateFilter:
                     width, height, self._torus_of(width, height)
                 )
             }
+            if self._holes:
+                self._leave_out_holes(self._periphery)
         return self._periphery
+
+    def _leave_out_holes(self, periphery: set[BoardLink]) -> None:
+        """Have a rectangle's periphery go around its holes, too."""
+        boards = self.boards
+        assert boards is not None
+        for hole in self._holes:
+            x, y, hole_z = hole
+            for link, dx, dy, z in _NEIGHBOURS[hole_z]:
+                periphery.discard((*hole, link))
+                if (x + dx, y + dy, z) in boards:
+                    periphery.add((x + dx, y + dy, z, _OPPOSITE[link]))
 
     def __call__(self, x: int, y: int, width: int, height: int) -> bool:
         """Does this rectangle of triads meet the demands?
@@ -141,21 +163,32 @@ class _CandidateFilter:
         """
         boards: set[Board] | None = None
         periphery: set[BoardLink] | None = None
+        holes: Collection[Board] = ()
         if self.faults.is_intact(x, y, width, height):
             n_boards = 3 * width * height
             n_dead_links = 0
             torus = self._torus_of(width, height)
+        elif (found := self._isolated_holes(x, y, width, height)) is not None:
+            holes = found
+            n_boards = 3 * width * height - len(holes)
+            n_dead_links = 0
+            torus = WrapAround.none
         else:
             boards = self._enumerate_boards(x, y, width, height)
             if not boards:
                 return False
-            links = self._classify_links(boards)
             n_boards = len(boards)
-            n_dead_links = len(links.dead)
-            if self.require_torus:
-                n_dead_links += len(links.dead_wrap)
-            torus = links.wrap_around_type
-            periphery = links.periphery
+            n_dead_links = 0
+            torus = self._torus_of(width, height)
+            if torus or self.max_dead_links is not None:
+                links = self._classify_links(boards)
+                n_dead_links = len(links.dead)
+                if self.require_torus:
+                    n_dead_links += len(links.dead_wrap)
+                torus = links.wrap_around_type
+                periphery = links.periphery
+            else:
+                holes = set(boards_of_triads(x, y, width, height)) - boards
 
         if self.max_dead_boards is not None:
             expected = self.expected_boards
@@ -171,12 +204,49 @@ class _CandidateFilter:
         self._accepted = x, y, width, height
         self._boards = boards
         self._periphery = periphery
+        self._holes = holes
         self.torus = torus
         return True
 
     def forget(self) -> None:
         """Be as before any candidate was accepted, and keep none of its boards."""
         self._accepted = self._boards = self._periphery = self.torus = None
+        self._holes = ()
+
+    def _isolated_holes(
+        self, x: int, y: int, width: int, height: int
+    ) -> list[Board] | None:
+        """The dead boards of a rectangle whose other boards all reach each other.
+
+        They do if each dead board has all those of its neighbours that are in the
+        rectangle working and side by side: whoever would go through it goes around it.
+
+        :return: None if that is not the case, or if it takes more to find out; that
+            includes rectangles that wrap around, and those with dead links
+        """
+        if self._torus_of(width, height) or self.faults.has_dead_links(
+            x, y, width, height
+        ):
+            return None
+        holes = self.faults.dead_boards(x, y, width, height)
+        if (x, y, 0) in self.dead_boards:
+            return None
+        right, top = x + width, y + height
+        for hole_x, hole_y, hole_z in holes:
+            # Around the hole: how often does the rectangle begin there?
+            beginnings = 0
+            inside = was_inside = False
+            for number, (_, dx, dy, z) in enumerate(_NEIGHBOURS_TWICE[hole_z]):
+                to_x, to_y = hole_x + dx, hole_y + dy
+                inside = x <= to_x < right and y <= to_y < top
+                if inside and (to_x, to_y, z) in self.dead_boards:
+                    return None
+                if number and inside and not was_inside:
+                    beginnings += 1
+                was_inside = inside
+            if beginnings > 1:
+                return None
+        return holes
 
     def _enumerate_boards(self, x: int, y: int, width: int, height: int) -> set[Board]:
         """The working boards of a rectangle that board ``(x, y, 0)`` can reach.

@@ -29,12 +29,12 @@ class Limits:
         alive = self._jobs_alive[job.owner]
         if self.jobs is not None and alive >= self.jobs:
             return (
-                f"{job.owner} has {alive} jobs already, and may have {self.jobs} "
-                "at a time."
+                f"{job.owner} has as many jobs as an owner may have at a time: "
+                f"{self.jobs}."
             )
         if self.boards is not None and job.boards > self.boards:
             return (
-                f"This takes {job.boards} boards, and an owner may hold "
+                f"It takes {job.boards} boards, and an owner may hold "
                 f"{self.boards} at a time."
             )
         return None

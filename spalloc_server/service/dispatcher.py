@@ -12,15 +12,23 @@ from spalloc_server.observe.stats import ServerStats
 from spalloc_server.service.intake import Intake
 from spalloc_server.service.registry import Spec, call, find
 from spalloc_server.wire.clients import Clients
-from spalloc_server.wire.connection import Connection, LongReply, OutputFullError
+from spalloc_server.wire.connection import Connection, OutputFullError
 from spalloc_server.wire.framing import LineTooLongError
 from spalloc_server.wire.log_source import SOURCE
-from spalloc_server.wire.messages import NOTHING_RETURNED, Command, decode_command
+from spalloc_server.wire.messages import (
+    NOTHING_RETURNED,
+    Command,
+    LongReply,
+    decode_command,
+)
 
 logger = logging.getLogger(__name__)
 
 COMMANDS_PER_TURN: Final = 64
 """How many commands of one client are handled before the others get their turn."""
+
+LONG_REPLIES_PER_TURN: Final = 8
+"""To how many clients a part of a long reply is given before others get their turn."""
 
 LONG_REPLIES: Final = frozenset(
     {"list_jobs", "list_machines", "list_problems", "get_job_machine_info"}
@@ -70,14 +78,18 @@ class Dispatcher:
         self._server = server
         self._clients = clients
         self._stats = stats
+        # How many long replies there are in this turn.
+        self._long_replies = 0
 
     def take_turns(self, clients: Iterable[Connection]) -> None:
         """Handle what clients have sent; whatever goes wrong is their own loss."""
         requests: list[Request] = []
+        self._long_replies = 0
         for client in clients:
             try:
                 if client.is_busy:
-                    client.go_on_with_reply()
+                    if self._may_be_long(client):
+                        client.go_on_with_reply()
                 else:
                     self._read_requests(client, requests)
             except LineTooLongError as e:
@@ -126,9 +138,21 @@ class Dispatcher:
                 reason = f"bad command: {e}: {line[:200]!r}"
                 self._clients.leave(client, reason, "bad command")
                 break
-            requests.append(Request(client, command, spec))
-            if command.name in LONG_REPLIES:
+            is_long = command.name in LONG_REPLIES
+            if is_long and not self._may_be_long(client):
+                client.put_back(line)
                 break
+            requests.append(Request(client, command, spec))
+            if is_long:
+                break
+
+    def _may_be_long(self, client: Connection) -> bool:
+        """May a client have a part of a long reply now? Else its turn is put off."""
+        if self._long_replies < LONG_REPLIES_PER_TURN:
+            self._long_replies += 1
+            return True
+        self._clients.defer(client)
+        return False
 
     def _check(self, requests: Sequence[Request]) -> list[Change]:
         """Check the arguments of all commands that change something: here and once.

@@ -64,8 +64,13 @@ class Intake:
             raise
         except Exception:
             # It may have been done in part, and must not be done again after a crash
-            # as if it had succeeded: what there is now is what counts.
+            # as if it had succeeded: what there is now is what counts. And nothing
+            # may stay half done, which would keep boards from everybody.
             self._store.owe_snapshot()
+            try:
+                self._controller.mend()
+            except Exception:
+                logger.exception("Not all of it could be put in order")
             raise
 
     def make(self, change: Change) -> Any:

@@ -16,8 +16,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, c
 
 from spalloc_server.model.changes import Change
 from spalloc_server.service.gateways import Gateways
-from spalloc_server.wire.connection import LongReply
-from spalloc_server.wire.messages import Command
+from spalloc_server.wire.messages import Command, LongReply
 
 _COMMANDS: dict[str, Callable[..., Any]] = {}
 """From the names of commands to the functions, methods of the server, they call."""

@@ -12,10 +12,9 @@ from spalloc_server.controller import (
     JobTuple,
     MachineTuple,
 )
-from spalloc_server.model.board_health import BoardKey
+from spalloc_server.model.report_limits import BoardKey
 from spalloc_server.scheduling.waiting import Waiting
-from spalloc_server.wire.connection import LongReply
-from spalloc_server.wire.messages import encode_message
+from spalloc_server.wire.messages import LongReply, encode_message
 
 ITEMS_AT_ONCE: Final = 16
 """How many items of a list are encoded together, which costs less than one by one."""

@@ -20,6 +20,9 @@ Record = Sequence[Any]
 ROWS_AT_ONCE: Final = 500
 """How many commits of before a snapshot are removed in one go."""
 
+RECORD_CHARACTERS: Final = 1024
+"""A record that is longer counts as several."""
+
 _INSERT: Final = "INSERT INTO commits VALUES (?, ?, ?, ?)"
 
 
@@ -53,7 +56,7 @@ class Journal:
         self.number = number
         """Of the last commit."""
         self.length = length
-        """How many records have been stored since the snapshot."""
+        """How many records there are since the snapshot; long ones count as several."""
         self._places: list[_Place] = []
         self._usable = True
         self._database: sqlite3.Connection | None = None
@@ -79,7 +82,8 @@ class Journal:
         row = number, len(texts), checksum(number, records.encode()), records
         self._do(lambda database: database.execute(_INSERT, row))
         self.number = number
-        self.length += len(texts)
+        # Texts that clients hand in may be long.
+        self.length += max(len(texts), len(records) // RECORD_CHARACTERS)
         if self._promise is not None:
             self._promise(number)
 

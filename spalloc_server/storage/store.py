@@ -24,6 +24,7 @@ from spalloc_server.storage.files import StateFileError
 from spalloc_server.storage.forked import ForkError
 from spalloc_server.storage.journal import Journal, JournalError, Record, encoded
 from spalloc_server.storage.lock_file import Promise, StateLock
+from spalloc_server.storage.replacement import Replacement
 from spalloc_server.storage.restoring import Restored, restore
 
 logger = logging.getLogger(__name__)
@@ -76,12 +77,7 @@ class StateStore:
         self._background: BackgroundSnapshot | None = None
         self._tidying: Tidying | None = None
         self._snapshot_retry_at = 0.0
-        self._expected_bytes = 0
-        self._superseded: list[str] = []
-        # Is what is in place to be kept when it is replaced?
-        self._keep_old = False
-        # Is a new file complete, but not in its place yet?
-        self._new_counts = False
+        self._replacement = Replacement(filename)
         self._recorded: Controller | None = None
 
     # Reading
@@ -98,8 +94,8 @@ class StateStore:
         """
         promise = Promise(0, 0) if self.lock is None else self.lock.found
         found = restore(self._filename, promise)
-        self._superseded = found.superseded
-        self._keep_old = found.keep_old
+        self._replacement.superseded = found.superseded
+        self._replacement.keep_old = found.keep_old
         controller = found.controller
         if controller is not None and found.sound:
             self._go_on_with(found)
@@ -333,58 +329,20 @@ class StateStore:
     def _rewrite(self, controller: Controller) -> None:
         """Replace the file by one with nothing but a snapshot of what is in memory.
 
-        :raises OSError: if that cannot be done; the old
-            file is there then, or the new one is beside it, and is put in its place
-            at the next try, or at a start
-        :raises sqlite3.Error: likewise
-        :raises StateFileError: likewise
+        :raises OSError, sqlite3.Error, StateFileError: as `Replacement.write` does
         """
         if self.lock is not None:
             self.lock.ensure()
-        for name in (self._filename, self._filename + names.NEW):
-            files.check_file(name)
-        if self._new_counts:
-            # The old one must not count again.
-            self._put_in_place()
-        self._try_for_room()
-        with controller.lock:
-            contents = _pickled(controller)
-            # They are part of it; what comes from now on is not.
-            self._events.clear()
-        data = database.compressed(contents)
-        self._expected_bytes = 2 * len(data)
-        self._identity = database.write_new(self._filename, data)
+
+        def contents() -> bytes:
+            with controller.lock:
+                pickled = _pickled(controller)
+                # They are part of it; what comes from now on is not.
+                self._events.clear()
+            return pickled
+
+        self._identity = self._replacement.write(contents, self.close)
         self._snapshot_number = 1
-        # From here on the new one counts. SQLite may empty the old log into the old
-        # file, whatever state these are in.
-        self._new_counts = True
-        self.close()
-        self._put_in_place()
-
-    def _put_in_place(self) -> None:
-        if self._keep_old:
-            old = names.files_of(self._filename)
-            files.move_all_aside(
-                [name for name in old if names.NEW not in name], "unreadable"
-            )
-            self._keep_old = False
-        database.put_in_place(self._filename)
-        self._new_counts = False
-        own = set(names.files_of(self._filename)[:2])
-        files.remove([name for name in self._superseded if name not in own])
-        self._superseded = []
-
-    def _try_for_room(self) -> None:
-        """Raise `OSError` if there is no room, before much work is done in vain."""
-        name = self._filename + names.NEW
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        fd = files.create(name)
-        try:
-            os.posix_fallocate(fd, 0, max(self._expected_bytes, 1 << 16))
-        finally:
-            os.close(fd)
-            files.remove([name])
 
     def finish(self, controller: Controller) -> bool:
         """Write the last snapshot, of a controller that has been stopped.

@@ -39,6 +39,8 @@ class Clients:
         self._all: dict[Connection, int] = {}
         # Those whose turn it is; a dict, because the order is that of arrival.
         self._ready: dict[Connection, None] = {}
+        # Those whose turn was put off; they come before all others next time.
+        self._deferred: dict[Connection, None] = {}
         # Those with output, or whose events to wait for may have changed.
         self._touched: dict[Connection, None] = {}
         # Those with nothing but notifications to be sent.
@@ -101,6 +103,10 @@ class Clients:
         self._ready.clear()
         return ready
 
+    def defer(self, client: Connection) -> None:
+        """Put off the turn that a client is having: the next time it is the first."""
+        self._deferred[client] = None
+
     def touch(self, client: Connection) -> None:
         """Look after a client's output and events at the end of the turn."""
         self._touched[client] = None
@@ -133,6 +139,9 @@ class Clients:
                 del self._notified[client]
                 self._finish(client)
         self._leaving.clear()
+        if self._deferred:
+            self._ready = {**self._deferred, **self._ready}
+            self._deferred.clear()
 
     def _finish(self, client: Connection) -> None:
         try:
@@ -181,6 +190,7 @@ class Clients:
             return
         del self._all[client]
         self._ready.pop(client, None)
+        self._deferred.pop(client, None)
         self._touched.pop(client, None)
         self._notified.pop(client, None)
         self._slow.forget(client)

@@ -6,11 +6,11 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator
 from select import POLLIN, POLLOUT
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from spalloc_server.config.networks import plain_address
 from spalloc_server.wire.framing import LineFramer
-from spalloc_server.wire.messages import encode_message
+from spalloc_server.wire.messages import LongReply, encode_message
 
 MAX_OUTPUT_BYTES = 1024 * 1024
 """How much output, in bytes, may wait for a client that does not take it."""
@@ -26,14 +26,6 @@ READ_BYTES: Final = 64 * 1024
 
 ChangeId: TypeAlias = int | str
 """What a notification enumerates: job IDs or machine names."""
-
-
-class LongReply(NamedTuple):
-    """A reply that is made piece by piece, as its client takes it."""
-
-    pieces: Iterator[bytes]
-    kept_bytes: int
-    """About how much has to be kept until it is made, in bytes."""
 
 
 class OutputFullError(Exception):

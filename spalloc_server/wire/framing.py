@@ -60,6 +60,12 @@ class LineFramer:
         """Is there anything for `next_line` to do but return None?"""
         return self._lines is not None or self._too_long
 
+    def put_back(self, line: bytes) -> None:
+        """Undo `next_line`."""
+        if self._lines is None:
+            self._lines = []
+        self._lines.append(line)
+
     def next_line(self) -> bytes | None:
         """Take the next complete line, without its newline, or None if there is none.
 

@@ -1,9 +1,10 @@
 """JSON messages of the wire: the one place where bytes become text and back."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import six
 
@@ -21,6 +22,14 @@ class Command:
     name: str
     args: list[Any]
     kwargs: dict[str, Any]
+
+
+class LongReply(NamedTuple):
+    """A reply that is made piece by piece, as its client takes it."""
+
+    pieces: Iterator[bytes]
+    kept_bytes: int
+    """About how much has to be kept until it is made, in bytes."""
 
 
 class MalformedLineError(IOError):

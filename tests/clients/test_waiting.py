@@ -10,7 +10,7 @@ from tests.clients.conftest import OFFICIAL
 from tests.clients.jobs import READY
 from tests.clients.released_client import OWNER, ReleasedClient, fields
 from tests.clients.sites import Site
-from tests.support import Client, running_server, wait_until
+from tests.support import ONE_TRIAD, Client, running_server, wait_until
 
 QUEUED = 1
 
@@ -37,6 +37,22 @@ def test_what_is_told_of_a_job_that_waits_disturbs_no_release(
     wait_until(lambda: server.call("get_job_state", waits)["state"] != QUEUED)
     assert "waiting" not in server.call("get_job_state", waits)
     server.call("destroy_job", waits)
+
+
+def test_the_reason_of_a_limit_is_shown(commands: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "server"
+    folder.mkdir()
+    config = ONE_TRIAD.replace("seconds_", "jobs_per_owner=1, seconds_")
+    with (
+        running_server(config, "--simulate", folder=folder) as server,
+        Client(server.port) as raw,
+    ):
+        raw.call("create_job", owner=OWNER, keepalive=None)
+        client = ReleasedClient(commands, tmp_path, server.port)
+        done = client.fails("spalloc", 1, "-c", "true")
+    assert done.returncode != 0
+    reason = f"{OWNER} has as many jobs as an owner may have at a time: 1."
+    assert reason in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("release", [OFFICIAL], indirect=True)

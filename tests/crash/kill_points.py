@@ -1,13 +1,16 @@
 """The real command line, made to die at a chosen point of what it writes.
 
-    python -m tests.crash.kill_points [--kill POINT TIMES] -- ARGUMENTS OF THE SERVER
+    python -m tests.crash.kill_points [--kill POINT TIMES] [--fail COMMIT]
+        -- ARGUMENTS OF THE SERVER
 
 Boards need no time to settle, and snapshots are written much more often than usual.
+With ``--fail``, that commit fails, so that all state is written anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import signal
 import sys
@@ -17,9 +20,9 @@ from typing import Any
 from spalloc_server.hardware import directory
 from spalloc_server.hardware.directory import BMPAddress
 from spalloc_server.server import main as server_main
-from spalloc_server.storage import database, store
+from spalloc_server.storage import database, journal, store
 from spalloc_server.storage.background import Tidying
-from spalloc_server.storage.journal import Journal
+from spalloc_server.storage.journal import Journal, JournalError
 from spalloc_server.storage.store import StateStore
 
 RECORDS_BEFORE_SNAPSHOT = 15
@@ -36,6 +39,15 @@ class Countdown:
 
     def __init__(self, times: int) -> None:
         self._times = times
+
+    @property
+    def is_next(self) -> bool:
+        """Would the next call be the last?"""
+        return self._times == 1
+
+    def step(self) -> None:
+        """Count without dying."""
+        self._times -= 1
 
     def __call__(self) -> None:
         self._times -= 1
@@ -67,41 +79,101 @@ def _after(holder: Any, name: str) -> Callable[[Countdown], None]:
     return lambda count: _around(holder, name, _nothing, count)
 
 
-def _in_insert(count: Countdown) -> None:
-    """Within the transaction of a commit, when its row is being inserted."""
-    original = database.connect
+def _in_statement(text: str) -> Callable[[Countdown], None]:
+    """Within a transaction, when it is about to do a certain thing."""
 
-    def connect(filename: str) -> Any:
-        connection = original(filename)
+    def install(count: Countdown) -> None:
+        original = database.connect
 
-        def trace(statement: str) -> None:
-            if "INTO commits" in statement:
-                count()
+        def connect(filename: str) -> Any:
+            connection = original(filename)
 
-        connection.set_trace_callback(trace)
-        return connection
+            def trace(statement: str) -> None:
+                if text in statement:
+                    count()
 
-    database.connect = connect
+            connection.set_trace_callback(trace)
+            return connection
+
+        database.connect = connect
+        journal.connect = connect  # type: ignore[attr-defined]
+
+    return install
+
+
+def _in_child(count: Countdown) -> None:
+    """While a child process makes a snapshot, which outlives the server a little."""
+    parent = os.getpid()
+    original = store._data
+
+    def data(controller: Any) -> bytes:
+        # Only the server itself can count.
+        if count.is_next:
+            os.kill(parent, signal.SIGKILL)
+        return original(controller)
+
+    store._data = data
+    _around(StateStore, "_begin_background", _nothing, count.step)
 
 
 POINTS: dict[str, Callable[[Countdown], None]] = {
     "before-commit": _before(Journal, "commit"),
-    "in-commit": _in_insert,
+    "in-commit": _in_statement("INTO commits"),
     "after-commit": _after(Journal, "commit"),
     "after-events": _after(StateStore, "commit_events"),
     "before-snapshot": _before(StateStore, "_begin_background"),
     "after-fork": _after(StateStore, "_begin_background"),
+    "in-child": _in_child,
     "before-part": _before(Journal, "write"),
+    "in-part": _in_statement("INTO copies"),
     "after-part": _after(Journal, "write"),
     "before-tidying": _before(Tidying, "go_on"),
+    "in-tidying": _in_statement("DELETE FROM"),
     "after-tidying": _after(Tidying, "go_on"),
+    "before-restore": _before(StateStore, "restore"),
+    "after-restore": _after(StateStore, "restore"),
+    "after-open": _after(StateStore, "open"),
+    "before-new": _before(database, "write_new"),
+    "in-new": _in_statement("INTO about"),
+    "after-new": _after(database, "write_new"),
+    "before-swap": _before(database, "put_in_place"),
+    "in-swap": _before(os, "rename"),
+    "after-rename": _after(os, "rename"),
+    "after-swap": _after(database, "put_in_place"),
 }
 """How to have the process die there, by name."""
+
+REWRITES = frozenset(
+    {"before-new", "in-new", "after-new", "before-swap", "in-swap", "after-rename"}
+    | {"after-swap"}
+)
+"""The points that are reached only when all state is written anew."""
+
+AT_START = frozenset({"before-restore", "after-restore", "after-open"})
+"""Those that are reached once in each start."""
+
+
+def fail_once(number: int) -> None:
+    """Have the commit of that number fail: every other time it is on the disk then."""
+    original = Journal.commit
+    commits = itertools.count(1)
+
+    def commit(self: Journal, texts: Any) -> None:
+        if next(commits) != number:
+            original(self, texts)
+            return
+        if number % 2:
+            original(self, texts)
+        self._usable = False
+        raise JournalError("no such luck")
+
+    Journal.commit = commit  # type: ignore[method-assign]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kill", nargs=2, metavar=("POINT", "TIMES"))
+    parser.add_argument("--fail", type=int, metavar="COMMIT")
     parser.add_argument("arguments", nargs="*")
     options = parser.parse_args()
     directory.set_fallback(lambda host: BMPAddress(host, settle_seconds=0.0))
@@ -109,6 +181,8 @@ def main() -> int:
         RECORDS_BEFORE_SNAPSHOT
     )
     store.RECORDS_PER_JOB = 0  # type: ignore[misc]
+    if options.fail:
+        fail_once(options.fail)
     if options.kill:
         point, times = options.kill
         POINTS[point](Countdown(int(times)))

@@ -22,6 +22,9 @@ SHAPES: tuple[tuple[int, ...], ...] = (
 
 IMPOSSIBLE = (9, 9)
 
+NOT_STORED = "it cannot be stored"
+"""What the server says when the disk fails."""
+
 GONE = (OSError, ValueError)
 """What a client sees when its server dies, possibly in the middle of a line."""
 
@@ -44,7 +47,12 @@ class Worker(threading.Thread):
         try:
             with Client(self._port) as client:
                 while not self.stopping:
-                    self._act(client)
+                    try:
+                        self._act(client)
+                    except CommandError as e:
+                        # Done or not: as if there had been no answer.
+                        if NOT_STORED not in str(e):
+                            raise
         except GONE:
             pass
 
@@ -83,7 +91,8 @@ class Worker(threading.Thread):
             )
         for job in jobs:
             reply = client.reply()
-            job.job_id = reply["return"]
+            if NOT_STORED not in reply.get("exception", ""):
+                job.job_id = reply["return"]
 
     def _new_job(self) -> Job:
         self._created += 1

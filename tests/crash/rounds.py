@@ -13,10 +13,10 @@ from typing import Any
 
 from spalloc_server.simulator import BMPSimulator, SimulatedFrame
 from tests.bmp_helpers import loopback_host
-from tests.crash.kill_points import POINTS
+from tests.crash.kill_points import AT_START, POINTS, REWRITES
 from tests.crash.load import Watcher, Worker
 from tests.crash.model import STATE_QUEUED, STATE_READY, Model
-from tests.support import Client, ServerProcess, wait_until
+from tests.support import TIMEOUT, Client, ServerProcess, wait_until
 
 WORKERS = 4
 
@@ -166,6 +166,7 @@ class CrashTest:
         """How often the server was killed where."""
         self.jobs = 0
         self._stack = stack
+        self._at_end = False
 
     def run(self, kills: int) -> None:
         """Kill the server so often, and check each time that nothing is lost."""
@@ -176,12 +177,16 @@ class CrashTest:
             assert server.stop() == 0, server.log
 
     @contextmanager
-    def _server(self, point: str | None = None, times: int = 0) -> Iterator[Any]:
+    def _server(
+        self, point: str | None = None, times: int = 0, fail: int = 0
+    ) -> Iterator[Any]:
         arguments = [str(self._config_file), "--port", "0"]
         if self._simulate:
             server = ServerProcess(self._config_file, ("--simulate", "--port", "0"))
         else:
             kill = ["--kill", point, str(times)] if point else []
+            if fail:
+                kill += ["--fail", str(fail)]
             server = ServerProcess(
                 self._config_file,
                 ("--port", "0"),
@@ -195,12 +200,21 @@ class CrashTest:
             server.kill()
 
     def _round(self, after_crash: bool) -> None:
-        point, times = None, 0
-        if not self._simulate and self._rng.random() < 0.5:
+        point, times, fail = None, 0, 0
+        if not self._simulate and self._rng.random() < 0.6:
             point = self._rng.choice(sorted(POINTS))
             often = "commit" in point or "events" in point
             times = self._rng.randint(1, 40 if often else 4)
-        with self._server(point, times) as server:
+            if point in AT_START | REWRITES:
+                times = 1
+            if point in REWRITES or self._rng.random() < 0.2:
+                fail = self._rng.randint(1, 40)
+        if point in REWRITES and self._rng.random() < 0.3:
+            # At an orderly end, which does not come to its end.
+            self._at_end, fail = True, 0
+        else:
+            self._at_end = False
+        with self._server(point, times, fail) as server:
             try:
                 server.wait_until_ready()
             except AssertionError:
@@ -241,7 +255,11 @@ class CrashTest:
             # Another kind of snapshot.
             self._config_file.write_text(self._config + f"# {time.time_ns()}\n")
             server.process.send_signal(signal.SIGHUP)
-        self._wait_for_end(server, LONGEST_WAIT_FOR_POINT if point else wait)
+        at_point = point and not self._at_end
+        self._wait_for_end(server, LONGEST_WAIT_FOR_POINT if at_point else wait)
+        if self._at_end:
+            server.process.terminate()
+            server.process.wait(TIMEOUT)
         server.process.kill()
         for thread in threads:
             thread.stopping = True

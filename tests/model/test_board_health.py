@@ -6,7 +6,8 @@ import pickle
 
 import pytest
 
-from spalloc_server.model.board_health import BoardHealth, Report
+from spalloc_server.model.board_health import BoardHealth
+from spalloc_server.model.report_limits import Report
 
 BOARD = (1, 2, 0)
 
@@ -56,13 +57,13 @@ def test_a_board_that_waits_for_its_bmp_is_not_tried(health: BoardHealth) -> Non
 
 
 def test_two_reports_by_different_jobs_are_needed(health: BoardHealth) -> None:
-    assert health.report("m", BOARD, report(1, "slow")) is None
-    assert health.report("m", BOARD, report(1, "still slow")) is None
-    assert health.report("m", BOARD, report(None)) is None
-    reason = health.report("m", BOARD, report(2))
+    for said in (report(1, "slow"), report(1, "still slow"), report(None)):
+        assert health.report("m", BOARD, said, 3) == (None, None)
+    reason, stays = health.report("m", BOARD, report(2), 3)
     assert reason == "reported by 2 jobs: slow; still slow"
+    assert stays is None
     health.take_out("m", BOARD, reason, 100.0, 5.0)
-    assert health.report("m", BOARD, report(3)) is None
+    assert health.report("m", BOARD, report(3), 3) == (None, None)
     assert health.boards(None) == health.boards("m") == [("m", BOARD)]
     assert health.boards("other") == []
     out, reports = health.problems_of(("m", BOARD))

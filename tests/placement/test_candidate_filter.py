@@ -174,3 +174,48 @@ def test_the_periphery_of_a_shape_is_that_of_its_boards(
     periphery = periphery_of_shape(width, height, torus)
     assert len(periphery) == len(set(periphery))
     assert set(periphery) == leaving(boards, machine_width, machine_height)
+
+
+@given(st.data(), st.integers(1, 7), st.integers(1, 7), st.integers(1, 8))
+def test_a_rectangle_with_holes_is_described_as_if_looked_at_board_by_board(
+    data: st.DataObject, machine_width: int, machine_height: int, most: int
+) -> None:
+    everything = sorted(all_boards(0, 0, machine_width, machine_height))
+    dead = frozenset(data.draw(st.lists(st.sampled_from(everything), max_size=most)))
+    every_link = [(*board, link) for board in everything for link in Links]
+    links = st.lists(st.sampled_from(every_link), max_size=data.draw(st.integers(0, 1)))
+    dead_links = frozenset(data.draw(links))
+    x = data.draw(st.integers(0, machine_width - 1))
+    y = data.draw(st.integers(0, machine_height - 1))
+    width = data.draw(st.integers(1, machine_width - x))
+    height = data.draw(st.integers(1, machine_height - y))
+    accepts = _CandidateFilter(
+        machine_width, machine_height, dead, dead_links, None, None, False
+    )
+    boards = accepts._enumerate_boards(x, y, width, height)
+    assert accepts(x, y, width, height) == bool(boards)
+    if boards:
+        expected = accepts._classify_links(boards)
+        assert accepts.boards == boards
+        assert accepts.periphery == expected.periphery
+        assert accepts.torus == expected.wrap_around_type
+        # As many boards, and links that do not work, as were counted.
+        n_dead = 3 * width * height - len(boards)
+        for most_dead, accepted in ((n_dead, True), (n_dead - 1, False)):
+            accepts.max_dead_boards = most_dead
+            assert accepts(x, y, width, height) == accepted
+        accepts.max_dead_boards = None
+        accepts.max_dead_links = len(expected.dead)
+        assert accepts(x, y, width, height)
+
+
+def test_dead_boards_that_lie_apart_are_holes_and_others_are_looked_at() -> None:
+    def holes(*dead: Board) -> list[Board] | None:
+        accepts = _CandidateFilter(8, 8, frozenset(dead), NO_LINKS, 0, 0, False)
+        return accepts._isolated_holes(0, 0, 6, 6)
+
+    assert holes((2, 2, 0), (4, 3, 1)) == [(2, 2, 0), (4, 3, 1)]
+    assert holes((2, 2, 0), (2, 2, 1)) is None, "side by side"
+    assert holes((0, 0, 0)) is None, "the corner"
+    assert holes((7, 7, 0)) == [], "elsewhere"
+    assert holes((5, 2, 1)) == [(5, 2, 1)], "at the edge"

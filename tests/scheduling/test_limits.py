@@ -46,7 +46,7 @@ def test_a_job_that_alone_is_beyond_the_limit_ends_at_once() -> None:
     room.queue.add_machine("m", 4, 1)
     room.create(1, 1.0, 7, owner="ann")
     assert room.cancelled == {
-        1: "This takes 9 boards, and an owner may hold 6 at a time."
+        1: "It takes 9 boards, and an owner may hold 6 at a time."
     }
 
 
@@ -57,7 +57,9 @@ def test_a_job_too_many_ends_at_once(word: str) -> None:
     room.queue.add_machine("m", 1, 1)
     for job_id in (1, 2, 3):
         room.create(job_id, 100.0, 3, owner="ann")
-    assert room.cancelled == {3: "ann has 2 jobs already, and may have 2 at a time."}
+    assert room.cancelled == {
+        3: "ann has as many jobs as an owner may have at a time: 2."
+    }
     room.create(4, 100.0, 3, owner="bob")
     for job_id in (5, 6, 7):
         room.create(job_id, 100.0, 3)

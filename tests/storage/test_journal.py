@@ -72,6 +72,14 @@ def test_committed_records_are_found_again_in_order(filename: str) -> None:
     ]
 
 
+def test_long_records_count_as_several(filename: str) -> None:
+    with closing(Journal(filename)) as journal:
+        journal.commit(encoded([["destroy_job", 1, "x" * 4096]] * 100))
+        assert 400 <= journal.length < 420
+        journal.commit(encoded([["destroy_job", 1, None]] * 100))
+        assert 500 <= journal.length < 520
+
+
 def test_nobody_else_may_read_it(filename: str) -> None:
     with closing(Journal(filename)) as journal:
         journal.commit(encoded([["x"]]))

@@ -132,6 +132,10 @@ def test_metrics(tmp_path: Path) -> None:
             assert sample(text, "spalloc_store_errors_total") == 0
             assert sample(text, "spalloc_loop_turn_seconds_count") > 5
             assert sample(text, "spalloc_job_queue_seconds_count") == 1
+            waits = "spalloc_job_wait_seconds_count"
+            assert sample(text, waits, boards="1") == 1
+            assert sample(text, waits, boards="2-3") == 0
+            assert sample(text, "spalloc_kept_boards", machine="m") == 0
             wait_until(
                 lambda: sample(
                     get(port, "/metrics")[1], "spalloc_job_ready_seconds_count"

@@ -319,6 +319,34 @@ def test_the_queue(page: Browser, small: ServerProcess, client: Client) -> None:
     page.wait(lambda: _silence(cells(either)) < 3)
 
 
+def test_why_a_job_waits(page: Browser, tmp_path: Path) -> None:
+    settings = "longest_overtaking=0, boards_per_owner=3, seconds_before_free"
+    config = ONE_TRIAD.replace("seconds_before_free", settings)
+    with (
+        running_server(config, "--simulate", "--http", "0", folder=tmp_path) as server,
+        Client(server.port) as client,
+    ):
+        client.call("create_job", owner="ada", keepalive=None)
+        kept = client.call("create_job", 1, 1, owner="bob", keepalive=None)
+        turn = client.call("create_job", owner="cy", keepalive=None)
+        limit = client.call("create_job", 1, 1, owner="ada", keepalive=None)
+        page.open(url_of(server) + "/")
+
+        def waits_for(job: int) -> str:
+            page.wait_for(f"tr[data-job='{job}']")
+            return page.texts(f"tr[data-job='{job}'] td")[3]
+
+        assert re.fullmatch(
+            r"1 × 1 triads on m: 3 boards kept for it since .+, "  # noqa: RUF001
+            "1 still held by 1 job",
+            waits_for(kept),
+        )
+        assert waits_for(turn) == f"its turn, after job {kept}"
+        assert waits_for(limit) == (
+            "other jobs of ada to end: an owner may hold only so many boards"
+        )
+
+
 def _silence(cells: list[str]) -> int:
     found = re.match(r"(\d+) s ago", cells[-1])
     return int(found[1]) if found else 0

@@ -9,10 +9,10 @@ import pytest
 from spalloc_server.wire.connection import (
     LONG_REPLY_BYTES,
     Connection,
-    LongReply,
     OutputFullError,
 )
 from spalloc_server.wire.framing import LineTooLongError
+from spalloc_server.wire.messages import LongReply
 from tests.support import wait_until
 
 LIMIT = 100_000

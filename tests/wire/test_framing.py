@@ -106,3 +106,15 @@ def test_the_default_limit_is_64_kib() -> None:
     framer.feed(b"x" * 65537)
     with pytest.raises(LineTooLongError):
         framer.next_line()
+
+
+def test_a_line_can_be_put_back() -> None:
+    framer = LineFramer()
+    framer.feed(b"a\nb\n")
+    for _ in range(2):
+        assert framer.next_line() == b"a"
+        framer.put_back(b"a")
+    assert [framer.next_line() for _ in range(3)] == [b"a", b"b", None]
+    framer.put_back(b"b")
+    assert framer.has_line()
+    assert [framer.next_line() for _ in range(2)] == [b"b", None]

@@ -5,7 +5,8 @@ from contextlib import ExitStack
 import pytest
 
 from spalloc_server.wire import slow_readers
-from spalloc_server.wire.connection import Connection, LongReply
+from spalloc_server.wire.connection import Connection
+from spalloc_server.wire.messages import LongReply
 from spalloc_server.wire.slow_readers import (
     LEAST_BYTES,
     PATIENCE_SECONDS,

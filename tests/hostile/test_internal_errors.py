@@ -1,0 +1,221 @@
+"""Errors of the server itself, in the midst of a command.
+
+Whatever raises, and wherever: the command is refused, nothing else suffers, no boards
+are lost, and a crash after that does not bring back what was refused.
+"""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from spalloc_server.allocator import Allocator
+from spalloc_server.async_bmp_controller import AsyncBMPController
+from spalloc_server.control.job_lifecycle import JobLifecycle
+from spalloc_server.control.job_power import JobPower
+from spalloc_server.control.state import State
+from spalloc_server.job_queue import JobQueue
+from spalloc_server.model.board_index import BoardIndex
+from spalloc_server.model.job import _Job
+from spalloc_server.model.keepalives import Keepalives
+from spalloc_server.scheduling.limits import Limits
+from spalloc_server.scheduling.recent import RecentTimes
+from spalloc_server.server import SpallocServer
+from spalloc_server.storage.store import StateStore
+from tests.support import Client, CommandError, Site, ready, wait_until
+
+MESSAGE = "something is wrong in here"
+
+
+class InjectedError(Exception):
+    """Something that nobody expects."""
+
+
+class Fault:
+    """Has a method raise once when that has been armed, before or after its work.
+
+    It is put in place before the server is made, which remembers some methods.
+    """
+
+    def __init__(self, undo: ExitStack, holder: type, name: str, after: bool) -> None:
+        self._original = getattr(holder, name)
+        self._after = after
+        self.armed = False
+        fault = self
+
+        def method(*args: Any, **kwargs: Any) -> Any:
+            return fault(*args, **kwargs)
+
+        undo.enter_context(mock.patch.object(holder, name, method))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.armed:
+            return self._original(*args, **kwargs)
+        self.armed = False
+        if self._after:
+            self._original(*args, **kwargs)
+        raise InjectedError(MESSAGE)
+
+    def strike(self, client: Client, command: str, *args: Any, **kwargs: Any) -> None:
+        """Have a command meet the error, which is all that it says."""
+        self.armed = True
+        client.send_command(command, *args, **kwargs)
+        reply = client.reply()
+        assert MESSAGE in reply.get("exception", ""), reply
+
+
+def restart_as_after_a_kill(site: Site, server: SpallocServer) -> SpallocServer:
+    """Have another server go on from the files as they are now."""
+    folder = site.config.parent
+    copy = folder / "copy"
+    copy.mkdir()
+    for path in folder.glob(".spalloc.cfg.state*"):
+        shutil.copy2(path, copy / path.name)
+    server.stop_and_join()
+    for path in folder.glob(".spalloc.cfg.state*"):
+        path.unlink()
+    for path in copy.iterdir():
+        shutil.copy2(path, folder / path.name)
+    return site.start()
+
+
+def jobs_of(client: Client) -> list[tuple[int, str, int]]:
+    return [
+        (job["job_id"], job["owner"], job["state"]) for job in client.call("list_jobs")
+    ]
+
+
+CREATING = [
+    *((Allocator, "alloc"), (BoardIndex, "occupy"), (JobLifecycle, "allocated")),
+    *((JobLifecycle, "set_power"), (JobLifecycle, "_tell")),
+    *((JobPower, "request"), (JobQueue, "add_job"), (JobQueue, "make_job")),
+    *((Keepalives, "watch"), (Limits, "add"), (Limits, "hold"), (RecentTimes, "add")),
+    *((_Job, "give_boards"), (AsyncBMPController, "add_requests")),
+]
+
+DESTROYING = [
+    *((BoardIndex, "leave"), (JobLifecycle, "destroy"), (JobLifecycle, "end")),
+    *((JobLifecycle, "set_power"), (JobLifecycle, "_tell"), (JobPower, "request")),
+    *((JobQueue, "destroy_job"), (Limits, "release"), (RecentTimes, "add")),
+    *((State, "forget_old_jobs"), (AsyncBMPController, "add_requests")),
+]
+
+POWERING = [
+    *((JobLifecycle, "power_off"), (JobLifecycle, "set_power"), (JobPower, "request")),
+    *((JobLifecycle, "_tell"), (AsyncBMPController, "add_requests")),
+]
+
+QUICK = ((JobLifecycle, "set_power"), (JobQueue, "add_job"), (BoardIndex, "leave"))
+
+POINTS = [
+    pytest.param(
+        *(command, holder, name, after),
+        id=f"{command}-{when}-{holder.__name__}.{name}",
+        marks=pytest.mark.slow if (holder, name) not in QUICK else (),
+    )
+    for command, points in (
+        ("create_job", CREATING),
+        ("destroy_job", DESTROYING),
+        ("power_off_job_boards", POWERING),
+    )
+    for holder, name in points
+    for after, when in ((False, "before"), (True, "after"))
+]
+
+
+@pytest.mark.parametrize(("command", "holder", "name", "after"), POINTS)
+def test_an_error_in_the_midst_of_a_command_costs_that_command_only(
+    tmp_path: Path, command: str, holder: type, name: str, after: bool
+) -> None:
+    with ExitStack() as undo:
+        fault = Fault(undo, holder, name, after)
+        site = Site(tmp_path, undo)
+        server = site.start()
+        client = site.connect(server)
+        kept = client.call("create_job", owner="kept", keepalive=None)
+        other = client.call("create_job", owner="other", keepalive=None)
+        wait_until(lambda: ready(client, kept) and ready(client, other))
+        if command == "create_job":
+            fault.strike(client, command, owner="new", keepalive=None)
+        else:
+            fault.strike(client, command, other)
+        # Nothing is half done.
+        wait_until(lambda: all(state in (1, 3) for _, _, state in jobs_of(client)))
+        assert ready(client, kept)
+        ids = [job_id for job_id, _, _ in jobs_of(client)]
+        assert ids in ([kept], [kept, other])
+        # What others were told since is kept, what was refused does not come back.
+        last = client.call("create_job", owner="last", keepalive=None)
+        wait_until(lambda: ready(client, last))
+        before = jobs_of(client)
+        again = restart_as_after_a_kill(site, server)
+        client = site.connect(again)
+        wait_until(lambda: jobs_of(client) == before)
+        # All boards can be had: none has been lost.
+        for job_id, _, _ in before:
+            client.call("destroy_job", job_id)
+        whole = client.call("create_job", 1, 1, owner="all", keepalive=None)
+        wait_until(lambda: ready(client, whole))
+
+
+@pytest.mark.slow
+def test_boards_are_not_lost_until_a_restart(tmp_path: Path) -> None:
+    with ExitStack() as undo:
+        faults = {
+            command: [
+                Fault(undo, holder, name, after)
+                for holder, name in points
+                for after in (False, True)
+            ]
+            for command, points in (
+                ("create_job", CREATING),
+                ("destroy_job", DESTROYING),
+            )
+        }
+        site = Site(tmp_path, undo)
+        server = site.start()
+        client = site.connect(server)
+        for fault in faults["create_job"]:
+            fault.strike(client, "create_job", owner="new", keepalive=None)
+            assert jobs_of(client) == []
+            use_all(server, client)
+        for fault in faults["destroy_job"]:
+            job_id = client.call("create_job", owner="me", keepalive=None)
+            wait_until(lambda job_id=job_id: ready(client, job_id))  # type: ignore[misc]
+            fault.strike(client, "destroy_job", job_id)
+            for left, _, _ in jobs_of(client):
+                client.call("destroy_job", left)
+            use_all(server, client)
+
+
+def use_all(server: SpallocServer, client: Client) -> None:
+    """Have a job get all boards there are, which none may be missing of."""
+    whole = client.call("create_job", 1, 1, owner="all", keepalive=None)
+    wait_until(lambda: ready(client, whole))
+    client.call("destroy_job", whole)
+    wait_until(lambda: not server.controller._state.ending_jobs)
+
+
+def test_while_the_whole_cannot_be_written_nothing_is_promised(tmp_path: Path) -> None:
+    with ExitStack() as undo:
+        fault = Fault(undo, JobLifecycle, "create", after=False)
+        site = Site(tmp_path, undo)
+        client = site.connect(site.start())
+        client.call("create_job", owner="first", keepalive=None)
+        full = OSError(28, "No space left on device")
+        with mock.patch.object(StateStore, "_rewrite", side_effect=full):
+            fault.strike(client, "create_job", owner="refused", keepalive=None)
+            with pytest.raises(CommandError, match="cannot be stored"):
+                client.call("create_job", owner="late", keepalive=None)
+        assert [owner for _, owner, _ in jobs_of(client)] == ["first"]
+        wait_until(lambda: is_created(client, "late"))
+
+
+def is_created(client: Client, owner: str) -> bool:
+    client.send_command("create_job", owner=owner, keepalive=None)
+    return "return" in client.reply()
