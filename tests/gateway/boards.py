@@ -12,9 +12,9 @@ from tests.gateway.support import User
 class Echo:
     """Sends back what comes, with its own mark before it."""
 
-    def __init__(self, address: str, mark: bytes) -> None:
+    def __init__(self, address: str, mark: bytes, port: int = 0) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind((address, 0))
+        self.socket.bind((address, port))
         self.port: int = self.socket.getsockname()[1]
         self.heard: list[tuple[bytes, tuple[str, int]]] = []
         self._mark = mark
