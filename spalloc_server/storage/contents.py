@@ -86,7 +86,7 @@ class Contents:
             self.format = int(facts["format"])
         except UNREADABLE as e:
             self._note(str(e))
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, TypeError):
             self._note("what it says about itself is damaged")
 
     def snapshot(self) -> bytes | None:
@@ -116,7 +116,11 @@ class Contents:
         found: list[int] = []
         try:
             for (number,) in self._execute(f"SELECT number FROM {table}"):
-                found.append(number)
+                if type(number) is int:
+                    found.append(number)
+                else:
+                    # As a column that is not what it was, by another definition.
+                    self._note(f"the table {table} is damaged")
         except UNREADABLE as e:
             self._note(str(e))
         return found

@@ -247,6 +247,8 @@ def test_frames_of_an_earlier_log_are_not_taken_for_its_own(
     [
         pytest.param(47, 1, id="the format of the tables"),
         pytest.param(3792, 7, id="a table's definition, no longer UTF-8"),
+        pytest.param(3569, 1, id="a table's definition, of other columns"),
+        pytest.param(3570, 3, id="a table's definition, of no such column"),
     ],
 )
 def test_damage_that_sqlite_takes_for_something_else(
