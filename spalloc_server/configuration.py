@@ -225,6 +225,7 @@ class _ConfigurationFields(NamedTuple):
     boards_per_owner: int | None
     jobs_per_owner: int | None
     admin_group: str | None
+    longest_keepalive: float | None
 
 
 class Configuration(_ConfigurationFields):
@@ -258,6 +259,8 @@ class Configuration(_ConfigurationFields):
         one ends at once. None for any number.
     :param admin_group: a group of this computer whose members may use
         ``spalloc_server_admin``, too; None for nobody but the server's own user
+    :param longest_keepalive: after how many seconds of silence a job ends at the
+        latest, also one that asks for more or for none; None for no limit
     :raises TypeError: if a value is of the wrong kind
     :raises ValueError: if a value is out of range, or if machines have the same name or
         share an IP address
@@ -281,6 +284,7 @@ class Configuration(_ConfigurationFields):
         boards_per_owner: int | None = None,
         jobs_per_owner: int | None = None,
         admin_group: str | None = None,
+        longest_keepalive: float | None = None,
     ) -> Self:
         """Check the options and that the machines can exist beside each other."""
         machine_list = _checked_machines(machines)
@@ -303,6 +307,8 @@ class Configuration(_ConfigurationFields):
                 checks.check_int(name, limit, 1)
         if admin_group is not None and not isinstance(admin_group, str):
             raise TypeError(f"admin_group should be a str, not {admin_group!r}")
+        if longest_keepalive is not None:
+            checks.check_seconds("longest_keepalive", longest_keepalive)
         return super().__new__(
             cls,
             machine_list,
@@ -319,6 +325,7 @@ class Configuration(_ConfigurationFields):
             boards_per_owner,
             jobs_per_owner,
             admin_group,
+            longest_keepalive,
         )
 
     @classmethod

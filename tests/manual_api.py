@@ -73,6 +73,7 @@ class Configuration(NamedTuple):
     boards_per_owner: int  # of ours
     jobs_per_owner: int  # of ours
     admin_group: str  # of ours
+    longest_keepalive: float  # of ours
     def __new__(
         cls,
         machines=None,
@@ -89,6 +90,7 @@ class Configuration(NamedTuple):
         boards_per_owner=None,  # of ours
         jobs_per_owner=None,  # of ours
         admin_group=None,  # of ours
+        longest_keepalive=None,  # of ours
     ): ...
 class Machine(NamedTuple):
     name: str

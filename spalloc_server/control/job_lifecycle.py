@@ -138,7 +138,9 @@ class JobLifecycle:
                 machine.name,
             )
         elif kind == "destroyed":
-            logger.info("Job %d of %s ended: %s", job.id, job.owner, reason)
+            # In the ordinary way nobody gives a reason.
+            because = "" if reason is None else f": {reason}"
+            logger.info("Job %d of %s ended%s", job.id, job.owner, because)
         if self.on_job_event is not None:
             self.on_job_event(job.job_event(kind, self._log.wall_time(), reason))
 

@@ -28,6 +28,7 @@ from spalloc_server.polling_server_core import PollingServerCore
 from spalloc_server.service.attention import LONGEST_UNWATCHED_WAIT, Attention
 from spalloc_server.service.config_source import ConfigSource
 from spalloc_server.service.dispatcher import Dispatcher
+from spalloc_server.service.gateways import Gateways
 from spalloc_server.service.intake import Intake
 from spalloc_server.service.notifier import Notifier, Watches
 from spalloc_server.service.operator_door import OperatorDoor
@@ -79,6 +80,9 @@ class Server:
 
     state_dir: str | None = None
     """The folder for the state; None for that of the config file."""
+
+    gateways = Gateways()
+    """The clients that may speak for others."""
 
     observer = Observer()
     """Is told what the server does."""
@@ -138,7 +142,7 @@ class Server:
         undo.callback(self._store.close)
         self.observer.open()
         undo.callback(self.observer.close)
-        address = configuration.ip, self._choose_port(configuration)
+        address = self._choose_ip(configuration), self._choose_port(configuration)
         self._reception = Reception(self._core, self._clients, self.stats, address)
         undo.callback(self._close)
         if self.watch_config:
@@ -199,7 +203,10 @@ class Server:
 
     def _load_valid_config(self, validated_config: Configuration) -> None:
         """Put a configuration in force: the address, the settings, the machines."""
-        self._reception.move(validated_config, self._choose_port(validated_config))
+        self._reception.move(
+            validated_config._replace(ip=self._choose_ip(validated_config)),
+            self._choose_port(validated_config),
+        )
         self._operator_door.set_group(validated_config.admin_group)
         self._configuration = validated_config
         self._timers.check_soon()
@@ -382,6 +389,10 @@ class Server:
         """The port asked for, else that of the config file (which is deprecated)."""
         return self._port if self._port != DEFAULT_PORT else configuration.port
 
+    def _choose_ip(self, configuration: Configuration) -> str:
+        """The IP address to listen on, that of the config file."""
+        return configuration.ip
+
     # Clients: the manual's names for what the parts do
 
     def wake(self) -> None:
@@ -402,7 +413,12 @@ class Server:
 
     @staticmethod
     def _name(client: Any) -> str | None:
-        """The client's IP address, None where it has none (any more)."""
+        """The IP address of the client, or of the host that it speaks for; None where
+        it has none (any more).
+        """
+        represented: str | None = getattr(client, "speaks_for", None)
+        if represented is not None:
+            return represented
         try:
             name: str = client.getpeername()[0]
             return name or None
