@@ -98,8 +98,8 @@ class Dispatcher:
         """Handle what clients have sent; whatever goes wrong is their own loss."""
         requests: list[Request] = []
         self._long_replies = self._commands = 0
-        most = ALL_COMMANDS_PER_TURN // max(1, len(clients))
-        share = min(COMMANDS_PER_TURN, max(LEAST_PER_TURN, most))
+        share = ALL_COMMANDS_PER_TURN // max(1, len(clients))
+        share = min(COMMANDS_PER_TURN, max(LEAST_PER_TURN, share))
         for client in clients:
             try:
                 if client.is_busy:
@@ -110,8 +110,8 @@ class Dispatcher:
                     self._clients.defer(client)
                 else:
                     # Who leaves replies lying is in no hurry.
-                    most = 1 if client.held_bytes else share
-                    self._read_requests(client, most, requests)
+                    own_share = 1 if client.held_bytes else share
+                    self._read_requests(client, own_share, requests)
             except LineTooLongError as e:
                 self._clients.leave(client, str(e), "line too long")
             except OutputFullError as e:
