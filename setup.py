@@ -46,8 +46,19 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.10",
-    packages=find_packages(include=["spalloc_server", "spalloc_server.*"]),
-    package_data={"spalloc_server": ["py.typed"], "spalloc_server.web": ["static/*"]},
+    packages=find_packages(
+        include=[
+            "spalloc_server",
+            "spalloc_server.*",
+            "spalloc_server_gateway",
+            "spalloc_server_gateway.*",
+        ]
+    ),
+    package_data={
+        "spalloc_server": ["py.typed"],
+        "spalloc_server.web": ["static/*"],
+        "spalloc_server_gateway": ["py.typed"],
+    },
     # Made by contrib/generate.py.
     data_files=[
         ("share/man/man1", _files("contrib/man")),
@@ -61,6 +72,7 @@ setup(
         "six",
     ],
     extras_require={
+        "gateway": ["aiohttp >= 3.9", "prometheus_client >= 0.20"],
         "plot": ["matplotlib"],
         "web": ["aiohttp >= 3.9", "prometheus_client >= 0.20"],
     },
@@ -69,6 +81,7 @@ setup(
             "spalloc_server = spalloc_server.__main__:main",
             "spalloc-server = spalloc_server.__main__:main",
             "spalloc_server_admin = spalloc_server.command_line.admin:main",
+            "spalloc_server_gateway = spalloc_server_gateway.run:main",
             "spalloc_server_usage = spalloc_server.command_line.usage_report:main",
         ],
     },

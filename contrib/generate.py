@@ -15,6 +15,7 @@ from argparse_manpage.manpage import Manpage
 
 from spalloc_server import __version__
 from spalloc_server.command_line import admin_options, options, usage_report
+from spalloc_server_gateway import options as gateway_options
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -26,6 +27,9 @@ EXIT_STATUS = {
     "spalloc_server_admin": "0 where it was done. 1 where it could not be, because no "
     "server is running there, or there is no such machine, board or job; one line says "
     "why. 2 for wrong arguments.",
+    "spalloc_server_gateway": "0 after a stop by SIGINT or SIGTERM, or where "
+    "--add-user has written the file of users. 1 where it could not start, or write "
+    "that file. 2 for wrong arguments.",
     "spalloc_server_usage": "0 for a report, 1 for a file that cannot be used, 2 for "
     "wrong arguments.",
 }
@@ -35,16 +39,23 @@ SIGNALS = (
 )
 
 
+FILES = {
+    *("config", "job_log", "files", "plot", "gateway_secret"),
+    *("secret", "cert", "key", "users"),
+}
+
+
 def parsers() -> list[argparse.ArgumentParser]:
     """The parser of each command, with what completion needs to know."""
     made = [
         options.make_parser(),
         admin_options.make_parser(),
+        gateway_options.make_parser(),
         usage_report.make_parser(),
     ]
     for parser in made:
         for action in parser._actions:
-            if action.dest in ("config", "job_log", "files", "plot"):
+            if action.dest in FILES:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
             elif action.dest == "state_dir":
                 action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]

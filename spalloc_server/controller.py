@@ -382,13 +382,7 @@ class Controller:
         """
         with self._log.lock:
             job = self._parts.jobs.touch(clienthost, job_id)
-            if job is not None:
-                return job.state_tuple()
-            if job_id in self._state.retired_jobs:
-                return _UNKNOWN_JOB._replace(
-                    state=JobState.destroyed, reason=self._state.retired_jobs[job_id]
-                )
-            return _UNKNOWN_JOB
+            return self._ended_state(job_id) if job is None else job.state_tuple()
 
     def get_job_machine_info(
         self, clienthost: str | None, job_id: int
@@ -402,6 +396,33 @@ class Controller:
             if job is None or job.allocated_machine is None:
                 return _NO_BOARDS
             return job.machine_info_tuple()
+
+    def describe_job(
+        self, job_id: int
+    ) -> tuple[JobStateTuple, JobTuple | None, JobMachineInfoTuple]:
+        """All there is to know of a job, of any ID; does not keep it alive.
+
+        :return: its state, what `list_jobs` tells of it (None if it has ended or there
+            is none), and its boards
+        """
+        with self._log.lock:
+            job = self._state.jobs.get(job_id)
+            if job is None:
+                return self._ended_state(job_id), None, _NO_BOARDS
+            boards = (
+                _NO_BOARDS
+                if job.allocated_machine is None
+                else job.machine_info_tuple()
+            )
+            return job.state_tuple(), job.list_tuple(), boards
+
+    def _ended_state(self, job_id: int) -> JobStateTuple:
+        """The state of a job that has ended, or that there never was."""
+        if job_id in self._state.retired_jobs:
+            return _UNKNOWN_JOB._replace(
+                state=JobState.destroyed, reason=self._state.retired_jobs[job_id]
+            )
+        return _UNKNOWN_JOB
 
     def power_on_job_boards(self, clienthost: str | None, job_id: int) -> None:
         """Power the boards of a job on, or reset them if they are on.
@@ -620,6 +641,7 @@ class Controller:
             where_is(machine=..., cabinet=..., frame=..., board=...)
             where_is(machine=..., chip_x=..., chip_y=...)
             where_is(job_id=..., chip_x=..., chip_y=...)
+            where_is(ip_address=...)
 
         :return: see `spalloc_server.model.where_is.describe_chip`; None if there is no
             such board or chip

@@ -28,6 +28,7 @@ from spalloc_server.model.changes import (
 from spalloc_server.scheduling.waiting import Waiting
 from spalloc_server.service import arguments, replies
 from spalloc_server.service.base_server import DEFAULT_PORT, Server, _CriticalStop
+from spalloc_server.service.gateways import Gateways
 from spalloc_server.service.notifier import JOBS_CHANGED, MACHINES_CHANGED, Watches
 from spalloc_server.service.registry import (
     _COMMANDS,
@@ -37,6 +38,7 @@ from spalloc_server.service.registry import (
     spalloc_command,
 )
 from spalloc_server.simulator import BMPSimulator
+from spalloc_server.storage.secret_file import read_or_make_secret
 from spalloc_server.wire.connection import Connection
 from spalloc_server.wire.messages import LongReply, encode_message
 
@@ -81,6 +83,21 @@ class SpallocServer(Server):
     def version(self, _client: Connection) -> str:
         """Tell the server's version."""
         return __version__
+
+    @spalloc_command
+    @reads
+    def speak_for_others(
+        self, client: Connection, proof: str | None = None
+    ) -> str | None:
+        """Let a gateway prove that it knows the secret, see `.Gateways`.
+
+        :param proof: for the challenge that was given before; None to get one
+        :return: the challenge, None for a proof that is accepted
+        """
+        if proof is None:
+            return self.gateways.challenge(client)
+        self.gateways.prove(client, proof)
+        return None
 
     # Jobs
 
@@ -169,6 +186,18 @@ class SpallocServer(Server):
         job_id = arguments.check_job_id(job_id)
         info = self._controller.get_job_machine_info(self._name(client), job_id)
         return replies.job_machine_info_reply(info)
+
+    @spalloc_command
+    @reads
+    def describe_job(self, _client: Connection, job_id: int) -> dict[str, Any]:
+        """Tell all there is to know of a job, without keeping it alive.
+
+        The fields of `.JobTuple` and `.JobMachineInfoTuple`, and the reason if it has
+        ended; None for those that do not apply.
+        """
+        job_id = arguments.check_job_id(job_id)
+        waiting = self._controller.waiting
+        return replies.job_description(*self._controller.describe_job(job_id), waiting)
 
     @spalloc_command
     @changes
@@ -380,6 +409,7 @@ class SpallocServer(Server):
             where_is(machine=..., cabinet=..., frame=..., board=...)
             where_is(machine=..., chip_x=..., chip_y=...)
             where_is(job_id=..., chip_x=..., chip_y=...)
+            where_is(ip_address=...)
 
         See `.describe_chip` for what is told.
         """
@@ -398,6 +428,12 @@ class _CommandLineServer(SpallocServer):
             self.observer = cli.make_observer(options)
         except ImportError as e:
             raise _CriticalStop(f"--http needs spalloc_server[web]: {e}") from e
+        if options.gateway_secret is not None:
+            try:
+                secret = read_or_make_secret(options.gateway_secret)
+            except OSError as e:
+                raise _CriticalStop(e.strerror) from e
+            self.gateways = Gateways(secret)
         port = DEFAULT_PORT if options.port is None else options.port
         super().__init__(options.config, options.cold_start, port)
 

@@ -82,6 +82,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
         (["spalloc_server_admin", "re"], ["resume", "reload"]),
         (["spalloc_server_admin", "drain", "m", "--f"], ["--frame"]),
         (["spalloc_server_admin", "jobs", "--state", "q"], ["queued"]),
+        (["spalloc_server_gateway", "--add"], ["--add-user"]),
     ],
 )
 def test_bash_completes(words: list[str], expected: list[str]) -> None:

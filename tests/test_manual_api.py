@@ -132,6 +132,7 @@ def test_commands_are_the_documented_ones() -> None:
     server = importlib.import_module("spalloc_server.server")
 
     ours = ["report_problem", "list_problems", "clear_problem"]
+    ours += ["describe_job", "speak_for_others"]
     assert sorted(server._COMMANDS) == sorted([*COMMANDS, *ours])
     for name, function in server._COMMANDS.items():
         # An unbound method: what the class has, or a function that it wraps.

@@ -30,6 +30,7 @@ class Options(NamedTuple):
     http: int | None = None
     http_address: str = "127.0.0.1"
     http_host: Sequence[str] | None = None
+    gateway_secret: str | None = None
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -57,6 +58,12 @@ def make_parser() -> argparse.ArgumentParser:
         "--simulate",
         action="store_true",
         help="use no hardware: simulate the BMP of every frame on this computer",
+    )
+    parser.add_argument(
+        "--gateway-secret",
+        metavar="FILE",
+        help="let programs that know the secret in this file, such as "
+        "spalloc_server_gateway, act for others; it is made if there is none",
     )
     _add_check(parser)
     _add_state(parser)

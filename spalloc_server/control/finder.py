@@ -67,6 +67,11 @@ class Finder:
             return None
         return where_is.describe_job_chip(job, (chip_x, chip_y), self.job_at)
 
+    def by_address(self, ip_address: str) -> dict[str, Any] | None:
+        """Find a board by the address of its Ethernet chip."""
+        found = self._state.boards.board_of_ip(ip_address)
+        return None if found is None else self.by_board(found[0], *found[1])
+
     def find(self, **kwargs: Any) -> dict[str, Any] | None:
         """Find by any of these; see `Controller.where_is`.
 
@@ -77,6 +82,7 @@ class Finder:
             "machine cabinet frame board": self.by_place,
             "machine chip_x chip_y": self.by_chip,
             "job_id chip_x chip_y": self.by_job_chip,
+            "ip_address": self.by_address,
         }
         for arguments, find in finders.items():
             names = arguments.split()

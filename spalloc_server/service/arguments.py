@@ -136,7 +136,7 @@ def check_where_is(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The values of the arguments; whether they go together is not checked."""
     return {
         name: check_text(name, value)
-        if name == "machine"
+        if name in ("machine", "ip_address")
         else check_integer(name, value)
         for name, value in kwargs.items()
     }

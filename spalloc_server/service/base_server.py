@@ -28,6 +28,7 @@ from spalloc_server.polling_server_core import PollingServerCore
 from spalloc_server.service.attention import LONGEST_UNWATCHED_WAIT, Attention
 from spalloc_server.service.config_source import ConfigSource
 from spalloc_server.service.dispatcher import Dispatcher
+from spalloc_server.service.gateways import Gateways
 from spalloc_server.service.intake import Intake
 from spalloc_server.service.notifier import Notifier, Watches
 from spalloc_server.service.operator_door import OperatorDoor
@@ -79,6 +80,9 @@ class Server:
 
     state_dir: str | None = None
     """The folder for the state; None for that of the config file."""
+
+    gateways = Gateways()
+    """The clients that may speak for others."""
 
     observer = Observer()
     """Is told what the server does."""
@@ -409,7 +413,12 @@ class Server:
 
     @staticmethod
     def _name(client: Any) -> str | None:
-        """The client's IP address, None where it has none (any more)."""
+        """The IP address of the client, or of the host that it speaks for; None where
+        it has none (any more).
+        """
+        represented: str | None = getattr(client, "speaks_for", None)
+        if represented is not None:
+            return represented
         try:
             name: str = client.getpeername()[0]
             return name or None

@@ -12,9 +12,10 @@ import functools
 import inspect
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 from spalloc_server.model.changes import Change
+from spalloc_server.service.gateways import Gateways
 from spalloc_server.wire.messages import Command, LongReply
 
 _COMMANDS: dict[str, Callable[..., Any]] = {}
@@ -49,6 +50,13 @@ class Spec(NamedTuple):
 
 class UnknownCommandError(IOError):
     """No command has the name that the client sent."""
+
+
+class Representable(Protocol):
+    """A server that takes commands from some clients on behalf of others."""
+
+    gateways: Gateways
+    """Those who may do that."""
 
 
 class Changeable(Protocol):
@@ -155,13 +163,16 @@ def call(
 ) -> Any:
     """Call one of the functions of a `Spec` with what a client has sent.
 
-    A keyword argument ``client`` is ignored: it is never the caller's to say.
+    A keyword argument ``client`` is ignored: it is never the caller's to say. With
+    ``on_behalf_of`` a gateway says for which host it speaks, in this command only.
 
     :raises TypeError: if the arguments do not fit; else whatever the function raises
     """
     kwargs = command.kwargs
     if "client" in kwargs:
         kwargs = {name: arg for name, arg in kwargs.items() if name != "client"}
+    if "on_behalf_of" in kwargs:
+        return _call_for_another(function, server, client, command)
     try:
         return function(server, client, *command.args, **kwargs)
     except TypeError:
@@ -169,6 +180,23 @@ def call(
         # Python says of them names the server and the client, too.
         _check_fit(function, command, kwargs)
         raise
+
+
+def _call_for_another(
+    function: Callable[..., Any], server: object, client: Any, command: Command
+) -> Any:
+    """Call a function for a client that says on whose behalf that is."""
+    kwargs = dict(command.kwargs)
+    host = cast(Representable, server).gateways.host_for(
+        client, kwargs.pop("on_behalf_of")
+    )
+    client.speaks_for = host
+    try:
+        return call(
+            function, server, client, Command(command.name, command.args, kwargs)
+        )
+    finally:
+        client.speaks_for = None
 
 
 def _check_fit(

@@ -67,6 +67,19 @@ def job_machine_info_reply(info: JobMachineInfoTuple) -> dict[str, Any]:
     }
 
 
+def job_description(
+    state: JobStateTuple,
+    job: JobTuple | None,
+    boards: JobMachineInfoTuple,
+    waiting: Callable[[int], Waiting | None] = _nothing_known,
+) -> dict[str, Any]:
+    """What ``describe_job`` returns, see `jobs_reply`."""
+    about = dict.fromkeys(JobTuple._fields) if job is None else job_reply(job, waiting)
+    machine_info = job_machine_info_reply(boards)
+    del machine_info["machine_name"]
+    return {**about, "state": int(state.state), "reason": state.reason, **machine_info}
+
+
 def waiting_job_state(state: JobStateTuple, waiting: Waiting) -> dict[str, Any]:
     """What ``get_job_state`` returns for a job that waits for boards."""
     return {**job_state(state), "waiting": waiting.to_reply()}

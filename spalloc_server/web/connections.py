@@ -12,6 +12,7 @@ import errno
 import math
 import resource
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from typing import Final, cast
@@ -44,6 +45,9 @@ DEAF_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 1.0
 """How often it is looked who has been too slow."""
 
+FINISH_LOOK_SECONDS: Final = 0.02
+"""The same when all are to come to an end."""
+
 RETRY_SECONDS: Final = 0.2
 """Pause where no connection can be taken in."""
 
@@ -56,16 +60,19 @@ class Connections:
         listening: socket.socket,
         make_protocol: Callable[[], asyncio.BaseProtocol],
         complaints: Complaints,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Nothing is taken in before `run`.
 
         :param listening: the socket; stays that of the caller
         :param make_protocol: gives what speaks HTTP with one connection
         :param complaints: told when there are too many
+        :param tls: None to speak plain HTTP
         """
         self._listening = listening
         self._make_protocol = make_protocol
         self._complaints = complaints
+        self._tls = tls
         self._open: dict[asyncio.BaseTransport, _Connection] = {}
         self._coming: set[asyncio.Task[None]] = set()
         self._is_accepting = False
@@ -84,6 +91,14 @@ class Connections:
             self._pause()
             for task in self._coming:
                 task.cancel()
+
+    async def finish(self, seconds: float) -> None:
+        """Wait until all requests that have begun are answered, but not longer."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and any(
+            connection.is_at_work for connection in self._open.values()
+        ):
+            await asyncio.sleep(FINISH_LOOK_SECONDS)
 
     def request_began(self, transport: asyncio.BaseTransport | None) -> None:
         """The head of a request has arrived."""
@@ -143,7 +158,12 @@ class Connections:
     async def _connect(self, taken: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         try:
-            await loop.connect_accepted_socket(self._make_connection, taken)
+            await loop.connect_accepted_socket(
+                self._make_connection,
+                taken,
+                ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else HEAD_SECONDS,
+            )
         except OSError:
             taken.close()
 
@@ -212,6 +232,20 @@ class _Connection(asyncio.Protocol):
         self._on_gone()
 
     @property
+    def is_at_work(self) -> bool:
+        """Is there a request that is not answered, or has an answer not been sent?"""
+        return bool(self._requests or self._unsent_bytes())
+
+    def _unsent_bytes(self) -> int:
+        """How much waits for the other side."""
+        assert self._transport is not None
+        try:
+            return self._transport.get_write_buffer_size()
+        except AttributeError:
+            # A transport of TLS cannot tell once it has been closed twice.
+            return 0
+
+    @property
     def waiting_since(self) -> float:
         """Since when there has been no whole request; never, if there is one."""
         for since in (self._head_since, self._idle_since):
@@ -230,8 +264,7 @@ class _Connection(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         """End it if it has been too slow."""
-        assert self._transport is not None
-        waiting = self._transport.get_write_buffer_size()
+        waiting = self._unsent_bytes()
         if waiting != self._waiting_bytes or not waiting:
             self._waiting_bytes = waiting
             self._unread_since = now

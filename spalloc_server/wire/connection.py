@@ -68,6 +68,8 @@ class Connection(LineFramer):
         self._is_long = False
         self.is_busy = False
         """Is a long reply being made?"""
+        self.speaks_for: str | None = None
+        """The host that the command is for which is being handled, if it is another."""
         self.sent_bytes = 0
         """How much output the client's host has taken so far."""
         self.at_end = False

@@ -39,7 +39,7 @@ ENVIRONMENTS = Path(
     or Path(__file__).resolve().parents[2] / ".client-envs"
 )
 
-ClientEnv = Callable[[str], Path]
+ClientEnv = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -54,10 +54,12 @@ def client_env() -> ClientEnv:
     return _client_env
 
 
-def _client_env(release: str) -> Path:
+def _client_env(release: str, package: str = "spalloc", *more: str) -> Path:
     """Return the ``bin`` folder of an environment that holds this one release."""
     python = f"py{sys.version_info.major}.{sys.version_info.minor}"
-    environment = ENVIRONMENTS / f"{python}-spalloc-{release.replace('!', '_')}"
+    environment = (
+        ENVIRONMENTS / f"{python}-{package.lower()}-{release.replace('!', '_')}"
+    )
     bin_folder = environment / "bin"
     complete = environment / "complete"
     ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
@@ -68,7 +70,7 @@ def _client_env(release: str) -> Path:
             shutil.rmtree(environment, ignore_errors=True)
             _run([sys.executable, "-m", "venv", str(environment)])
             pip = [str(bin_folder / "python"), "-m", "pip"]
-            _run([*pip, "install", "--quiet", f"spalloc=={release}"])
+            _run([*pip, "install", "--quiet", f"{package}=={release}", *more])
             complete.touch()
     return bin_folder
 

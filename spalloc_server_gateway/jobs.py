@@ -1,0 +1,352 @@
+"""Jobs as their owners see them, also while the server is away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, TypeAlias
+
+from spalloc_server.model.job import JobState
+from spalloc_server_gateway.link import AwayError, BrokenError, Link, RefusedError
+from spalloc_server_gateway.wishes import Wish, WishError
+
+logger = logging.getLogger(__name__)
+
+PATIENCE: Final = 7.0
+"""How long the server is waited for: clients wait for 10 s."""
+
+CREATE_PATIENCE: Final = 22.0
+"""The same to create a job: clients wait for 30 s."""
+
+KEEPALIVE_PATIENCE: Final = 3.0
+"""The same for a keepalive, which is made up for later."""
+
+WAIT_SECONDS: Final = 30.0
+"""For how long a request waits for a change."""
+
+MAX_REMEMBERED: Final = 10_000
+"""Of how many jobs, told states and owed keepalives something is remembered."""
+
+LIST_SECONDS: Final = 0.5
+"""How old a list of all jobs may be."""
+
+MAX_REASON: Final = 1000
+
+Description: TypeAlias = dict[str, Any]
+"""What the server's ``describe_job`` returns."""
+
+QUEUED, POWER, READY, ENDED = (
+    JobState.queued,
+    JobState.power,
+    JobState.ready,
+    JobState.destroyed,
+)
+
+
+class NoSuchJobError(Exception):
+    """There is no such job, or it is somebody else's, which is not told apart."""
+
+
+class Jobs:
+    """All jobs, by what the server says of them. For one event loop."""
+
+    def __init__(self, link: Link) -> None:
+        """Ask the server for all of it.
+
+        :param link: its connection; tells this object what changes
+        """
+        self._link = link
+        # The latest news of jobs that were asked about, the longest unasked first. The
+        # owner stays when the job has ended and the server has forgotten it.
+        self._known: OrderedDict[int, Description] = OrderedDict()
+        self._told: OrderedDict[tuple[str, int], int] = OrderedDict()
+        self._waiting: defaultdict[int, set[asyncio.Future[None]]] = defaultdict(set)
+        self._owed: dict[int, tuple[str, str]] = {}
+        self._listed: tuple[float, list[Description]] = (-1e9, [])
+        self._listing: asyncio.Task[list[Description]] | None = None
+        self.watchers: list[Callable[[list[int] | None], object]] = []
+        """Told of changed jobs; None for all of them."""
+        self.stopping = asyncio.Event()
+        """Nobody is to wait any longer."""
+        self.late_keepalives = 0
+        """How many keepalives were made up for."""
+        link.on_jobs_changed = self._note_changes
+        link.on_connected = self._catch_up
+
+    # News
+
+    def _note_changes(self, job_ids: list[int] | None) -> None:
+        for job_id in list(self._waiting) if job_ids is None else job_ids:
+            for future in self._waiting.pop(job_id, ()):
+                if not future.done():
+                    future.set_result(None)
+        for watcher in self.watchers:
+            watcher(job_ids)
+
+    async def _catch_up(self) -> None:
+        """There is a server again: make up for what it has missed."""
+        owed, self._owed = self._owed, {}
+        for job_id, (user, host) in owed.items():
+            with contextlib.suppress(NoSuchJobError, RefusedError):
+                await self._keep_alive(user, host, job_id)
+                self.late_keepalives += 1
+        self._listed = (-1e9, [])
+        self._note_changes(None)
+
+    @contextlib.contextmanager
+    def _change_of(self, job_id: int) -> Iterator[asyncio.Future[None]]:
+        """Within, gives a future that is done when a job has changed."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[job_id].add(future)
+        try:
+            yield future
+        finally:
+            waiting = self._waiting.get(job_id)
+            if waiting is not None:
+                waiting.discard(future)
+                if not waiting:
+                    del self._waiting[job_id]
+
+    # Reading
+
+    async def describe(
+        self, user: str, job_id: int, patience: float = PATIENCE
+    ) -> Description:
+        """What is known of a job of a user; what was last known, if the server is away.
+
+        :raises NoSuchJobError: if it has no such job
+        :raises AwayError: if nothing is known
+        """
+        known = self._known.get(job_id)
+        try:
+            job: Description = await self._link.call(
+                "describe_job", job_id, patience=patience
+            )
+        except AwayError:
+            if known is None:
+                raise
+            job = known
+        else:
+            if job["state"] in (JobState.unknown, ENDED):
+                if known is None:
+                    if job["state"] == JobState.unknown:
+                        raise NoSuchJobError
+                    # Whose it was nobody knows any more, nor why it ended.
+                    return {**job, "reason": None}
+                job = {**known, **_end_of(job)}
+            self._remember(job_id, job)
+        if job["owner"] != user:
+            raise NoSuchJobError
+        return job
+
+    def _remember(self, job_id: int, job: Description) -> None:
+        self._known[job_id] = job
+        self._known.move_to_end(job_id)
+        if len(self._known) > MAX_REMEMBERED:
+            self._known.popitem(last=False)
+
+    async def wait_for_change(
+        self, session: str, user: str, job_id: int
+    ) -> Description:
+        """Wait until a job is in another state than a session was last told of.
+
+        If it is not after some time, the job is described nevertheless.
+
+        :raises NoSuchJobError: if there is no such job
+        """
+        end = time.monotonic() + WAIT_SECONDS
+        while True:
+            with self._change_of(job_id) as changed:
+                job = await self._describe_at_last(user, job_id)
+                left = end - time.monotonic()
+                if (
+                    job["state"] != self._told.get((session, job_id))
+                    or left <= 0
+                    or self.stopping.is_set()
+                ):
+                    return job
+                await self._first_of(changed, left)
+
+    async def _describe_at_last(self, user: str, job_id: int) -> Description:
+        """Describe a job, for those who wait without a limit."""
+        while True:
+            try:
+                return await self.describe(user, job_id)
+            except AwayError:
+                if self.stopping.is_set():
+                    raise
+
+    async def _first_of(self, changed: asyncio.Future[None], seconds: float) -> None:
+        stop = asyncio.ensure_future(self.stopping.wait())
+        try:
+            await asyncio.wait(
+                (changed, stop),
+                timeout=seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            stop.cancel()
+
+    def note_told(self, session: str, job_id: int, job: Description) -> None:
+        """A session was told of the state of a job."""
+        self._told[session, job_id] = job["state"]
+        self._told.move_to_end((session, job_id))
+        if len(self._told) > MAX_REMEMBERED:
+            self._told.popitem(last=False)
+
+    async def list_all(self) -> list[Description]:
+        """All jobs that have not ended, oldest first, of everybody.
+
+        :raises AwayError: if they cannot be told
+        """
+        if time.monotonic() - self._listed[0] < LIST_SECONDS:
+            return self._listed[1]
+        if self._listing is None or self._listing.done():
+            self._listing = asyncio.ensure_future(self._list())
+        # Whoever leaves, others may wait for it.
+        return await asyncio.shield(self._listing)
+
+    async def _list(self) -> list[Description]:
+        jobs: list[Description] = await self._link.call("list_jobs", patience=PATIENCE)
+        self._listed = time.monotonic(), jobs
+        return jobs
+
+    def ended(self) -> list[int]:
+        """The IDs of jobs that are known to have ended."""
+        return [i for i, job in self._known.items() if job["state"] == ENDED]
+
+    # Changing
+
+    async def keep_alive(self, user: str, host: str, job_id: int) -> None:
+        """Keep a job of a user alive, later if the server is away. Others are not.
+
+        :param host: the address that it comes from
+        """
+        try:
+            with contextlib.suppress(NoSuchJobError, RefusedError):
+                await self._keep_alive(user, host, job_id, KEEPALIVE_PATIENCE)
+        except AwayError:
+            known = self._known.get(job_id)
+            if known is not None and known["owner"] != user:
+                return
+            if job_id in self._owed or len(self._owed) < MAX_REMEMBERED:
+                self._owed[job_id] = user, host
+
+    async def _keep_alive(
+        self, user: str, host: str, job_id: int, patience: float = PATIENCE
+    ) -> None:
+        if not self._link.is_up:
+            raise AwayError
+        await self.describe(user, job_id, patience)
+        await self._link.call(
+            "job_keepalive", job_id, patience=patience, on_behalf_of=host
+        )
+
+    async def create(self, user: str, host: str, wish: Wish) -> Description:
+        """Create a job.
+
+        :param host: the address that it comes from
+        :return: its description
+        :raises WishError: if no machine can ever have it; there is no job then
+        :raises AwayError: if the server is away for too long
+        """
+        end = time.monotonic() + CREATE_PATIENCE
+        demands = {**wish.demands, "owner": user}
+        # Nobody notices less than a millisecond; and by it the job is found again, if
+        # the connection breaks before its number has come.
+        demands["keepalive"] += random.SystemRandom().randrange(1, 2**20) / 2**30
+        try:
+            job_id = await self._create(end, host, wish.size, demands)
+        except RefusedError as e:
+            raise WishError(str(e)) from None
+        patience = max(1.0, end - time.monotonic())
+        job: Description = await self._link.call(
+            "describe_job", job_id, patience=patience
+        )
+        if job["state"] == ENDED:
+            raise WishError(job["reason"] or "the job has ended at once")
+        job["job_id"] = job_id
+        self._remember(job_id, job)
+        return job
+
+    async def _create(
+        self, end: float, host: str, size: Sequence[int], demands: dict[str, Any]
+    ) -> int:
+        while True:
+            try:
+                job_id: int = await self._link.call(
+                    "create_job",
+                    *size,
+                    patience=end - time.monotonic(),
+                    repeat=False,
+                    on_behalf_of=host,
+                    **demands,
+                )
+                return job_id
+            except BrokenError:
+                # It may have been created nevertheless.
+                jobs = await self._link.call(
+                    "list_jobs", patience=end - time.monotonic()
+                )
+                for job in jobs:
+                    if (job["owner"], job["keepalive"]) == (
+                        demands["owner"],
+                        demands["keepalive"],
+                    ):
+                        found: int = job["job_id"]
+                        return found
+
+    async def destroy(self, user: str, host: str, job_id: int, reason: str) -> None:
+        """End a job of a user; nothing happens if it has ended.
+
+        :raises NoSuchJobError: if it has no such job
+        :raises AwayError: if the server is away
+        """
+        job = await self._owned(user, job_id)
+        if job["state"] != ENDED:
+            await self._link.call(
+                "destroy_job",
+                job_id,
+                reason[:MAX_REASON],
+                patience=PATIENCE,
+                on_behalf_of=host,
+            )
+
+    async def switch(self, user: str, host: str, job_id: int, on: bool) -> None:
+        """Switch the boards of a job of a user, or reset those that are on.
+
+        :raises NoSuchJobError: if it has no such job
+        :raises AwayError: if the server is away
+        """
+        await self._owned(user, job_id)
+        name = "power_on_job_boards" if on else "power_off_job_boards"
+        await self._link.call(name, job_id, patience=PATIENCE, on_behalf_of=host)
+
+    async def _owned(self, user: str, job_id: int) -> Description:
+        """A job that a user may change.
+
+        :raises NoSuchJobError: if there is none
+        """
+        job = await self.describe(user, job_id)
+        if job["owner"] != user and job["state"] != ENDED:
+            raise NoSuchJobError
+        return job
+
+
+def _end_of(job: Description) -> Description:
+    """What is different of a job that has ended."""
+    return {
+        "state": int(ENDED),
+        "reason": job["reason"],
+        "power": None,
+        "boards": None,
+        "connections": None,
+        "width": None,
+        "height": None,
+        "allocated_machine_name": None,
+    }

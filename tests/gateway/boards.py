@@ -1,0 +1,56 @@
+"""What stands in for boards: UDP sockets on loopback that answer."""
+
+import socket
+import threading
+from types import TracebackType
+
+import websocket
+
+from tests.gateway.support import User
+
+
+class Echo:
+    """Sends back what comes, with its own mark before it."""
+
+    def __init__(self, address: str, mark: bytes, port: int = 0) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((address, port))
+        self.port: int = self.socket.getsockname()[1]
+        self.heard: list[tuple[bytes, tuple[str, int]]] = []
+        self._mark = mark
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            data, sender = self.socket.recvfrom(65535)
+            if data == b"end":
+                return
+            self.heard.append((data, sender))
+            self.socket.sendto(self._mark + data, sender)
+
+    def __enter__(self) -> "Echo":
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _value: BaseException | None,
+        _tb: TracebackType | None,
+    ) -> None:
+        self.socket.sendto(b"end", self.socket.getsockname())
+        self._thread.join(10)
+        self.socket.close()
+
+
+def open_proxy(user: User, job_id: int) -> websocket.WebSocket:
+    """Open the WebSocket to the boards of a job."""
+    url = f"wss://localhost:{user.place.port}/proxy/{job_id}"
+    return websocket.create_connection(
+        url,
+        timeout=20,
+        header=user.headers,
+        cookie="; ".join(f"{k}={v}" for k, v in user.cookies.items()),
+        sslopt={"ca_certs": str(user.place.ca)},
+        origin="localhost",
+    )

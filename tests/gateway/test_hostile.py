@@ -1,0 +1,344 @@
+"""Clients and boards that behave badly: a clear status, and nobody else is harmed."""
+
+import contextlib
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from spalloc_server_gateway.logins import LONGEST_DELAY
+from tests.gateway.boards import Echo, open_proxy
+from tests.gateway.support import Place, User
+from tests.support import wait_until
+
+
+@contextlib.contextmanager
+def connected(place: Place) -> Iterator[ssl.SSLSocket]:
+    with (
+        socket.create_connection(("127.0.0.1", place.port), 60) as plain,
+        place.tls().wrap_socket(plain, server_hostname="localhost") as secure,
+    ):
+        yield secure
+
+
+def request(user: User, method: str, path: str, *headers: str) -> bytes:
+    lines = [
+        f"{method} /srv/spalloc/{path} HTTP/1.1",
+        "Host: localhost",
+        "Cookie: " + "; ".join(f"{k}={v}" for k, v in user.cookies.items()),
+        *(f"{k}: {v}" for k, v in user.headers.items()),
+        *headers,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def status(connection: ssl.SSLSocket) -> int:
+    found = re.match(rb"HTTP/1.1 (\d+) ", connection.recv(65536))
+    assert found is not None
+    return int(found[1])
+
+
+def memory(place: Place) -> int:
+    """Bytes of memory that the gateway has."""
+    text = Path(f"/proc/{place.gateway.process.pid}/status").read_text()
+    found = re.search(r"VmRSS:\s*(\d+) kB", text)
+    assert found is not None
+    return 1024 * int(found[1])
+
+
+def is_quick(user: User) -> bool:
+    began = time.monotonic()
+    assert user.ask("GET", "machines").status_code == 200
+    return time.monotonic() - began < 2
+
+
+def test_bodies_that_are_too_long(place: Place) -> None:
+    user = place.log_in("me")
+    reply = user.ask("POST", "jobs/", data=bytes(100_000))
+    assert reply.status_code == 413
+    with connected(place) as connection:
+        head = request(user, "POST", "jobs/", "Content-Length: 9000000000")
+        connection.sendall(head)
+        assert status(connection) == 413
+    # Without saying before how long it is.
+    with connected(place) as connection:
+        connection.sendall(request(user, "POST", "jobs", "Transfer-Encoding: chunked"))
+        piece = b"4000\r\n" + bytes(0x4000) + b"\r\n"
+        with contextlib.suppress(OSError):
+            for _ in range(8):
+                connection.sendall(piece)
+        assert status(connection) == 413
+    for path in ("system/perform_login", "srv/spalloc/nothing"):
+        with connected(place) as connection:
+            connection.sendall(
+                f"POST /{path} HTTP/1.1\r\nHost: x\r\n".encode()
+                + b"Content-Length: 10000000\r\n\r\n"
+            )
+            assert status(connection) in (413, 404)
+    assert is_quick(user)
+
+
+@pytest.mark.slow
+def test_bodies_that_are_too_slow(place: Place) -> None:
+    user = place.log_in("me")
+    with connected(place) as connection:
+        connection.sendall(request(user, "POST", "jobs/", "Content-Length: 20") + b"{")
+        assert is_quick(user)
+        assert status(connection) == 408
+
+
+def test_what_is_no_http(place: Place) -> None:
+    user = place.log_in("me")
+    for garbage in (
+        b"\0" * 1000,
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"x" * 20_000 + b"\r\n\r\n",
+    ):
+        with connected(place) as connection:
+            connection.sendall(garbage)
+            with contextlib.suppress(OSError):
+                assert connection.recv(1000)[:12] in (
+                    b"HTTP/1.1 400",
+                    b"HTTP/1.0 400",
+                    b"",
+                )
+    with socket.create_connection(("127.0.0.1", place.port), 60) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + bytes(600))
+        with contextlib.suppress(ConnectionError):
+            while plain.recv(1000):
+                pass
+    for host in ("a b", "[", "x:y", "\u00e4"):
+        with connected(place) as connection:
+            head = request(user, "GET", "").replace(b"localhost", host.encode(), 1)
+            connection.sendall(head)
+            assert connection.recv(1000)[:12] in (
+                b"HTTP/1.1 200",
+                b"HTTP/1.1 400",
+                b"HTTP/1.0 400",
+                b"",
+            )
+    assert is_quick(user)
+    assert "Traceback" not in place.gateway.log
+
+
+def test_a_thousand_who_only_connect(place: Place) -> None:
+    user = place.log_in("me")
+    with contextlib.ExitStack() as idle:
+        for _ in range(1000):
+            address = ("127.0.0.1", place.port)
+            idle.enter_context(socket.create_connection(address, 60))
+        assert is_quick(user)
+        assert memory(place) < 200e6
+    assert is_quick(user)
+
+
+def test_a_thousand_sessions_are_nothing_to_remember(place: Place) -> None:
+    user = place.log_in("me")
+    before = memory(place)
+    for _ in range(200):
+        page = place.get("system/login.html")
+        assert page.status_code == 200
+    assert memory(place) - before < 20e6
+    assert is_quick(user)
+
+
+def test_waits_of_clients_that_go_end(place: Place) -> None:
+    user = place.log_in("me")
+    job = user.create()
+    user.wait_until_ready(job)
+    with contextlib.ExitStack() as waiting:
+        for _ in range(100):
+            connection = waiting.enter_context(connected(place))
+            connection.sendall(request(user, "GET", f"jobs/{job}?wait=true"))
+        wait_until(lambda: "requests_under_way 101.0" in place.get("metrics").text)
+        assert is_quick(user)
+    wait_until(lambda: "requests_under_way 1.0" in place.get("metrics").text)
+
+
+def test_guessing_passwords_is_slow_and_does_not_slow_others(
+    empty_place: Place,
+) -> None:
+    place = empty_place
+    place.start_server()
+    place.add_user("me", "secret")
+    place.start_gateway("--users", str(place.users))
+    user = place.log_in("me", "secret")
+    assert place.log_in("me", "wrong").login.status_code == 401
+    statuses: list[int] = []
+
+    def guess() -> None:
+        statuses.append(place.log_in("me", "wrong").login.status_code)
+
+    began = time.monotonic()
+    guesses = [threading.Thread(target=guess) for _ in range(20)]
+    for thread in guesses:
+        thread.start()
+    wait_until(lambda: 429 in statuses)
+    assert is_quick(user)
+    for thread in guesses:
+        thread.join()
+    assert set(statuses) == {401, 429}
+    assert time.monotonic() - began < 20 + LONGEST_DELAY
+    wait_until(lambda: place.log_in("me", "secret").login.status_code == 302)
+
+
+def test_a_board_that_floods_harms_nobody_else(place: Place) -> None:
+    user, other = place.log_in("me"), place.log_in("you")
+    job = user.create(board={"x": 0, "y": 0, "z": 0})
+    user.wait_until_ready(job)
+    proxy = open_proxy(user, job)
+    with Echo("127.0.1.1", b"") as echo:
+        number = b"".join(n.to_bytes(4, "little") for n in (0, 1, 0, 0, echo.port))
+        proxy.send_binary(number)
+        opened = proxy.recv()
+        assert isinstance(opened, bytes)
+        proxy.send_binary(b"\2\0\0\0" + opened[8:12] + b"where")
+        wait_until(lambda: echo.heard)
+        sender, before = echo.heard[0][1], memory(place)
+        stop = threading.Event()
+
+        def flood() -> None:
+            while not stop.is_set():
+                for _ in range(200):
+                    echo.socket.sendto(bytes(1500), sender)
+                stop.wait(0.005)
+
+        flooding = threading.Thread(target=flood)
+        flooding.start()
+        try:
+            until = time.monotonic() + 3
+            while time.monotonic() < until:
+                assert is_quick(other)
+            assert memory(place) - before < 50e6
+        finally:
+            stop.set()
+            flooding.join()
+        proxy.close()
+
+
+# The start
+
+
+def run(*options: str) -> tuple[int, str]:
+    """Run the command, which is to fail; gives its status and what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "spalloc_server_gateway", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.returncode, done.stderr
+
+
+def test_what_is_missing_is_said_in_one_line(empty_place: Place) -> None:
+    place = empty_place
+    place.secret.write_text("s" * 32)
+    place.secret.chmod(0o600)
+    (place.folder / "bad").write_text("nonsense")
+    tls = ("--cert", str(place.cert), "--key", str(place.key))
+    secret = ("--secret", str(place.secret), "--state-dir", str(place.folder))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for options, problem in (
+            (
+                ["--open", *secret, *tls, "--listen", f"127.0.0.1:{port}"],
+                f"cannot listen on 127.0.0.1 port {port}: Address already in use",
+            ),
+            (
+                ["--open", *secret, "--cert", "none", "--key", str(place.key)],
+                "none: No such file or directory",
+            ),
+            (
+                ["--open", *secret, "--cert", str(place.ca), "--key", str(place.key)],
+                "KEY_VALUES_MISMATCH",
+            ),
+            (
+                ["--open", *secret, "--cert", f"{place.folder}/bad", *tls[2:]],
+                "cannot use",
+            ),
+            (
+                ["--open", "--secret", "none", *tls],
+                "secret file none: No such file or directory",
+            ),
+            (
+                ["--users", "none", *secret, *tls],
+                "none: No such file or directory",
+            ),
+            (
+                ["--open", *secret[:2], "--state-dir", "/none", *tls],
+                "/none/spalloc_server_gateway.key: No such file or directory",
+            ),
+        ):
+            code, text = run(*options)
+            assert code == 1, text
+            assert problem in text
+            assert text.count("\n") == 1, text
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ([], "one of --users and --open is needed"),
+        (["--open", "--users", "x"], "one of --users and --open is needed"),
+        (["--open"], "either --cert and --key or --behind-proxy is needed"),
+        (["--open", "--cert", "x"], "--cert and --key go together"),
+        (["--add-user", "me"], "--add-user needs --users"),
+        (["--listen", "here:1"], "invalid address value: 'here:1'"),
+        (["--listen", "1:99999"], "invalid address value"),
+        (["--server", "x:y"], "invalid address value: 'x:y'"),
+        (["--behind-proxy", "ftp://x"], "invalid URL value"),
+    ],
+)
+def test_arguments_that_cannot_be_used(options: list[str], problem: str) -> None:
+    code, text = run(*options)
+    assert (code, problem in text) == (2, True), text
+
+
+def test_plain_http_behind_a_front_end(empty_place: Place) -> None:
+    place = empty_place
+    place.start_server()
+    url = "https://lab.example/spin/"
+    place.start_gateway("--open", "--behind-proxy", url, tls=False)
+    base = f"http://127.0.0.1:{place.port}"
+    for prefix in ("/spin", ""):
+        page = requests.get(f"{base}{prefix}/system/login.html", timeout=60)
+        assert "Path=/spin;" in page.headers["Set-Cookie"]
+        assert "Secure" in page.headers["Set-Cookie"]
+        token = re.search('value="([-a-z0-9]+)" />', page.text)
+        assert token is not None
+        cookie = page.headers["Set-Cookie"].split("=")[1].split(";")[0]
+        login = requests.post(
+            f"{base}{prefix}/system/perform_login",
+            data={"_csrf": token[1], "username": "me"},
+            cookies={"JSESSIONID": cookie},
+            allow_redirects=False,
+            timeout=60,
+        )
+        assert login.headers["Location"] == f"{url}srv/spalloc/"
+        cookie = login.headers["Set-Cookie"].split("=")[1].split(";")[0]
+        root = requests.get(
+            f"{base}{prefix}/srv/spalloc/", cookies={"JSESSIONID": cookie}, timeout=60
+        ).json()
+        assert root["jobs-ref"] == f"{url}srv/spalloc/jobs"
+        created = requests.post(
+            f"{base}{prefix}/srv/spalloc/jobs",
+            cookies={"JSESSIONID": cookie},
+            headers={
+                root["csrf-header"]: root["csrf-token"],
+                "X-Forwarded-For": "192.0.2.99, 192.0.2.7",
+            },
+            json={},
+            timeout=60,
+        )
+        assert created.headers["Location"].startswith(f"{url}srv/spalloc/jobs/")
+        job = place.old_client().call("describe_job", created.json()["job-id"])
+        assert job["keepalivehost"] == "192.0.2.7"

@@ -1,0 +1,357 @@
+"""The server goes and comes back, and so does the gateway; jobs and users stay."""
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spalloc_server_gateway.jobs import Jobs
+from spalloc_server_gateway.link import AwayError, Link
+from spalloc_server_gateway.wishes import Wish
+from tests.gateway.boards import Echo, open_proxy
+from tests.gateway.support import Place, User
+from tests.support import TIMEOUT, free_port, wait_until
+
+
+def restart_server(place: Place) -> None:
+    port = place.server.port
+    place.server.stop()
+    place.start_server(port=port)
+
+
+@pytest.fixture
+def user(place: Place) -> User:
+    # A port that no other process takes while the server is away.
+    place.server.stop()
+    place.start_server(port=free_port())
+    place.gateway.stop()
+    place.start_gateway()
+    return place.log_in("me")
+
+
+def test_calls_wait_for_the_server(place: Place, user: User) -> None:
+    job = user.create()
+    port = place.server.port
+    place.server.stop()
+    with ThreadPoolExecutor(8) as pool:
+        calls: list[Future[Any]] = [
+            pool.submit(user.ask, "GET", f"jobs/{job}/"),
+            pool.submit(user.ask, "GET", ""),
+            pool.submit(user.ask, "GET", "machines"),
+            pool.submit(user.ask, "POST", "jobs/", json={}),
+            pool.submit(user.ask, "DELETE", f"jobs/{job}"),
+        ]
+        wait_until(lambda: "under_way 6.0" in place.get("metrics").text)
+        assert not any(call.done() for call in calls)
+        place.start_server(port=port)
+        statuses = [call.result().status_code for call in calls]
+    assert statuses == [200, 200, 200, 201, 204]
+    assert calls[0].result().json()["owner"] == "me"
+
+
+def test_keepalives_are_answered_meanwhile_and_made_up_for(
+    place: Place, user: User
+) -> None:
+    job = user.create(**{"keepalive-interval": "PT60S"})
+    port = place.server.port
+    place.server.stop()
+    began = time.monotonic()
+    assert user.ask("PUT", f"jobs/{job}/keepalive").status_code == 200
+    other = place.log_in("you")
+    assert other.ask("PUT", f"jobs/{job}/keepalive").status_code == 200
+    assert time.monotonic() - began < 9
+    place.start_server(port=port)
+    wait_until(lambda: "late_keepalives 1.0" in place.get("metrics").text)
+    assert user.state(job) != "DESTROYED"
+
+
+def test_what_was_known_is_told_while_the_server_is_away(
+    place: Place, user: User
+) -> None:
+    job = user.create()
+    user.wait_until_ready(job)
+    place.server.stop()
+    # Within the ten seconds that clients wait.
+    assert user.ask("GET", f"jobs/{job}/", timeout=9.5).json()["state"] == "READY"
+    unknown = user.ask("GET", "jobs/77/", timeout=9.5)
+    assert unknown.status_code == 503
+    assert "the spalloc server cannot be reached" in unknown.text
+    assert place.get("healthz").status_code == 503
+
+
+def test_waits_go_on_over_a_restart_of_the_server(place: Place, user: User) -> None:
+    job = user.create()
+    user.wait_until_ready(job)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(user.state, job, wait="true")
+        wait_until(lambda: "under_way 2.0" in place.get("metrics").text)
+        restart_server(place)
+        wait_until(lambda: place.get("healthz").status_code == 200)
+        # Boards are powered again in no case, so nothing has changed.
+        place.old_client().call("destroy_job", job, "by others")
+        assert waiting.result() == "DESTROYED"
+    assert user.ask("GET", f"jobs/{job}").json()["reason"] == "by others"
+
+
+def test_what_has_changed_meanwhile_ends_waits(place: Place, user: User) -> None:
+    job = user.create(**{"keepalive-interval": "PT1S"})
+    user.wait_until_ready(job)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(user.state, job, wait="true")
+        wait_until(lambda: "under_way 2.0" in place.get("metrics").text)
+        port = place.server.port
+        place.server.kill()
+        began = time.monotonic()
+        place.start_server(port=port)
+        assert waiting.result() == "DESTROYED"
+        assert time.monotonic() - began < 10
+
+
+def test_proxies_stay_open_over_a_restart_of_the_server(
+    place: Place, user: User
+) -> None:
+    job = user.create(board={"x": 0, "y": 0, "z": 0})
+    user.wait_until_ready(job)
+    proxy = open_proxy(user, job)
+    with Echo("127.0.1.1", b"one ") as echo:
+        proxy.send_binary(
+            b"".join(n.to_bytes(4, "little") for n in (0, 1, 0, 0, echo.port))
+        )
+        opened = proxy.recv()
+        assert isinstance(opened, bytes)
+        message = b"\2\0\0\0" + opened[8:12]
+        for step in ("before", "without", "after"):
+            if step == "without":
+                port = place.server.port
+                place.server.stop()
+            elif step == "after":
+                place.start_server(port=port)
+                wait_until(lambda: place.get("healthz").status_code == 200)
+            proxy.send_binary(message + step.encode())
+            assert proxy.recv() == message + b"one " + step.encode()
+    proxy.close()
+
+
+def test_sessions_and_waits_of_a_gateway_that_ends(place: Place, user: User) -> None:
+    job = user.create()
+    user.wait_until_ready(job)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(user.state, job, wait="true")
+        wait_until(lambda: "under_way 2.0" in place.get("metrics").text)
+        assert place.gateway.stop() == 0
+        # It is answered, not cut off.
+        assert waiting.result() == "READY"
+    place.start_gateway()
+    assert user.state(job) == "READY"
+    assert user.ask("PUT", f"jobs/{job}/keepalive").status_code == 200
+
+
+def test_nobody_is_turned_away_while_a_gateway_with_an_inherited_socket_restarts(
+    place: Place, user: User
+) -> None:
+    """A keepalive that is refused once is the client's last: see systemd's sockets."""
+    with place.hold_socket() as listening, ThreadPoolExecutor(1) as pool:
+        first = place.start_with_socket(listening)
+        job = user.create()
+        first.terminate()
+        assert first.wait(TIMEOUT) == 0
+        # There is no process now.
+        keepalive = pool.submit(
+            user.ask, "PUT", f"jobs/{job}/keepalive", timeout=TIMEOUT
+        )
+        place.start_with_socket(listening)
+        assert keepalive.result().text == "ok\n"
+
+
+def test_one_server_for_users_of_both_kinds(place: Place, user: User) -> None:
+    old = place.old_client()
+    jobs = [old.call("create_job", 3, owner="old"), user.create()]
+    jobs.append(old.call("create_job", owner="old"))
+    assert user.state(jobs[1]) == "QUEUED"
+    old.call("destroy_job", jobs[0])
+    user.wait_until_ready(jobs[1])
+    wait_until(lambda: old.call("get_job_state", jobs[2])["state"] == 3)
+
+
+# The link by itself, against servers that do as they are told
+
+
+Answer = Callable[[dict[str, Any]], Any]
+
+
+def nothing(_command: dict[str, Any]) -> Any:
+    return None
+
+
+class Script:
+    """A server that answers commands as it is told, or breaks the connection."""
+
+    def __init__(self) -> None:
+        self.commands: list[dict[str, Any]] = []
+        self.answers: dict[str, Answer] = {
+            "speak_for_others": lambda command: None if command["args"] else "c"
+        }
+
+    async def serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        with contextlib.suppress(ConnectionError):
+            while line := await reader.readline():
+                command = json.loads(line)
+                self.commands.append(command)
+                answer = self.answers.get(command["command"], nothing)
+                try:
+                    reply = {"return": answer(command)}
+                except EOFError:
+                    break
+                except LookupError:
+                    continue  # no answer at all
+                writer.write(json.dumps(reply).encode() + b"\n")
+        writer.close()
+
+
+def never(_command: dict[str, Any]) -> Any:
+    raise LookupError
+
+
+@contextlib.asynccontextmanager
+async def linked(script: Script, tmp_path: Path) -> AsyncIterator[Link]:
+    secret = tmp_path / "secret"
+    secret.write_text("s" * 32)
+    os.chmod(secret, 0o600)
+    server = await asyncio.start_server(script.serve, "127.0.0.1", 0)
+    link = Link("127.0.0.1", server.sockets[0].getsockname()[1], str(secret))
+    running = asyncio.create_task(link.run())
+    try:
+        yield link
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        server.close()
+
+
+def test_a_job_is_not_created_twice(tmp_path: Path) -> None:
+    """The connection breaks when the job is there, before its number has come."""
+    script = Script()
+    jobs: list[dict[str, Any]] = []
+
+    def create(command: dict[str, Any]) -> int:
+        job_id = 40 + len(jobs)
+        jobs.append(
+            {
+                **command["kwargs"],
+                "job_id": job_id,
+                "state": 1,
+                "boards": None,
+                "power": None,
+            }
+        )
+        if len(jobs) == 2:
+            raise EOFError
+        return job_id
+
+    script.answers["create_job"] = create
+    script.answers["list_jobs"] = lambda _: jobs
+    script.answers["describe_job"] = lambda command: jobs[command["args"][0] - 40]
+
+    async def run() -> list[int]:
+        async with linked(script, tmp_path) as link:
+            mine = Jobs(link)
+            wish = Wish([], {"keepalive": 120.0})
+            return [
+                (await mine.create("me", "127.0.0.1", wish))["job_id"] for _ in range(3)
+            ]
+
+    assert asyncio.run(run()) == [40, 41, 42]
+    assert len(jobs) == 3
+
+
+def test_a_job_that_was_not_created_is_created(tmp_path: Path) -> None:
+    script = Script()
+    asked: list[dict[str, Any]] = []
+
+    def create(command: dict[str, Any]) -> int:
+        asked.append(command)
+        if len(asked) == 1:
+            raise EOFError
+        return 7
+
+    job = {"owner": "me", "state": 1, "boards": None, "power": None, "keepalive": 1.0}
+    script.answers["create_job"] = create
+    script.answers["list_jobs"] = lambda _: [{**job, "job_id": 3}]
+    script.answers["describe_job"] = lambda _: job
+
+    async def run() -> int:
+        async with linked(script, tmp_path) as link:
+            created = await Jobs(link).create(
+                "me", "127.0.0.1", Wish([], {"keepalive": 120.0})
+            )
+            job_id: int = created["job_id"]
+            return job_id
+
+    assert asyncio.run(run()) == 7
+    assert len(asked) == 2
+
+
+def test_a_server_that_does_not_answer_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spalloc_server_gateway.link.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("spalloc_server_gateway.link.SILENCE_SECONDS", 0.3)
+    script = Script()
+    script.answers["list_jobs"] = never
+
+    async def run() -> int:
+        async with linked(script, tmp_path) as link:
+            with pytest.raises(AwayError, match="does not answer"):
+                await link.call("list_jobs", patience=0.1)
+            while link.connections < 2:
+                await asyncio.sleep(0.01)
+            assert await link.call("version", patience=5) is None
+            connections: int = link.connections
+            return connections
+
+    assert asyncio.run(asyncio.wait_for(run(), 20)) >= 2
+
+
+def test_replies_stay_with_their_commands_when_some_are_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    script = Script()
+    script.answers["echo"] = lambda command: command["args"]
+
+    async def run() -> None:
+        async with linked(script, tmp_path) as link:
+            await link.call("version", patience=5)
+
+            async def ask(number: int) -> None:
+                call = asyncio.create_task(link.call("echo", number, patience=5))
+                await asyncio.sleep(0)
+                if number % 3 == 0:
+                    call.cancel()
+                else:
+                    assert await call == [number]
+
+            await asyncio.gather(*(ask(number) for number in range(300)))
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_a_wrong_secret_is_said_once(place: Place) -> None:
+    place.gateway.stop()
+    place.secret = place.folder / "wrong"
+    place.secret.write_text("x" * 64)
+    place.secret.chmod(0o600)
+    gateway = place.start_gateway(connected=False)
+    gateway.wait_for_log("it refuses speak_for_others: this is not the proof")
+    page = place.get("healthz")
+    assert (page.status_code, "has been away" in page.text) == (503, True)
+    assert gateway.stop() == 0
+    assert gateway.log.count("it refuses speak_for_others") == 1
