@@ -770,6 +770,16 @@ class JobQueue:
             self._runs,
         )
 
+    def first_and_length(self, machine_name: str) -> tuple[int | None, int]:
+        """The first job in the queue of a machine, and how many wait in it.
+
+        Takes time in proportion to these.
+
+        :raises KeyError: if there is no such machine
+        """
+        line = self._machines[machine_name].line
+        return line.first(), len(line)
+
     def kept_boards(self) -> dict[str, int]:
         """How many working boards of each machine are kept for somebody."""
         return {
