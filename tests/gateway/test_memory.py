@@ -8,6 +8,9 @@ from contextlib import ExitStack
 
 import pytest
 import requests
+from spinnman.config_setup import unittest_setup
+from spinnman.model import DiagnosticFilter
+from spinnman.spalloc import SpallocClient
 
 from spalloc_server_gateway.memory import CLEAR_ALL, CLEAR_COUNTERS, FILTERS
 from spalloc_server_gateway.scp import on_board
@@ -203,6 +206,37 @@ def test_a_transfer_ends_with_its_job(
         assert answer.status_code == 502
         assert "the job has other boards now" in answer.text
     assert user.state(job) == "DESTROYED"
+
+
+def test_spinnman_reads_and_writes(
+    empty_place: Place,
+    user: User,
+    job: int,
+    boards: list[Chips],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unittest_setup()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(empty_place.ca))
+    data = random.Random(2).randbytes(100_001)
+    filters = {
+        12: DiagnosticFilter(
+            enable_interrupt_on_counter_event=False,
+            match_emergency_routing_status_to_incoming_packet=False,
+            destinations=[],
+            sources=None,
+            payload_statuses=None,
+            default_routing_statuses=[],
+            emergency_routing_statuses=[],
+            packet_types=[],
+        )
+    }
+    with SpallocClient(empty_place.url, "me") as client:
+        mine = client.get_job(str(job))
+        mine.write_data(9, 5, ADDRESS, data)
+        assert mine.read_data(9, 5, ADDRESS, len(data)) == data
+        mine.reset_routing(filters)
+    assert len(boards[0].cleared) == 48
+    assert boards[0].word((3, 3), FILTERS + 48) == filters[12].filter_word
 
 
 def test_fast_data_is_not_there(user: User, job: int) -> None:
