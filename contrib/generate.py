@@ -14,7 +14,7 @@ import shtab
 from argparse_manpage.manpage import Manpage
 
 from spalloc_server import __version__
-from spalloc_server.command_line import options, usage_report
+from spalloc_server.command_line import admin_options, options, usage_report
 from spalloc_server_gateway import options as gateway_options
 
 FOLDER = Path(__file__).resolve().parent
@@ -24,6 +24,9 @@ EXIT_STATUS = {
     "config file that the server would take. 1 where the server could not start or "
     "ended by an error, or where it would refuse the config file. 2 for wrong "
     "arguments.",
+    "spalloc_server_admin": "0 where it was done. 1 where it could not be, because no "
+    "server is running there, or there is no such machine, board or job; one line says "
+    "why. 2 for wrong arguments.",
     "spalloc_server_gateway": "0 after a stop by SIGINT or SIGTERM, or where "
     "--add-user has written the file of users. 1 where it could not start, or write "
     "that file. 2 for wrong arguments.",
@@ -46,6 +49,7 @@ def parsers() -> list[argparse.ArgumentParser]:
     """The parser of each command, with what completion needs to know."""
     made = [
         options.make_parser(),
+        admin_options.make_parser(),
         gateway_options.make_parser(),
         usage_report.make_parser(),
     ]

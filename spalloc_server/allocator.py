@@ -180,8 +180,20 @@ class Allocator:
         self._set_faults(frozenset(dead_boards or ()), frozenset(dead_links or ()))
 
     def _set_faults(
-        self, boards: frozenset[Board], links: frozenset[BoardLink]
+        self,
+        boards: frozenset[Board],
+        links: frozenset[BoardLink],
+        withheld: frozenset[Board] = frozenset(),
     ) -> None:
+        self._withheld = withheld - boards
+        # Says what is possible while boards are withheld, which must not count for it.
+        self._judge = (
+            Allocator(self.width, self.height, boards, links)
+            if self._withheld
+            else None
+        )
+        # All that must not be given out, for whatever reason.
+        boards |= withheld
         self._dead_boards = boards
         self._dead_links = links
         self._faults = FaultMap(self.width, self.height, boards, links)
@@ -193,12 +205,23 @@ class Allocator:
 
     @property
     def dead_boards(self) -> frozenset[Board]:
-        """Boards that must not be given out. Standing allocations keep theirs."""
-        return self._dead_boards
+        """Boards that do not work. Standing allocations keep theirs."""
+        return self._dead_boards - self._withheld
 
     @dead_boards.setter
     def dead_boards(self, boards: Iterable[Board]) -> None:
-        self._set_faults(frozenset(boards), self._dead_links)
+        self._set_faults(frozenset(boards), self._dead_links, self._withheld)
+
+    @property
+    def withheld_boards(self) -> frozenset[Board]:
+        """Boards that are not given out for now, though they belong to the machine:
+        what needs them is possible, and has to wait.
+        """
+        return self._withheld
+
+    @withheld_boards.setter
+    def withheld_boards(self, boards: Iterable[Board]) -> None:
+        self._set_faults(self.dead_boards, self._dead_links, frozenset(boards))
 
     @property
     def dead_links(self) -> frozenset[BoardLink]:
@@ -207,12 +230,13 @@ class Allocator:
 
     @dead_links.setter
     def dead_links(self, links: Iterable[BoardLink]) -> None:
-        self._set_faults(self._dead_boards, frozenset(links))
+        self._set_faults(self.dead_boards, frozenset(links), self._withheld)
 
     def __getstate__(self) -> dict[str, Any]:
         """Plain data, but for what is kept: `keep` has to be called again.
 
-        Cooling times are seconds left: clocks end with the process.
+        Cooling times are seconds left: clocks end with the process. Boards that are
+        withheld count as dead ones; whoever knows why they are has to say so again.
         """
         now = self.clock()
         return {
@@ -257,7 +281,7 @@ class Allocator:
         self._set_faults(dead_boards, links)
 
     def alloc_possible(self, *args: Any, **kwargs: Any) -> bool:
-        """Could this request be met if nothing else were allocated?
+        """Could this request be met if nothing else were allocated, or withheld?
 
         It is answered for the empty machine, and so is conservative: a request
         that only fits once something else is in the way is called impossible.
@@ -267,6 +291,12 @@ class Allocator:
         :raises TypeError: if an argument is unknown
         :raises ValueError: if the arguments contradict each other
         """
+        if self._judge is not None:
+            return self._judge.alloc_possible(*args, **kwargs)
+        return self.alloc_possible_now(*args, **kwargs)
+
+    def alloc_possible_now(self, *args: Any, **kwargs: Any) -> bool:
+        """The same as `alloc_possible`, but without the boards that are withheld."""
         request = (args, *sorted(kwargs.items()))
         possible = self._possible.get(request)
         if possible is None:

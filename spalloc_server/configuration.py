@@ -224,6 +224,8 @@ class _ConfigurationFields(NamedTuple):
     longest_overtaking: float
     boards_per_owner: int | None
     jobs_per_owner: int | None
+    admin_group: str | None
+    longest_keepalive: float | None
 
 
 class Configuration(_ConfigurationFields):
@@ -255,6 +257,10 @@ class Configuration(_ConfigurationFields):
         further ones wait, and others pass them. None for any number.
     :param jobs_per_owner: how many jobs that have not ended an owner may have; the next
         one ends at once. None for any number.
+    :param admin_group: a group of this computer whose members may use
+        ``spalloc_server_admin``, too; None for nobody but the server's own user
+    :param longest_keepalive: after how many seconds of silence a job ends at the
+        latest, also one that asks for more or for none; None for no limit
     :raises TypeError: if a value is of the wrong kind
     :raises ValueError: if a value is out of range, or if machines have the same name or
         share an IP address
@@ -277,6 +283,8 @@ class Configuration(_ConfigurationFields):
         longest_overtaking: float = 28_800.0,
         boards_per_owner: int | None = None,
         jobs_per_owner: int | None = None,
+        admin_group: str | None = None,
+        longest_keepalive: float | None = None,
     ) -> Self:
         """Check the options and that the machines can exist beside each other."""
         machine_list = _checked_machines(machines)
@@ -297,6 +305,10 @@ class Configuration(_ConfigurationFields):
         ):
             if limit is not None:
                 checks.check_int(name, limit, 1)
+        if admin_group is not None and not isinstance(admin_group, str):
+            raise TypeError(f"admin_group should be a str, not {admin_group!r}")
+        if longest_keepalive is not None:
+            checks.check_seconds("longest_keepalive", longest_keepalive)
         return super().__new__(
             cls,
             machine_list,
@@ -312,6 +324,8 @@ class Configuration(_ConfigurationFields):
             longest_overtaking,
             boards_per_owner,
             jobs_per_owner,
+            admin_group,
+            longest_keepalive,
         )
 
     @classmethod

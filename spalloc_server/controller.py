@@ -36,6 +36,7 @@ from spalloc_server.model.job import (
 )
 from spalloc_server.model.job_events import JobEvent
 from spalloc_server.model.report_limits import BoardKey
+from spalloc_server.model.withheld import Withheld
 from spalloc_server.scheduling.waiting import Waiting
 
 __all__ = [
@@ -455,7 +456,16 @@ class Controller:
     def waiting(self, job_id: int) -> Waiting | None:
         """Where a job stands and why it waits, None if it does not wait."""
         with self._log.lock:
-            return self._state.job_queue.waiting(job_id)
+            job = self._state.jobs.get(job_id)
+            return None if job is None else self._waiting(job)
+
+    def _waiting(self, job: _Job) -> Waiting | None:
+        if job.state is not JobState.queued:
+            return None
+        waiting = self._state.job_queue.waiting(job.id)
+        if waiting is None or waiting.reason != "withheld":
+            return waiting
+        return waiting._replace(text=self._parts.withheld_reasons.reason(job))
 
     def kept_boards(self) -> dict[str, int]:
         """How many boards of each machine are kept for somebody who waits."""
@@ -470,12 +480,15 @@ class Controller:
                     self._state.job_queue.queues_of(job.id)
                     if job.state is JobState.queued
                     else (),
-                    self._state.job_queue.waiting(job.id)
-                    if job.state is JobState.queued
-                    else None,
+                    self._waiting(job),
                 )
                 for job in self._state.jobs.values()
             }
+
+    @property
+    def withheld(self) -> Withheld:
+        """Which boards are drained and which machines closed; not to be changed."""
+        return self._state.withheld
 
     @property
     def job_count(self) -> int:

@@ -319,7 +319,13 @@ class JobQueue:
         if job.queues:
             self._process_queue()
         else:
-            self.destroy_job(job.id, _NO_MACHINE)
+            self.destroy_job(job.id, self._why_impossible(job))
+
+    def _why_impossible(self, job: _Job) -> str:
+        """Why no machine could ever hold a job."""
+        if job.machine_name is not None and job.machine_name not in self._machines:
+            return f"There is no machine {job.machine_name!r}."
+        return _NO_MACHINE
 
     def _process_queue(self) -> None:
         """Allocate what can be: each machine in turn tries its head, over and over."""
@@ -410,12 +416,14 @@ class JobQueue:
             if not wanted:
                 nowhere.append(job.id)
         for machine in self._machines.values():
+            machine.match_withheld()
             machine.check_kept()
         with self:
             self._to_process = True
             for job_id in nowhere:
                 if job_id in self._jobs:
-                    self.destroy_job(job_id, _NO_MACHINE)
+                    reason = self._why_impossible(self._jobs[job_id])
+                    self.destroy_job(job_id, reason)
 
     def add_machine(
         self,
@@ -480,6 +488,29 @@ class JobQueue:
         if dead_links is not None:
             machine.allocator.dead_links = frozenset(dead_links)
         self._regenerate_queues()
+
+    def withhold(self, name: str, boards: Iterable[Board]) -> None:
+        """Give out certain boards no more, until another call names others.
+
+        Jobs that need them wait, and are not taken to be impossible. Jobs already
+        allocated are left alone.
+
+        :raises KeyError: if there is no such machine
+        """
+        self._machines[name].allocator.withheld_boards = frozenset(boards)
+        self._regenerate_queues()
+
+    def restore_withheld(
+        self, name: str, dead: Iterable[Board], withheld: Iterable[Board]
+    ) -> None:
+        """Say which boards that are not given out are dead, and which are withheld.
+
+        To be called after the state was taken up again; who waits where stays as it is.
+        """
+        allocator = self._machines[name].allocator
+        allocator.dead_boards = frozenset(dead)
+        allocator.withheld_boards = frozenset(withheld)
+        self._machines[name].match_withheld()
 
     def remove_machine(self, name: str) -> None:
         """Remove a machine; jobs allocated on it must give their boards back.
@@ -631,6 +662,24 @@ class JobQueue:
         if self._is_fair:
             for machine in self._candidates(job):
                 machine.enqueue_first(job)
+        self._regenerate_queues()
+
+    def move_to_head(self, job_id: int) -> None:
+        """Have a waiting job wait before all others; it may be allocated at once.
+
+        :raises KeyError: if there is no such job, or it does not wait
+        """
+        job = self._jobs[job_id]
+        if not job.pending:
+            raise KeyError(job_id)
+        self._requeued += 1
+        job.number = -self._requeued
+        del self._jobs[job_id]
+        self._jobs = {job_id: job, **self._jobs}
+        machines, job.queues = job.queues, []
+        for machine in machines:
+            machine.dequeue(job)
+            machine.enqueue(job, machine.line.first_place())
         self._regenerate_queues()
 
     def mend(self, with_boards: Mapping[int, bool], ending: Container[int]) -> set[int]:

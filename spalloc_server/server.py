@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
+import spalloc_server.admin.commands
+import spalloc_server.admin.faults  # noqa: F401 (brings its commands, as that does)
 from spalloc_server import __version__
 from spalloc_server.command_line import run as cli
 from spalloc_server.configuration import Configuration
@@ -35,6 +37,7 @@ from spalloc_server.service.registry import (
     reads,
     spalloc_command,
 )
+from spalloc_server.simulator import BMPSimulator
 from spalloc_server.storage.secret_file import read_or_make_secret
 from spalloc_server.wire.connection import Connection
 from spalloc_server.wire.messages import LongReply, encode_message
@@ -50,6 +53,9 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+DEFAULT_KEEPALIVE = 60.0
+"""Seconds of silence after which a job ends that does not say anything else."""
 
 
 class SpallocServer(Server):
@@ -126,6 +132,10 @@ class SpallocServer(Server):
             not for single boards
         """
         size, options = arguments.check_create_job(args, kwargs)
+        longest = self._configuration.longest_keepalive
+        if longest is not None:
+            asked = options.get("keepalive", DEFAULT_KEEPALIVE)
+            options["keepalive"] = longest if asked is None else min(asked, longest)
         return CreateJob(self._name(client), size, options)
 
     @spalloc_command
@@ -431,8 +441,16 @@ class _CommandLineServer(SpallocServer):
         # Only here is it known whether 22244 was asked for or is the default.
         return configuration.port if self._options.port is None else self._options.port
 
+    def _choose_ip(self, configuration: Configuration) -> str:
+        # Who tries it out does not want to be found by others.
+        return configuration.ip or ("127.0.0.1" if self._options.simulate else "")
+
     def _prepare_hardware(self, configuration: Configuration) -> None:
         self._prepare(configuration)
+
+    @property
+    def simulator(self) -> BMPSimulator | None:
+        return self._prepare.simulator
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -21,7 +21,7 @@ from spalloc_server.control.frames import Frames
 from spalloc_server.controller import Controller, JobState
 from spalloc_server.coordinates import Board
 from spalloc_server.hardware.requests import AtomicRequests, Failure
-from spalloc_server.model import job
+from spalloc_server.model import changes, job
 from spalloc_server.model.board_states import BoardState
 from spalloc_server.storage.store import StateStore
 from tests.recorded_bmps import BMPs, RecordedBMP, machine
@@ -223,6 +223,29 @@ class BoardWalk:
             self._command("clear_problem", problem["machine"], *problem["board"])
             self._perhaps_on.discard((problem["machine"], problem["board"]))
 
+    def order(self, number: int, kind: int) -> None:
+        """Have an operator drain or resume boards, close or open, end or move jobs."""
+        name = "m" if "m" in self.controller.machines else "n"
+        boards = sorted(self._locations(name))[number % 5 :: 3]
+        jobs = [job.job_id for job in self.controller.list_jobs()] or [0]
+        job_id = jobs[number % len(jobs)]
+        everywhere = [name, None][number % 2]
+        orders: list[tuple[Any, ...]] = [
+            ("drain", name, boards, "fans", number % 3 == 0),
+            ("resume", name, boards, None),
+            ("resume", name, sorted(self._locations(name)), None),
+            ("close", everywhere, "night"),
+            ("open", everywhere, None),
+            ("open", None, None),
+            ("end jobs", [job_id, 0], "enough"),
+            ("move job", job_id, None),
+        ]
+        self._command(*orders[kind % len(orders)])
+
+    def _locations(self, name: str) -> list[Board]:
+        found = self.controller.machines.get(name)
+        return [] if found is None else list(found.board_locations)
+
     def wait(self, seconds: float) -> None:
         """Let time pass, with what the server does by itself then."""
         self.clock.now += seconds
@@ -312,10 +335,17 @@ class BoardWalk:
         living, ending = self._boards_of_jobs(name)
         twice = [board for board, n in (living + ending).items() if n > 1]
         assert not twice, f"in two jobs: {twice}"
-        assert set(living) <= of[BoardState.allocated]
+        held = of[BoardState.allocated] | of[BoardState.draining]
+        assert set(living) <= held
         perhaps_on = {board for machine, board in self._perhaps_on if machine == name}
         assert not perhaps_on & of[BoardState.free]
-        assert set(ending) == of[BoardState.powering_off] - self._lent(name)
+        drained = self.controller._state.withheld.drained_boards(name)
+        drained &= described.board_locations.keys()
+        going_off = of[BoardState.powering_off] - self._lent(name)
+        assert set(ending) == going_off | of[BoardState.draining] - set(living)
+        assert of[BoardState.drained] | of[BoardState.draining] == (
+            drained - of[BoardState.dead]
+        )
         assert of[BoardState.dead] <= described.dead_boards
         assert (
             described.dead_boards
@@ -329,7 +359,7 @@ class BoardWalk:
         assert of[BoardState.out_of_service] <= out
         assert not out & of[BoardState.free]
         (told,) = (m for m in self.controller.list_machines() if m.name == name)
-        assert told.dead_boards == described.dead_boards | out
+        assert told.dead_boards == described.dead_boards | out | drained
 
     def _boards_of_jobs(self, name: str) -> tuple[Counter[Board], Counter[Board]]:
         """The boards of jobs, and of those that have ended but are not off yet."""
@@ -368,10 +398,14 @@ class BoardWalk:
         for board, state in states.items():
             copy = pickle.loads(pickled)
             given = copy.alloc(*board) is not None
-            assert given == (state is BoardState.free), f"{board} is {state}"
+            free = state is BoardState.free and not self._is_closed(name)
+            assert given == free, f"{board} is {state}"
             x, y, z = board
             found = self.controller.where_is(machine=name, x=x, y=y, z=z) or {}
             assert found.get("job_id") == owners.get(board)
+
+    def _is_closed(self, name: str) -> bool:
+        return self.controller._state.withheld.closing_of(name) is not None
 
     def check_requests(self) -> None:
         """Check that each job waits for exactly the requests that are under way."""
@@ -409,6 +443,10 @@ class BoardWalk:
         self.bmps.answer()
         for problem in controller.list_problems():
             controller.clear_problem(problem["machine"], *problem["board"])
+        controller.apply(changes.Open("ada", None, None))
+        for name, m in controller.machines.items():
+            boards = list(m.board_locations)
+            controller.apply(changes.Resume("ada", name, boards, None))
         self.clock.now += 100
         controller.check_free()
         self.clock.now = now
@@ -460,6 +498,7 @@ def choose_step(chance: random.Random) -> tuple[str, tuple[Any, ...]]:
         (3, "hear_bmp", (number, kind % 2 == 0)),
         (4, "report", (number,)),
         (2, "clear", (number,)),
+        (6, "order", (number, kind)),
         (8, "wait", ([0.5, 5.0, 31.0, 700.0, 90_000.0][kind % 5],)),
         (2, "reload", (number,)),
         (1, "reschedule", (number,)),

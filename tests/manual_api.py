@@ -72,6 +72,8 @@ class Configuration(NamedTuple):
     longest_overtaking: float  # of ours
     boards_per_owner: int  # of ours
     jobs_per_owner: int  # of ours
+    admin_group: str  # of ours
+    longest_keepalive: float  # of ours
     def __new__(
         cls,
         machines=None,
@@ -87,6 +89,8 @@ class Configuration(NamedTuple):
         longest_overtaking=28800.0,  # of ours
         boards_per_owner=None,  # of ours
         jobs_per_owner=None,  # of ours
+        admin_group=None,  # of ours
+        longest_keepalive=None,  # of ours
     ): ...
 class Machine(NamedTuple):
     name: str

@@ -608,7 +608,7 @@ def test_a_start_or_a_result_that_raises_is_logged(
     add(controller, raising)
     add(controller, after)
     assert after.wait() == (True, None)
-    assert "starting its thread failed" in caplog.text
+    assert "unexpected error while its thread was started" in caplog.text
     assert "unexpected error while its result was handled" in caplog.text
 
 

@@ -23,7 +23,7 @@ def test_configuration_defaults() -> None:
         "max_retired_jobs=1200, seconds_before_free=30, allowed_networks=None, "
         "first_board_retry=600.0, longest_board_retry=86400.0, "
         "scheduling='backfill', longest_overtaking=28800.0, boards_per_owner=None, "
-        "jobs_per_owner=None)"
+        "jobs_per_owner=None, admin_group=None, longest_keepalive=None)"
     )
     configuration.machines.append(three_boards())
     assert Configuration().machines == []
@@ -36,7 +36,7 @@ def test_configuration_takes_machines_in_order() -> None:
     configuration = Configuration((b, a), 0, "127.0.0.1", 1, 0, 0.5, ["::/0"])
 
     given = [[b, a], 0, "127.0.0.1", 1, 0, 0.5, ["::/0"]]
-    ours = ["backfill", 28_800.0, None, None]
+    ours = ["backfill", 28_800.0, None, None, None, None]
     assert list(configuration) == [*given, 600.0, 86_400.0, *ours]
     assert Configuration(machine for machine in (b, a)).machines == [b, a]
 

@@ -78,6 +78,10 @@ printf '%s\\n' "${COMPREPLY[@]}"
         (["spalloc_server", "--log-format", ""], ["text", "json"]),
         (["spalloc_server", "--http"], ["--http", "--http-address", "--http-host"]),
         (["spalloc_server_usage", "--c"], ["--csv"]),
+        (["spalloc_server_admin", "--st"], ["--state-dir"]),
+        (["spalloc_server_admin", "re"], ["resume", "reload"]),
+        (["spalloc_server_admin", "drain", "m", "--f"], ["--frame"]),
+        (["spalloc_server_admin", "jobs", "--state", "q"], ["queued"]),
         (["spalloc_server_gateway", "--add"], ["--add-user"]),
     ],
 )

@@ -455,7 +455,7 @@ def test_a_failure_while_stopping_is_dealt_with_after_the_restart(
     controller.stop()
     controller.join()
     requests.on_done(False, "no answer")
-    assert controller.get_job_state(None, job_id).state is JobState.destroyed
+    assert controller.get_job_state(None, job_id).state is JobState.queued
     bmps.made.clear()
     copy = pickle.loads(pickle.dumps(controller))
     # The old boards are powered off now: there was nobody any more to do it.

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import shutil
 import socket
 import subprocess
@@ -19,13 +20,17 @@ from typing import Any, NamedTuple
 import pytest
 
 from spalloc_server import __version__
+from spalloc_server.command_line.admin import _COMMANDS as _COMMANDS_OF_OPERATORS
+from spalloc_server.command_line.admin_options import make_parser
 from spalloc_server.config.script import load_config_file
 from spalloc_server.configuration import Configuration
 from spalloc_server.server import _COMMANDS, SpallocServer
+from tests.admin_command import run_admin
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
 MANAGEMENT = (ROOT / "docs" / "management.rst").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "operating.rst").read_text(encoding="utf-8")
 PROTOCOL = (ROOT / "docs" / "protocol.rst").read_text(encoding="utf-8")
 
 LIMIT = 30.0
@@ -74,15 +79,26 @@ def test_configuration_of_the_page_on_faults(tmp_path: Path) -> None:
     assert load_config_file(path) == Configuration()
 
 
-def test_commands_of_the_page_on_faults(readme_server: int) -> None:
+def test_commands_of_the_page_on_faults(readme_server: int, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "faults.rst").read_text(encoding="utf-8")
-    lines = re.findall(r"\$ echo '(.*)' \|", page)
-    assert len(lines) == 2
-    player = Player(readme_server)
+    lines = re.findall(r"\$ spalloc_server_admin --config machines.cfg (.*)", page)
+    assert [line.split()[0] for line in lines] == ["problems", "clear", "drain"]
     for line in lines:
         line = line.replace("million-core-machine", "my-24-board-machine")
-        assert player.reply(json.loads(line))["return"] in ([], None)
-    player.close()
+        done = run_admin("--config", tmp_path / "example.cfg", *line.split())
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("line", re.findall(r"   \$ admin (.*)", GUIDE))
+def test_commands_of_the_guide_are_such(line: str) -> None:
+    make_parser().parse_args(["--config", "machines.cfg", *shlex.split(line)])
+
+
+def test_operators_page_tells_every_command_of_the_operator() -> None:
+    page = MANAGEMENT[MANAGEMENT.index(".. _admin:") :].split("\nReload\n")[0]
+    told = re.findall(r"(?m)^(``.*)\n    ", page)
+    names = {name for line in told for name in re.findall(r"``([a-z-]+)", line)}
+    assert names == set(_COMMANDS_OF_OPERATORS)
 
 
 def test_standard_addresses_are_as_the_operators_page_says(

@@ -67,14 +67,6 @@ def no_snapshot(server: ServerProcess, folder: Path) -> Iterator[None]:
         in_the_way.rmdir()
 
 
-@contextmanager
-def no_journal(server: ServerProcess, folder: Path) -> Iterator[None]:
-    """Somebody tidies up."""
-    for file in folder.glob(f"{STATE}*"):
-        file.unlink()
-    yield
-
-
 CHANGES: tuple[tuple[str, tuple[Any, ...], dict[str, Any]], ...] = (
     ("create_job", (), {"owner": "me"}),
     ("destroy_job", (1,), {}),
@@ -83,7 +75,7 @@ CHANGES: tuple[tuple[str, tuple[Any, ...], dict[str, Any]], ...] = (
 )
 
 
-@pytest.mark.parametrize("trouble", [no_room, no_folder, no_snapshot, no_journal])
+@pytest.mark.parametrize("trouble", [no_room, no_folder, no_snapshot])
 def test_what_cannot_be_stored_is_refused_and_everything_else_goes_on(
     tmp_path: Path, trouble: Callable[[ServerProcess, Path], Any]
 ) -> None:
@@ -122,6 +114,27 @@ def test_what_cannot_be_stored_is_refused_and_everything_else_goes_on(
             (3, "late"),
         ]
         assert client.call("get_job_state", 1)["reason"] == "over"
+
+
+def test_files_that_somebody_removes_are_written_anew_at_once(tmp_path: Path) -> None:
+    with running_server(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
+        with Client(server.port) as client:
+            client.call("create_job", 1, 1, owner="me", keepalive=None)
+            wait_until(lambda: ready(client, 1))
+            for file in tmp_path.glob(f"{STATE}*"):
+                file.unlink()
+            with pytest.raises(CommandError, match=f"{REFUSED}.*has been removed"):
+                client.call("create_job", owner="refused", keepalive=None)
+            assert client.call("create_job", owner="late", keepalive=None) == 2
+            server.kill()
+        assert server.log.count(" ERROR ") == 1
+        assert "Traceback" not in server.log
+    with (
+        running_server(tmp_path / "spalloc.cfg", "--simulate") as server,
+        Client(server.port) as client,
+    ):
+        owners = [job["owner"] for job in client.call("list_jobs")]
+        assert owners == ["me", "late"]
 
 
 def is_created(client: Client) -> bool:
@@ -241,6 +254,7 @@ def test_files_are_for_their_owner_only_whatever_the_umask(tmp_path: Path) -> No
         [
             *(STATE, f"{STATE}-wal"),
             ".spalloc.cfg.state.lock",
+            ".spalloc.cfg.admin",
         ],
         0o600,
     )

@@ -20,7 +20,7 @@ LAYERS = """
     __main__
     server
     command_line
-    web
+    admin web
     service history
     wire storage simulator
     observe

@@ -143,7 +143,9 @@ def test_jobs_that_no_machine_could_hold_are_cancelled() -> None:
     queue.create_job(job_id=3, machine="other")
     queue.create_job(job_id=4, tags={"big", "red"})
     queue.create_job(2, 2, job_id=5, max_dead_boards=0)
-    assert recorded.events() == [("cancel", n, NO_MACHINE) for n in (1, 2, 3, 4, 5)]
+    reasons = dict.fromkeys((1, 2, 3, 4, 5), NO_MACHINE)
+    reasons[3] = "There is no machine 'other'."
+    assert recorded.events() == [("cancel", *each) for each in reasons.items()]
     queue.create_job(job_id=6, tags={"big"})
     queue.create_job(job_id=7, machine="m")
     assert recorded.events() == [("alloc", 6, "m"), ("alloc", 7, "m")]
@@ -228,7 +230,7 @@ def test_jobs_waiting_for_a_removed_machine() -> None:
     queue.remove_machine("b")
     assert recorded.events() == [
         ("free", 1, "Machine removed."),
-        ("cancel", 2, NO_MACHINE),
+        ("cancel", 2, "There is no machine 'b'."),
     ]
 
 

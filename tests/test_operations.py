@@ -103,3 +103,38 @@ def test_log_levels(tmp_path: Path) -> None:
         Client(server.port),
     ):
         server.wait_for_log(r"DEBUG Client .* connected")
+
+
+def test_simulated_hardware_is_for_this_computer_only(tmp_path: Path) -> None:
+    with running_server(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
+        server.wait_for_log(r"Listening on 127\.0\.0\.1 port")
+        # But for those who say where else.
+        config = ONE_TRIAD.replace("seconds_", "ip='0.0.0.0', seconds_")
+        server.config_file.write_text(config)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_log(r"Listening on 0\.0\.0\.0 port")
+
+
+def test_no_job_may_be_silent_for_longer_than_is_set(tmp_path: Path) -> None:
+    config = ONE_TRIAD.replace("seconds_", "longest_keepalive=90.5, seconds_")
+    with (
+        running_server(config, "--simulate", folder=tmp_path) as server,
+        Client(server.port) as client,
+    ):
+        for asked, given in (
+            ({"keepalive": None}, 90.5),
+            ({"keepalive": 1e6}, 90.5),
+            ({"keepalive": 90}, 90.0),
+            ({}, 60.0),
+        ):
+            job_id = client.call("create_job", owner="me", **asked)
+            assert client.call("get_job_state", job_id)["keepalive"] == given
+            client.call("destroy_job", job_id)
+        # Nor is it told why a job has ended where nobody said so.
+        assert "Job 1 of me ended\n" in server.log
+        server.config_file.write_text(config.replace("90.5", "7"))
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_log("read again")
+        wait_until(lambda: "Machines: unchanged" in server.log)
+        job_id = client.call("create_job", owner="me")
+        assert client.call("get_job_state", job_id)["keepalive"] == 7.0

@@ -175,6 +175,26 @@ def test_a_reply_longer_than_the_output_bound_is_delivered(
     assert [client.reply()["return"] for _ in range(100)] == [__version__] * 100
 
 
+def test_a_crowd_gets_all_its_replies_in_order(
+    site: Site, running: SpallocServer, client: Client
+) -> None:
+    job_id = client.call("create_job", owner="me")
+    state = b'{"command": "get_job_state", "args": [%d]}\n' % job_id
+    crowd = [site.connect(running) for _ in range(100)]
+    for each in crowd:
+        each.send((VERSION + state * 9 + b'{"command": "list_jobs"}\n') * 3)
+    # Whoever comes later has a turn soon, too.
+    assert site.connect(running).call("version") == __version__
+    for each in crowd:
+        for _ in range(3):
+            assert each.reply()["return"] == __version__
+            for _ in range(9):
+                assert each.reply()["return"]["keepalive"] == 60.0
+            assert [job["job_id"] for job in each.reply()["return"]] == [job_id]
+    wait_until(lambda: not running._clients.any_ready())
+    assert not running._clients.any_deferred()
+
+
 def test_clients_that_close_while_replies_are_written(
     site: Site, running: SpallocServer
 ) -> None:

@@ -95,12 +95,31 @@ def test_a_job_is_given_up_after_three_places(
     assert dead(controller) == {(x, 0, 1) for x in places}
 
 
-def test_a_job_that_fits_nowhere_else_is_told_what_failed(
+def test_a_job_that_fits_nowhere_else_waits_for_the_board_to_come_back(
+    controller: Controller, bmps: BMPs
+) -> None:
+    job_id = controller.create_job(None, 5, 1, owner="me", max_dead_boards=0)
+    controller.create_job(None, 5, 1, owner="you", max_dead_boards=0)
+    answer(bmps, 0, False, Failure("FPGA 0 is asleep", frozenset([1])))
+    bmps.answer()
+    states = [job.state for job in controller.list_jobs()]
+    assert states == [JobState.queued, JobState.queued]
+    # Nobody waits for them meanwhile.
+    passing = controller.create_job(None, 1, 1, owner="else", max_dead_boards=0)
+    assert controller.get_job_state(None, passing).state is JobState.power
+    controller.destroy_job(None, passing)
+    bmps.answer()
+    controller.clear_problem("m", 0, 0, 1)
+    assert controller.get_job_state(None, job_id).state is JobState.power
+
+
+def test_a_job_that_the_configuration_makes_impossible_is_told_what_failed(
     controller: Controller, bmps: BMPs
 ) -> None:
     job_id = controller.create_job(None, 5, 1, owner="me", max_dead_boards=0)
     waiting = controller.create_job(None, 5, 1, owner="you", max_dead_boards=0)
     answer(bmps, 0, False, Failure("FPGA 0 is asleep", frozenset([1])))
+    controller.machines = {"m": machine(width=5, dead_boards={(0, 0, 1)})}
     reason = controller.get_job_state(None, job_id).reason
     assert reason == (
         "Machine configuration failed. Error: FPGA 0 is asleep "
@@ -182,7 +201,8 @@ def test_boards_out_of_service_are_tried_again_and_return_by_themselves(
     controller.set_board_retries(first=100.0, longest=150.0)
     job_id = controller.create_job(None, 0, 0, 1, owner="me", machine="m")
     answer(bmps, 0, False, "no answer")
-    assert controller.get_job_state(None, job_id).state is JobState.destroyed
+    assert controller.get_job_state(None, job_id).state is JobState.queued
+    controller.destroy_job(None, job_id)
     bmps.answer()
     now += 99
     controller.check_free()
@@ -282,8 +302,9 @@ def test_clearing_puts_a_board_back_at_once(controller: Controller, bmps: BMPs) 
 def test_a_bmp_that_does_not_answer_and_then_does(
     controller: Controller, bmps: BMPs
 ) -> None:
-    controller.create_job(None, 0, 0, 1, owner="me", machine="m")
+    first = controller.create_job(None, 0, 0, 1, owner="me", machine="m")
     answer(bmps, 0, False, "no answer")
+    controller.destroy_job(None, first)
     bmps.answer()
     on_answer = bmps["bmp-m-0"].on_answer
     assert on_answer is not None
@@ -402,7 +423,7 @@ def test_problems_survive_restarts_and_reloads(
     copy.machines = {"m": machine(width=5, tags=frozenset({"default", "x"}))}
     assert dead(copy) == {(0, 0, 1)}
     assert copy.create_job(None, 0, 0, 1, owner="me", machine="m") == 2
-    assert copy.get_job_state(None, 2).state is JobState.destroyed
+    assert copy.get_job_state(None, 2).state is JobState.queued
     # Wired anew it is still the same machine; gone, it is forgotten.
     copy.machines = {"m": machine(width=4)}
     assert dead(copy) == {(0, 0, 1)}
@@ -434,4 +455,4 @@ def test_boards_are_said_to_have_cooled_before_what_comes_of_it(
 
     wait_until(has_cooled)
     assert events[:2] == ["cooled", "failed"]
-    assert controller.get_job_state(None, second).state is JobState.destroyed
+    assert controller.get_job_state(None, second).state is JobState.queued

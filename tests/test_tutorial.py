@@ -48,13 +48,8 @@ def test_the_tutorial(tmp_path: Path) -> None:
 
     def run(command: str) -> str:
         # The scripts are there only where the package is installed.
-        command = command.replace(
-            ".venv/bin/spalloc_server_usage",
-            ".venv/bin/python -c 'from spalloc_server.command_line.usage_report "
-            "import main; main()'",
-        ).replace(".venv/bin/spalloc_server", ".venv/bin/python -m spalloc_server")
         done = subprocess.run(
-            ["bash", "-c", command],
+            ["bash", "-c", without_scripts(command)],
             cwd=tmp_path,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -104,6 +99,26 @@ def test_the_tutorial(tmp_path: Path) -> None:
         assert '"id":2,' in jobs
         assert 'spalloc_boards{machine="one-board",state="allocated"} 1.0' in metrics
 
+        breaking, needing = commands("break")
+        run(breaking)
+        with subprocess.Popen(
+            ["bash", "-c", needing],
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as waiting:
+            status, jobs = commands("broken")
+            told = "waiting: board (0, 0, 1) is out of service since"
+            wait_until(lambda: told in run(jobs))
+            assert "wrong FPGA identity" in run(status)
+            for command in commands("mend"):
+                run(command)
+            assert (
+                "My boards are at 10.0.0.1\n" in waiting.communicate(None, TIMEOUT)[0]
+            )
+
         old = config.read_text()
         last = block("change: machines.cfg").strip()
         config.write_text(re.sub(r"(?m)^configuration = .*$", last, old))
@@ -124,9 +139,22 @@ def test_the_tutorial(tmp_path: Path) -> None:
     assert rows[0].split() == ["owner", "machine", "jobs", "board-hours"]
     assert [row.split()[:3] for row in rows[1:]] == [
         ["me@example.org", "one-board", "1"],
-        ["me@example.org", "three-boards", "1"],
+        ["me@example.org", "three-boards", "2"],
     ]
     assert wait_until(lambda: not (tmp_path / ".machines.cfg.state.lock").exists())
+
+
+def without_scripts(command: str) -> str:
+    """A command that works where the package is not installed, so without scripts."""
+    for script, module in (("admin", "admin"), ("usage", "usage_report")):
+        command = command.replace(
+            f".venv/bin/spalloc_server_{script}",
+            f".venv/bin/python -c 'from spalloc_server.command_line.{module} "
+            "import main; raise SystemExit(main())'",
+        )
+    return command.replace(
+        ".venv/bin/spalloc_server", ".venv/bin/python -m spalloc_server"
+    )
 
 
 def block_after(words: str) -> str:

@@ -32,6 +32,9 @@ from spalloc_server.storage.lock_file import LockHolder, lock_holder
 
 PROBES_AT_ONCE: Final = 64
 
+_ERROR: Final = "error: "
+"""What a line begins with that is more than suspicious."""
+
 
 class CheckRequest(NamedTuple):
     """What is to be checked."""
@@ -50,7 +53,8 @@ def check(
     """Print what there is to say.
 
     :param prepare: called before BMPs are probed
-    :return: the exit status: 0 if the server would take the configuration, else 1
+    :return: the exit status: 0 if the server would take the configuration, and all BMPs
+        that were probed answer, else 1
     """
     try:
         configuration = read_configuration(request.config)
@@ -60,15 +64,19 @@ def check(
         print(printable(f"{e}"), file=sys.stderr)
         return 1
     try:
-        for line in _findings(request, configuration):
+        status = 0
+        for line in findings(request, configuration):
             say(printable(line))
+            if line.startswith(_ERROR):
+                status = 1
     except OSError as e:
         print(printable(f"cannot print what was found: {e}"), file=sys.stderr)
         return 1
-    return 0
+    return status
 
 
-def _findings(request: CheckRequest, configuration: Configuration) -> Iterator[str]:
+def findings(request: CheckRequest, configuration: Configuration) -> Iterator[str]:
+    """Say what is in a configuration, and what a running server would do with it."""
     yield f"{request.config}: the configuration is valid"
     yield from _description(configuration)
     for doubt in doubts_about(configuration):
@@ -124,7 +132,7 @@ def _probe(configuration: Configuration) -> Iterator[str]:
     for (machine, (cabinet, frame), _), problem in zip(frames, problems, strict=True):
         if problem is not None:
             yield (
-                f"suspicious: machine {machine.name} cabinet {cabinet} frame {frame}: "
+                f"{_ERROR}machine {machine.name} cabinet {cabinet} frame {frame}: "
                 f"{problem}"
             )
     yield f"probed: {problems.count(None)} of {len(frames)} BMPs answer"

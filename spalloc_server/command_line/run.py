@@ -45,8 +45,20 @@ OBJECTS_BEFORE_COLLECTION: Final = 20_000
 """How many new objects the garbage collector waits for before it looks at them."""
 
 
-Prepare: TypeAlias = Callable[[Configuration], None]
-"""Called with each configuration before the server uses it."""
+class Prepare:
+    """Called with each configuration before the server uses it."""
+
+    def __init__(self, simulator: BMPSimulator | None = None) -> None:
+        self.simulator = simulator
+        """What stands in for the BMPs, if anything does."""
+
+    def __call__(self, configuration: Configuration) -> None:
+        """Have the BMPs simulated, if they are to be.
+
+        :raises OSError: if that cannot be
+        """
+        if self.simulator is not None:
+            self.simulator.serve(configuration)
 
 
 class RunningServer(Protocol):
@@ -79,7 +91,7 @@ def run(start_server: StartServer, args: Sequence[str] | None = None) -> int:
     _raise_descriptor_limit()
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(_StopSignals())
-        prepare = stack.enter_context(_simulation()) if options.simulate else _nothing
+        prepare = stack.enter_context(_simulation()) if options.simulate else Prepare()
         try:
             server = start_server(options, prepare)
         except Exception:
@@ -231,10 +243,6 @@ def _do_nothing() -> None:
     pass
 
 
-def _nothing(_configuration: Configuration) -> None:
-    pass
-
-
 @contextlib.contextmanager
 def _simulation() -> Iterator[Prepare]:
     """Simulate the BMPs of all configurations, and of all others that are asked for.
@@ -250,7 +258,7 @@ def _simulation() -> Iterator[Prepare]:
 
         directory.set_fallback(serve)
         try:
-            yield simulator.serve
+            yield Prepare(simulator)
         finally:
             directory.set_fallback(None)
 

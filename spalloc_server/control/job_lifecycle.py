@@ -138,7 +138,9 @@ class JobLifecycle:
                 machine.name,
             )
         elif kind == "destroyed":
-            logger.info("Job %d of %s ended: %s", job.id, job.owner, reason)
+            # In the ordinary way nobody gives a reason.
+            because = "" if reason is None else f": {reason}"
+            logger.info("Job %d of %s ended%s", job.id, job.owner, because)
         if self.on_job_event is not None:
             self.on_job_event(job.job_event(kind, self._log.wall_time(), reason))
 
@@ -360,6 +362,7 @@ class JobLifecycle:
         job = self._state.jobs[job_id]
         machine = self._state.machines[machine_name]
         job.give_boards(machine, boards, periphery, torus)
+        job.allocated_at = self._log.wall_time()
         self._state.boards.occupy(job)
         self._state.changed_machines.add(machine_name)
         self._tell("allocated", job)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from spalloc_server.config.changes import compare_machines
 from spalloc_server.configuration import Machine
+from spalloc_server.control.availability import Availability
 from spalloc_server.control.change_log import ChangeLog
 from spalloc_server.control.frames import FrameControllers
 from spalloc_server.control.sick_boards import SickBoards
@@ -53,6 +54,7 @@ class MachineSet:
         log: ChangeLog,
         frames: FrameControllers,
         sick_boards: SickBoards,
+        availability: Availability,
         make_frames: Callable[[Machine], object],
     ) -> None:
         """Look after machines.
@@ -60,12 +62,14 @@ class MachineSet:
         :param state: its `machines` are only changed in here
         :param log: what is changed goes through it
         :param frames: of all machines
+        :param availability: knows which boards jobs may have
         :param make_frames: makes the controllers of a new machine's frames
         """
         self._state = state
         self._log = log
         self._frames = frames
         self._sick_boards = sick_boards
+        self._availability = availability
         self._make_frames = make_frames
 
     @property
@@ -139,16 +143,17 @@ class MachineSet:
             for name in changes.removed:
                 self._remove(name)
                 self._sick_boards.machine_removed(name, comes_back=name in machines)
+                if name not in machines:
+                    state.withheld.forget_machine(name)
             for name in changes.added:
                 self._add(machines[name])
             for name in changes.modified:
                 machine = machines[name]
+                dead, withheld = self._availability.dead_and_withheld(machine)
                 state.job_queue.modify_machine(
-                    name,
-                    machine.tags,
-                    self._sick_boards.dead_boards(machine),
-                    machine.dead_links,
+                    name, machine.tags, dead, machine.dead_links
                 )
+                state.job_queue.withhold(name, withheld)
             for name in machines:
                 state.job_queue.move_machine_to_end(name)
             state.machines = machines
@@ -159,14 +164,16 @@ class MachineSet:
     def _add(self, machine: Machine) -> None:
         if not self._log.is_dormant:
             self._make_frames(machine)
+        dead, withheld = self._availability.dead_and_withheld(machine)
         self._state.job_queue.add_machine(
             machine.name,
             machine.width,
             machine.height,
             machine.tags,
-            self._sick_boards.dead_boards(machine),
+            dead,
             machine.dead_links,
         )
+        self._state.job_queue.withhold(machine.name, withheld)
 
     def _remove(self, name: str) -> None:
         """Remove a machine, destroying its jobs.
@@ -192,7 +199,7 @@ class MachineSet:
                 machine.tags,
                 machine.width,
                 machine.height,
-                self._sick_boards.dead_boards(machine),
+                self._availability.dead_boards(machine),
                 machine.dead_links,
             )
             for machine in self._state.machines.values()
@@ -206,8 +213,9 @@ class MachineSet:
         machine = self._state.machines[name]
         return states_of_boards(
             machine,
-            self._sick_boards.boards_out(machine),
+            self._availability.boards_out(machine),
             self._state.job_queue.holdings(name),
             self._state.boards,
             self._state.ending_jobs.values(),
+            self._availability.drained(machine),
         )

@@ -74,6 +74,25 @@ def _from_2(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _from_3(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Schema 3: nothing was drained or closed, and what failed made jobs impossible.
+
+    It was not kept since when jobs have their boards.
+    """
+    jobs = {
+        name: [{**job, "allocated_at": None} for job in data[name]]
+        for name in ("jobs", "ending_jobs")
+    }
+    return {
+        **data,
+        **jobs,
+        "schema": 4,
+        "withheld": {"drained": {}, "closed": {}, "all_closed": None},
+        "rules": 3,
+    }
+
+
 _STEPS: Final[Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
-    2: _from_2
+    2: _from_2,
+    3: _from_3,
 }

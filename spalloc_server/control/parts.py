@@ -6,13 +6,16 @@ from collections.abc import Callable
 
 from spalloc_server.async_bmp_controller import AsyncBMPController
 from spalloc_server.configuration import Machine
+from spalloc_server.control.availability import Availability
 from spalloc_server.control.change_log import ChangeLog
 from spalloc_server.control.finder import Finder
 from spalloc_server.control.frames import FrameControllers
 from spalloc_server.control.job_lifecycle import JobLifecycle
 from spalloc_server.control.machine_set import MachineSet
+from spalloc_server.control.orders import Orders
 from spalloc_server.control.sick_boards import SickBoards
-from spalloc_server.control.state import State
+from spalloc_server.control.state import PRESENT_RULES, State
+from spalloc_server.control.withheld_reasons import WithheldReasons
 from spalloc_server.model import changes
 
 
@@ -30,12 +33,20 @@ class Parts:
         self.state = state
         self.log = ChangeLog()
         self.frames = FrameControllers()
-        self.sick_boards = SickBoards(state, self.log, self.frames)
+        self.availability = Availability(state)
+        self.sick_boards = SickBoards(state, self.log, self.frames, self.availability)
         self.jobs = JobLifecycle(state, self.log, self.frames, self.sick_boards)
         self.machines = MachineSet(
-            state, self.log, self.frames, self.sick_boards, make_frames
+            state,
+            self.log,
+            self.frames,
+            self.sick_boards,
+            self.availability,
+            make_frames,
         )
+        self.orders = Orders(state, self.log, self.availability)
         self.finder = Finder(state)
+        self.withheld_reasons = WithheldReasons(state, self.availability)
         self._make_frames = make_frames
         # What scheduling decides has to be decided again in a replay.
         state.job_queue.schedule_by(self.log.wall_time)
@@ -53,11 +64,19 @@ class Parts:
                 changes.Cooled: self._give_out_cooled,
                 changes.ReportProblem: self.sick_boards.report,
                 changes.ClearProblem: self.sick_boards.put_back,
+                changes.ClearBoards: self.sick_boards.clear,
                 changes.BoardIn: self.sick_boards.put_back,
                 changes.BoardStillOut: self.sick_boards.leave_out,
                 changes.BMPOut: self.sick_boards.take_frame_out,
                 changes.BMPIn: self.sick_boards.put_frame_back,
                 changes.Configured: self.machines.apply,
+                changes.Drain: self.orders.drain,
+                changes.Resume: self.orders.resume,
+                changes.Close: self.orders.close,
+                changes.Open: self.orders.open,
+                changes.EndJobs: self.orders.end_jobs,
+                changes.MoveJob: self.orders.move_job,
+                changes.Rules: self._go_by_rules,
             }
         )
 
@@ -70,8 +89,17 @@ class Parts:
             for machine in self.state.machines.values():
                 self._make_frames(machine)
             self.jobs.start()
+            if self.state.rules < PRESENT_RULES:
+                self.log.happen(changes.Rules(PRESENT_RULES))
             for name in list(self.state.machines):
                 self.machines.watch_frames(name)
+
+    def _go_by_rules(self, change: changes.Rules) -> None:
+        """Decide by other rules from now on."""
+        self.state.rules = change.number
+        with self.state.job_queue:
+            for name in self.state.machines:
+                self.availability.update(name)
 
     def all_frames(self) -> list[AsyncBMPController]:
         """The controllers of all frames that may still have something to do."""

@@ -16,12 +16,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from spalloc_server.configuration import Machine
+from spalloc_server.control.availability import Availability
 from spalloc_server.control.old_schemas import of_present_schema
 from spalloc_server.control.state import State
 from spalloc_server.job_queue import JobQueue
 from spalloc_server.links import Links
 from spalloc_server.model.board_health import BoardHealth
 from spalloc_server.model.job import JobState, _Job
+from spalloc_server.model.withheld import Withheld
 from spalloc_server.plain.shapes import (
     INT,
     OPTIONAL_STR,
@@ -38,9 +40,8 @@ from spalloc_server.plain.shapes import (
     tuple_of,
 )
 
-SCHEMA: Final = 3
-"""What `to_plain` gives. 1 was a pickle of all the objects themselves; 2 had no owners
-in the job queue, and knew nothing of parts that are kept."""
+SCHEMA: Final = 4
+"""What `to_plain` gives; see `spalloc_server.control.old_schemas` for those before."""
 
 _MACHINE = fields(
     "machine",
@@ -73,6 +74,8 @@ _STATE = fields(
         "ending_jobs": list_of(_KEPT_JOB),
         "retired_jobs": dict_of(INT, OPTIONAL_STR),
         "health": anything_plain,
+        "withheld": anything_plain,
+        "rules": INT,
     },
 )
 
@@ -100,11 +103,13 @@ def to_plain(state: State) -> dict[str, Any]:
         "ending_jobs": ending,
         "retired_jobs": dict(state.retired_jobs),
         "health": state.health.__getstate__(),
+        "withheld": state.withheld.__getstate__(),
+        "rules": state.rules,
     }
 
 
 def from_plain(data: Any) -> State:
-    """Make a state of plain data of the present schema, or of one since 2.
+    """Make a state of plain data, of the present schema or of one since 2.
 
     The callbacks of its job queue are None. All jobs count as heard from just now.
 
@@ -120,6 +125,8 @@ def from_plain(data: Any) -> State:
     job_queue.__setstate__(data["job_queue"])
     health = BoardHealth()
     health.__setstate__(data["health"])
+    withheld = Withheld()
+    withheld.__setstate__(data["withheld"])
     jobs, ending = (
         [_job_from_plain(job, machines) for job in data[name]]
         for name in ("jobs", "ending_jobs")
@@ -130,7 +137,7 @@ def from_plain(data: Any) -> State:
     for job in ending:
         if job.state is not JobState.destroyed:
             raise PlainDataError(f"state: {job} is among those that have ended")
-    return State(
+    state = State(
         job_queue=job_queue,
         next_id=data["next_id"],
         next_holder_id=data["next_holder_id"],
@@ -140,7 +147,16 @@ def from_plain(data: Any) -> State:
         ending_jobs={job.id: job for job in ending},
         retired_jobs=OrderedDict(data["retired_jobs"]),
         health=health,
+        withheld=withheld,
+        rules=data["rules"],
     )
+    # Of the boards that are not given out, the allocators know no more.
+    availability = Availability(state)
+    for machine in state.machines.values():
+        job_queue.restore_withheld(
+            machine.name, *availability.dead_and_withheld(machine)
+        )
+    return state
 
 
 def comparable(data: Mapping[str, Any]) -> Any:

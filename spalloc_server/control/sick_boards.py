@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
-from spalloc_server.configuration import Machine
+from spalloc_server.control.availability import Availability
 from spalloc_server.control.change_log import ChangeLog
 from spalloc_server.control.frames import Frame, FrameControllers, Frames
 from spalloc_server.control.state import State
@@ -23,6 +23,7 @@ from spalloc_server.model.changes import (
     BMPOut,
     BoardIn,
     BoardStillOut,
+    ClearBoards,
     ClearProblem,
     RefusedError,
     ReportProblem,
@@ -42,13 +43,21 @@ class SickBoards:
     Methods that do not say otherwise are called with the controller's lock held.
     """
 
-    def __init__(self, state: State, log: ChangeLog, frames: FrameControllers) -> None:
+    def __init__(
+        self,
+        state: State,
+        log: ChangeLog,
+        frames: FrameControllers,
+        availability: Availability,
+    ) -> None:
         """Look after the boards of machines.
 
         :param state: its `health` is only changed in here
         :param log: what happens goes through it
         :param frames: where boards are tried again
+        :param availability: is told of what jobs may have from now on
         """
+        self._availability = availability
         self._state = state
         self._log = log
         self._frames = frames
@@ -75,16 +84,6 @@ class SickBoards:
         else:
             self._state.health.forget_machine(machine_name)
 
-    def boards_out(self, machine: Machine) -> frozenset[Board]:
-        """The boards of a machine that are out of service."""
-        # Not those that it had before it was wired anew.
-        out = self._state.health.boards_out(machine.name)
-        return out & machine.board_locations.keys()
-
-    def dead_boards(self, machine: Machine) -> frozenset[Board]:
-        """The boards of a machine that are not given out, for whatever reason."""
-        return machine.dead_boards | self.boards_out(machine)
-
     # Out of service
 
     def take_out(
@@ -108,7 +107,7 @@ class SickBoards:
                 self._log.wall_time(),
                 waits_for_bmp,
             )
-        self._update_dead_boards(machine_name)
+        self._availability.update(machine_name)
 
     def put_back(self, change: BoardIn | ClearProblem) -> None:
         """Forget all problems of a board, and put it back into service.
@@ -127,15 +126,32 @@ class SickBoards:
         if self._state.health.put_back(name, board):
             if not self._log.is_dormant:
                 logger.info("Board %s of %s is back in service", board, name)
-            self._update_dead_boards(name)
+            self._availability.update(name)
 
-    def _update_dead_boards(self, machine_name: str) -> None:
-        machine = self._state.machines.get(machine_name)
-        if machine is not None:
-            self._state.changed_machines.add(machine_name)
-            self._state.job_queue.modify_machine(
-                machine_name, dead_boards=self.dead_boards(machine)
-            )
+    def clear(self, change: ClearBoards) -> int:
+        """Put boards back into service, and forget what was reported of them.
+
+        :return: of how many something was known
+        :raises RefusedError: if there is no such machine
+        """
+        name, health = change.machine_name, self._state.health
+        if name not in self._state.machines:
+            raise RefusedError(f"there is no machine {name!r}")
+        known = {board for _, board in health.boards(name)}
+        cleared = [board for board in map(as_board, change.boards) if board in known]
+        for board in cleared:
+            self._recovering.pop((name, board), None)
+            health.put_back(name, board)
+        if cleared:
+            self._availability.update(name)
+            if not self._log.is_dormant:
+                logger.warning(
+                    "Operator %s clears %d boards of machine %s",
+                    change.user,
+                    len(cleared),
+                    name,
+                )
+        return len(cleared)
 
     # Silent BMPs
 
@@ -186,7 +202,7 @@ class SickBoards:
         for board in waiting:
             health.bmp_answers(name, board)
         if waiting:
-            self._update_dead_boards(name)
+            self._availability.update(name)
 
     def _boards_of_frame(
         self, machine_name: str, frame: Sequence[int]
@@ -220,7 +236,8 @@ class SickBoards:
             location = machine.board_locations.get(board)
             if location is None or board in machine.dead_boards:
                 continue
-            if board in held[name]:
+            if board in held[name] or (name, board) in self._state.withheld.drained:
+                # Somebody may have their hands in it.
                 continue
             cabinet, frame, number = location
             requests = AtomicRequests(partial(self._board_tested, frames, name, board))
@@ -346,6 +363,7 @@ class SickBoards:
                 "physical": machine.board_locations[board],
                 "ip_address": machine.spinnaker_ips.get(board),
                 "out_of_service": out is not None,
+                "waits_for_bmp": out is not None and out.waits_for_bmp,
                 "reason": None if out is None else out.reason,
                 "since": None if out is None else out.since,
                 "next_test": None if test_at is None else max(0, test_at - now),

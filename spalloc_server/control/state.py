@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Final
 
 from spalloc_server.configuration import Machine
 from spalloc_server.job_queue import JobQueue
 from spalloc_server.model.board_health import BoardHealth
 from spalloc_server.model.board_index import BoardIndex
 from spalloc_server.model.job import _Job
+from spalloc_server.model.withheld import Withheld
+
+PRESENT_RULES: Final = 4
+"""The rules by which the server decides; before 4, boards that were out of service made
+jobs impossible. What was stored under older rules is replayed by these."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +48,10 @@ class State:
     """Machines that have changed since those who watch were told."""
     health: BoardHealth = field(default_factory=BoardHealth)
     """Which boards are out of service, and what was reported of boards."""
+    withheld: Withheld = field(default_factory=Withheld)
+    """Which boards are drained, and which machines are closed."""
+    rules: int = PRESENT_RULES
+    """By which rules decisions are made."""
     boards: BoardIndex = field(init=False)
     """Where boards are, and which job has them; made anew from the rest."""
 

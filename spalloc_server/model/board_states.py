@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 
 from spalloc_server.configuration import Machine
@@ -25,6 +25,10 @@ class BoardState(Enum):
     """It is off, and rests before it is given out again."""
     out_of_service = "out of service"
     """It failed, and is tried again by and by."""
+    draining = "draining"
+    """No job is given it any more, but one still has it, or it is not yet off."""
+    drained = "drained"
+    """An operator has taken it away from the jobs."""
     dead = "dead"
     """The configuration says that it does not work."""
 
@@ -42,12 +46,14 @@ def states_of_boards(
     holdings: Iterable[tuple[Board, Holding]],
     places: BoardIndex,
     ending_jobs: Iterable[_Job],
+    drained: Collection[Board] = (),
 ) -> dict[Board, BoardState]:
     """The state of every board of a machine.
 
     :param holdings: of this machine, see `JobQueue.holdings`
     :param places: which living jobs have its boards
     :param ending_jobs: those whose boards are being powered off, on any machine
+    :param drained: boards that operators have taken away, or want to
     """
     states = {
         (x, y, z): BoardState.free
@@ -57,6 +63,8 @@ def states_of_boards(
     }
     for board in out_of_service:
         states[board] = BoardState.out_of_service
+    for board in drained:
+        states[board] = BoardState.drained
     for board in machine.dead_boards:
         states[board] = BoardState.dead
     ending = _boards_of_ending_jobs(machine.name, ending_jobs)
@@ -67,8 +75,28 @@ def states_of_boards(
             or places.job_at(machine.name, board) is not None
             or board in ending
         ):
-            states[board] = _STATE_OF_HOLDING[holding]
+            if board not in drained:
+                states[board] = _STATE_OF_HOLDING[holding]
+            elif holding is not Holding.cooling:
+                states[board] = BoardState.draining
     return states
+
+
+def count_states(
+    machine: Machine, states: Mapping[Board, BoardState]
+) -> dict[BoardState, int]:
+    """How many boards of a machine are in each state.
+
+    Boards that are dead and plugged in nowhere, as two of the three of a single board's
+    triad, do not count.
+
+    :param states: of all boards, see `states_of_boards`
+    """
+    counts = dict.fromkeys(BoardState, 0)
+    for board, state in states.items():
+        if state is not BoardState.dead or board in machine.board_locations:
+            counts[state] += 1
+    return counts
 
 
 def _boards_of_ending_jobs(machine_name: str, jobs: Iterable[_Job]) -> set[Board]:

@@ -124,6 +124,79 @@ class ClearProblem(NamedTuple):
     z: int
 
 
+# Orders of operators
+
+
+@_stored_as("drain")
+class Drain(NamedTuple):
+    """No job is to be given some boards any more."""
+
+    user: str
+    """Who says so, by the name on the server's computer; the same in all orders."""
+    machine_name: str
+    boards: Sequence[Sequence[int]]
+    reason: str | None
+    """For people; the same in all orders."""
+    now: bool
+    """Are jobs that have some of them to end?"""
+
+
+@_stored_as("resume")
+class Resume(NamedTuple):
+    """Jobs may be given boards again."""
+
+    user: str
+    machine_name: str
+    boards: Sequence[Sequence[int]]
+    reason: str | None
+
+
+@_stored_as("clear boards")
+class ClearBoards(NamedTuple):
+    """All is well with some boards."""
+
+    user: str
+    machine_name: str
+    boards: Sequence[Sequence[int]]
+    reason: str | None
+
+
+@_stored_as("close")
+class Close(NamedTuple):
+    """No job is to start on a machine, or on any."""
+
+    user: str
+    machine_name: str | None
+    reason: str | None
+
+
+@_stored_as("open")
+class Open(NamedTuple):
+    """Jobs may start on a machine again, or on all."""
+
+    user: str
+    machine_name: str | None
+    reason: str | None
+
+
+@_stored_as("end jobs")
+class EndJobs(NamedTuple):
+    """Jobs are to end; those that have ended meanwhile are passed over."""
+
+    user: str
+    job_ids: Sequence[int]
+    reason: str | None
+
+
+@_stored_as("move job")
+class MoveJob(NamedTuple):
+    """A job that waits is to wait before all others."""
+
+    user: str
+    job_id: int
+    reason: str | None
+
+
 # Events
 
 
@@ -215,6 +288,14 @@ class BMPIn(NamedTuple):
     frame: Sequence[int]
 
 
+@_stored_as("rules")
+class Rules(NamedTuple):
+    """The server decides by the rules of another version from now on."""
+
+    number: int
+    """See `spalloc_server.control.state.PRESENT_RULES`."""
+
+
 Change: TypeAlias = (
     CreateJob
     | DestroyJob
@@ -222,6 +303,14 @@ Change: TypeAlias = (
     | PowerOffJob
     | ReportProblem
     | ClearProblem
+    | Drain
+    | Resume
+    | ClearBoards
+    | Close
+    | Open
+    | EndJobs
+    | MoveJob
+    | Rules
     | Configured
     | TimedOut
     | Ready

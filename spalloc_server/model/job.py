@@ -60,6 +60,7 @@ class JobState(IntEnum):
 _STATE = fields(
     "job",
     {
+        "allocated_at": OPTIONAL_NUMBER,
         "id": INT,
         "owner": STR,
         "start_time": NUMBER,
@@ -156,6 +157,9 @@ class JobDetails(NamedTuple):
     """What failed in the last place where it had boards."""
     waiting: Waiting | None = None
     """Where it stands and why it waits, if it does."""
+    allocated_at: float | None = None
+    """When it was given its boards, in seconds since 1970 (UTC); None without boards,
+    and where that is not known."""
 
 
 class MachineTuple(NamedTuple):
@@ -179,6 +183,7 @@ class _Job:
     """
 
     __slots__ = (
+        "allocated_at",
         "allocated_machine",
         "args",
         "boards",
@@ -266,6 +271,9 @@ class _Job:
         below 1 stands for some that nobody will answer: they are made again."""
         self.keepalive_until: float | None = None
         """When the job times out, by the monotonic clock; None for never."""
+        self.allocated_at: float | None = None
+        """When it was given its boards, in seconds since 1970 (UTC); None without
+        boards, and where that is not known."""
         self.was_ready = False
         """Has it been ready before?"""
         self.failed_places = 0
@@ -310,6 +318,7 @@ class _Job:
             else {(x, y, z, int(link)) for x, y, z, link in self.periphery},
             "torus": None if self.torus is None else int(self.torus),
             "unfinished": self.bmp_requests_until_ready != 0,
+            "allocated_at": self.allocated_at,
             "was_ready": self.was_ready,
             "failed_places": self.failed_places,
             "failure": None if ended else self.failure,
@@ -337,6 +346,7 @@ class _Job:
             data["kwargs"],
             bmp_requests_until_ready=int(data["unfinished"]),
         )
+        job.allocated_at = data["allocated_at"]
         job.was_ready = data["was_ready"]
         job.failed_places = data["failed_places"]
         job.failure = data["failure"]
@@ -502,7 +512,9 @@ class _Job:
         :param queues: the machines in whose queues it stands
         :param waiting: what the job queue knows of it
         """
-        return JobDetails(self.heard_at, self.rank, queues, self.failure, waiting)
+        return JobDetails(
+            self.heard_at, self.rank, queues, self.failure, waiting, self.allocated_at
+        )
 
     def job_event(self, kind: Kind, wall_time: float, reason: str | None) -> JobEvent:
         """What those who keep a history are told of a change of the job.

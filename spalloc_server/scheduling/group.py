@@ -29,6 +29,7 @@ class Group:
         "blocked",
         "boards",
         "first",
+        "held_back",
         "noted",
         "size_class",
     )
@@ -45,6 +46,8 @@ class Group:
         self.size_class = size_class
         self.blocked = False
         """Is it known that they do not fit at present?"""
+        self.held_back = False
+        """Do they need what is given to nobody at present?"""
         self.first: tuple[Key, int] | None = None
         """The first job that is not set aside, and its place."""
         self.noted: tuple[Key, int] | None = None
@@ -139,7 +142,19 @@ class Group:
             heappush(self._heap, (key, job_id))
         self._find_first()
 
+    def any_job(self) -> int:
+        """One of the jobs."""
+        return next(iter(self._owner_of))
+
+    def hold_back(self, held_back: bool) -> None:
+        """Pass over all jobs, or no longer."""
+        self.held_back = held_back
+        self._find_first()
+
     def _find_first(self) -> None:
+        if self.held_back:
+            self.first = None
+            return
         heap = self._heap
         while heap:
             job_id = heap[0][1]

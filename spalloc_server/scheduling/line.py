@@ -14,6 +14,9 @@ each other owner that came later are.
 
 In a line that is not fair, jobs stand in the order in which they came.
 
+Where the head does not fit, others are tried, those of the largest class of size first:
+room that is large enough for them is rare, and small jobs would break it up.
+
 Jobs that ask for the same form a `Group`: when one of them does not fit, nor do the
 others, and none is tried again before there is room that might do. So an event costs
 time in proportion to the number of different requests at most, whoever waits.
@@ -31,6 +34,9 @@ from spalloc_server.scheduling.group import Group, Key, Owner
 #: Places that are not valid any more are cleared away when there are many more of them.
 _MANY = 64
 
+
+#: The class of size from which on jobs are tried first.
+LARGE = 2
 
 #: Who takes turns: an owner, for each class of size. A large job does not wait for
 #: what small ones wait for, and so they need not wait for each other.
@@ -58,7 +64,8 @@ class Line:
         # The first of each group, and of each that may be tried. An entry that is not
         # true any more is dropped when it comes to the top.
         self._firsts: list[tuple[Key, int]] = []
-        self._ready: list[tuple[Key, int]] = []
+        # Of the latter, those that are tried first come first.
+        self._ready: list[tuple[bool, Key, int]] = []
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -171,13 +178,20 @@ class Line:
         return None
 
     def next_to_try(self) -> int | None:
-        """The first job that is not set aside, and not known not to fit."""
+        """The next job that is not set aside, and not known not to fit.
+
+        Large ones come first, then all others, in order.
+        """
         ready = self._ready
         while ready:
-            place = ready[0]
-            found = self._group_of.get(place[1])
-            if found is not None and not found[1].blocked and found[1].first == place:
-                return place[1]
+            _, key, job_id = ready[0]
+            found = self._group_of.get(job_id)
+            if (
+                found is not None
+                and not found[1].blocked
+                and found[1].first == (key, job_id)
+            ):
+                return job_id
             heappop(ready)
         return None
 
@@ -193,7 +207,7 @@ class Line:
             if group.blocked and group.area <= room:
                 group.blocked = False
                 if group.first is not None:
-                    heappush(self._ready, group.first)
+                    heappush(self._ready, _trial(group, group.first))
 
     def set_aside(self, job_id: int, owner: Owner) -> None:
         """Pass over what its owner asks for with this job, until `restore`."""
@@ -213,6 +227,20 @@ class Line:
             group.restore_all()
             self._note(group)
 
+    def one_of_each(self) -> list[int]:
+        """A job of each group of those that ask for the same."""
+        return [group.any_job() for group in self._groups.values()]
+
+    def hold_back(self, job_id: int, held_back: bool) -> None:
+        """Pass over what this job asks for, or no more: it needs what nobody gets."""
+        group = self._group_of[job_id][1]
+        group.hold_back(held_back)
+        self._note(group)
+
+    def is_held_back(self, job_id: int) -> bool:
+        """Is what this job asks for what nobody gets?"""
+        return self._group_of[job_id][1].held_back
+
     def is_set_aside(self, job_id: int) -> bool:
         """Is this job passed over?"""
         return self._group_of[job_id][1].is_set_aside(job_id)
@@ -223,6 +251,14 @@ class Line:
         :raises KeyError: if it is not in the line
         """
         return self._group_of[job_id][1].key_of(job_id)
+
+    def place_of(self, job_id: int) -> tuple[int, Key]:
+        """How many jobs stand before this one, and `key_of` it.
+
+        :raises KeyError: if it is not in the line
+        """
+        key = self._group_of[job_id][1].key_of(job_id)
+        return bisect_left(self._keys, key), key
 
     def jobs_before(self, job_id: int) -> int:
         """How many jobs stand before this one.
@@ -276,8 +312,15 @@ class Line:
             return
         if len(self._ready) > most:
             self._ready = [
-                g.first for g in self._groups.values() if g.first and not g.blocked
+                _trial(g, g.first)
+                for g in self._groups.values()
+                if g.first and not g.blocked
             ]
             heapify(self._ready)
         else:
-            heappush(self._ready, place)
+            heappush(self._ready, _trial(group, place))
+
+
+def _trial(group: Group, place: tuple[Key, int]) -> tuple[bool, Key, int]:
+    """When to try the first of a group: the lower, the earlier."""
+    return (group.size_class < LARGE, *place)

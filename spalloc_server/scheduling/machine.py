@@ -20,7 +20,7 @@ SOON = 3600.0
 LOOK_INTERVAL = 60.0
 
 #: Jobs are of the same class of size if they need less than this share of the machine,
-#: the next one, or more than both.
+#: the next one, or more than both (which is `line.LARGE`).
 _SHARES = (0.04, 0.16)
 
 
@@ -171,6 +171,24 @@ class _Machine:
             self.line.insert(job.id, job.owner, key, *what)
         self.waiting[job.id] = job
         job.queues.append(self)
+        if self._needs_withheld(job):
+            self.line.hold_back(job.id, True)
+
+    def _needs_withheld(self, job: _Job) -> bool:
+        """Does a job that is possible need boards that are withheld?"""
+        allocator = self.allocator
+        return bool(allocator.withheld_boards) and not allocator.alloc_possible_now(
+            *job.args, **job.kwargs
+        )
+
+    def match_withheld(self) -> None:
+        """After boards were withheld, or are no more: pass over those who need them.
+
+        They keep their places, but nobody waits for them.
+        """
+        for job_id in self.line.one_of_each():
+            needs = self._needs_withheld(self.waiting[job_id])
+            self.line.hold_back(job_id, needs)
 
     def enqueue_first(self, job: _Job) -> None:
         """Put a job before all others, but for one for which a part is kept."""

@@ -40,7 +40,7 @@ class RecentTimes:
         :return: seconds between which the middle half of those was that took longer
             than that; None where there are too few of them
         """
-        ordered = self._sorted.get(boards.bit_length(), [])
+        ordered = self._sorted.get(boards.bit_length(), ())
         first = bisect_right(ordered, so_far)
         number = len(ordered) - first
         if number < FEWEST:

@@ -10,8 +10,9 @@ from spalloc_server.scheduling.machine import _Job, _Machine
 from spalloc_server.scheduling.recent import RecentTimes
 
 #: Why a job waits: its owner holds as many boards as an owner may; a part of a machine
-#: is kept for it; it is the first in a queue; others are before it.
-Reason = Literal["limit", "kept", "first", "turn"]
+#: is kept for it; it is the first in a queue; others are before it; it needs boards
+#: that are given to nobody for now.
+Reason = Literal["limit", "kept", "first", "turn", "withheld"]
 
 
 class KeptPart(NamedTuple):
@@ -49,11 +50,14 @@ class Waiting(NamedTuple):
     about: tuple[int, int] | None
     """Between when it may be expected to start, in seconds since 1970 (UTC); None where
     too few jobs like it are known."""
+    text: str | None = None
+    """Which boards are given to nobody for now and why, where it waits for these."""
 
     def to_reply(self) -> dict[str, Any]:
         """What clients are told."""
         return {
             "reason": self.reason,
+            "text": self.text,
             "queues": [
                 {
                     "machine": place.machine,
@@ -82,18 +86,21 @@ def describe(
     :param waits: how long jobs have waited
     :param runs: how long jobs have had boards
     """
-    places = tuple(
-        Place(
-            machine.name,
-            machine.line.jobs_before(job.id) + 1,
-            machine.line.key_of(job.id),
-            _kept_part(machine, job),
-        )
-        for machine in machines
-    )
-    kept_on = [m for m in machines if m.kept is not None and m.kept.job_id == job.id]
+    places = []
+    kept_on = []
     reason: Reason = "turn"
+    for machine in machines:
+        kept = None
+        if machine.head is not None and machine.head[0] == job.id:
+            reason = "first"
+            kept = _kept_part(machine, job)
+            if kept is not None:
+                kept_on.append(machine)
+        before, order = machine.line.place_of(job.id)
+        places.append(Place(machine.name, before + 1, order, kept))
     about: tuple[float, float] | None = None
+    if machines and all(machine.line.is_held_back(job.id) for machine in machines):
+        return Waiting("withheld", tuple(places), None)
     if is_limited:
         reason = "limit"
     elif kept_on:
@@ -101,14 +108,12 @@ def describe(
         # The first machine that has room gets the job.
         known = [_free_about(machine, now, runs) for machine in kept_on]
         about = min((ends for ends in known if ends is not None), default=None)
-    elif any(m.head is not None and m.head[0] == job.id for m in machines):
-        reason = "first"
     if about is None and not is_limited:
         seconds = waits.range(job.boards, now - job.queued_at)
         if seconds is not None:
             about = job.queued_at + seconds[0], job.queued_at + seconds[1]
-    rounded = None if about is None else (round(about[0]), round(about[1]))
-    return Waiting(reason, places, rounded)
+    rounded = None if about is None else (int(about[0] + 0.5), int(about[1] + 0.5))
+    return Waiting(reason, tuple(places), rounded)
 
 
 def _kept_part(machine: _Machine, job: _Job) -> KeptPart | None:

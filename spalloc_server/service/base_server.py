@@ -31,8 +31,10 @@ from spalloc_server.service.dispatcher import Dispatcher
 from spalloc_server.service.gateways import Gateways
 from spalloc_server.service.intake import Intake
 from spalloc_server.service.notifier import Notifier, Watches
+from spalloc_server.service.operator_door import OperatorDoor
 from spalloc_server.service.reception import Reception
 from spalloc_server.service.timers import Timers
+from spalloc_server.simulator import BMPSimulator
 from spalloc_server.storage import names
 from spalloc_server.storage.files import StateFileError
 from spalloc_server.storage.lock_file import StateLock
@@ -95,6 +97,7 @@ class Server:
         self._dispatcher = Dispatcher(self, self._clients, self.stats)
         self._notifier = Notifier(self._clients)
         self._reception: Reception
+        self.started_at = time.monotonic()
         self.intake: Intake
         self._config_filename = config_filename
         self._config_source = ConfigSource(config_filename, self._core, self)
@@ -104,6 +107,9 @@ class Server:
         self._state_stem = names.stem_in(config_filename, self.state_dir)
         self._state_filename = self._get_state_filename(self._state_stem)
         self._store = StateStore(self._state_filename)
+        self._operator_door = OperatorDoor(
+            self._core, self._clients, names.operator_socket(self._state_stem)
+        )
         self._controller: Controller
         # Set by any thread or signal handler, which then wakes the loop.
         self._stop_requested = False
@@ -136,7 +142,7 @@ class Server:
         undo.callback(self._store.close)
         self.observer.open()
         undo.callback(self.observer.close)
-        address = configuration.ip, self._choose_port(configuration)
+        address = self._choose_ip(configuration), self._choose_port(configuration)
         self._reception = Reception(self._core, self._clients, self.stats, address)
         undo.callback(self._close)
         if self.watch_config:
@@ -149,6 +155,8 @@ class Server:
         self._controller.on_background_state_change = self._on_background_change
         self._load_valid_config(configuration)
         self._store.open(self._controller)
+        self._operator_door.open()
+        undo.callback(self._operator_door.close)
         self.intake = Intake(self._controller, self._store)
 
     def _restore_controller(self, cold_start: bool) -> Controller:
@@ -195,7 +203,11 @@ class Server:
 
     def _load_valid_config(self, validated_config: Configuration) -> None:
         """Put a configuration in force: the address, the settings, the machines."""
-        self._reception.move(validated_config, self._choose_port(validated_config))
+        self._reception.move(
+            validated_config._replace(ip=self._choose_ip(validated_config)),
+            self._choose_port(validated_config),
+        )
+        self._operator_door.set_group(validated_config.admin_group)
         self._configuration = validated_config
         self._timers.check_soon()
         settings = Settings(
@@ -214,6 +226,7 @@ class Server:
         )
         self._announce_losses(old, new)
         self._controller.configure(settings, new)
+        self._config_source.done(_summary(old, new))
         logger.info("Machines: %s", _summary(old, new))
         self._tell_lock_file()
 
@@ -260,7 +273,7 @@ class Server:
         try:
             self._prepare_hardware(configuration)
         except OSError as e:
-            logger.error("The old configuration stays in force: %s", _message(e))
+            self._config_source.refuse(_message(e))
             return
         logger.info("Config file %s read again", self._config_filename)
         self._load_valid_config(configuration)
@@ -316,6 +329,7 @@ class Server:
         Boards are left as they are: on, where they are in use.
         """
         self._close()
+        self._operator_door.close()
         self._config_source.close()
         logger.info("Stopping: waiting for commands to BMPs that are under way")
         self.observer.stopping()
@@ -340,6 +354,21 @@ class Server:
         return self._controller
 
     @property
+    def config_source(self) -> ConfigSource:
+        """Where the configuration comes from; for the server's thread."""
+        return self._config_source
+
+    @property
+    def store(self) -> StateStore:
+        """Keeps the state; for the server's thread."""
+        return self._store
+
+    @property
+    def simulator(self) -> BMPSimulator | None:
+        """What stands in for the BMPs, if anything does."""
+        return None
+
+    @property
     def client_count(self) -> int:
         """How many clients are connected. From any thread."""
         return len(self._clients)
@@ -359,6 +388,10 @@ class Server:
     def _choose_port(self, configuration: Configuration) -> int:
         """The port asked for, else that of the config file (which is deprecated)."""
         return self._port if self._port != DEFAULT_PORT else configuration.port
+
+    def _choose_ip(self, configuration: Configuration) -> str:
+        """The IP address to listen on, that of the config file."""
+        return configuration.ip
 
     # Clients: the manual's names for what the parts do
 
@@ -455,6 +488,8 @@ class Server:
         for channel in self._clients.note_events(ready):
             if self._reception.is_behind(channel):
                 self._accept_client()
+            elif self._operator_door.is_behind(channel):
+                self._operator_door.accept()
             else:
                 self._config_source.note_news(channel)
         if began >= self._look_at:
@@ -477,6 +512,7 @@ class Server:
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._config_source.look()
         self._state_lock.look()
+        self._operator_door.look()
         self._clients.look()
         if self._reception.look():
             self._tell_lock_file()
@@ -513,7 +549,9 @@ class Server:
             self._background_change = False
             timers.hardware_changed(self._controller.seconds_before_free)
         if timers.is_check_due() and self._attention.has_heard_all(
-            ready, any(client.has_line() for client in clients), len(self._clients)
+            ready,
+            self._clients.any_deferred() or any(c.has_line() for c in clients),
+            len(self._clients),
         ):
             timers.check(
                 self._controller,

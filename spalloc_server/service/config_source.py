@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from spalloc_server.config.reading import ConfigReading, read_configuration
 from spalloc_server.config.script import ConfigFileError
@@ -17,6 +17,15 @@ logger = logging.getLogger(__name__)
 
 class _Observed(Protocol):
     observer: Observer
+
+
+class Outcome(NamedTuple):
+    """What came of reading the config file again."""
+
+    problem: str | None
+    """Why the old configuration stays in force; None if the new one is."""
+    machines: str
+    """What has changed of the machines, in a line."""
 
 
 class ConfigSource:
@@ -37,8 +46,17 @@ class ConfigSource:
         self._core = core
         self._server = server
         self._requested = False
+        self.finished = 0
+        """How often the file has been read again, or was to be."""
+        self.outcome = Outcome(None, "")
+        """What came of it the last time."""
         self._reading: ConfigReading | None = None
         self._watcher: ConfigWatcher | None = None
+
+    @property
+    def filename(self) -> str:
+        """The config file."""
+        return self._filename
 
     def read(self) -> Configuration:
         """Read the file now. Blocks, for a limited time.
@@ -58,6 +76,25 @@ class ConfigSource:
     def request(self) -> None:
         """Have the file read again. From any thread or signal handler."""
         self._requested = True
+
+    @property
+    def next_number(self) -> int:
+        """What `finished` will be once the file has been read that is there now."""
+        return self.finished + 1 + (self._reading is not None)
+
+    def done(self, machines: str) -> None:
+        """Note that a configuration is in force.
+
+        :param machines: what has changed of them
+        """
+        self.finished += 1
+        self.outcome = Outcome(None, machines)
+
+    def refuse(self, problem: str) -> None:
+        """Note, and log, that the old configuration stays in force."""
+        self.finished += 1
+        self.outcome = Outcome(problem, "")
+        logger.error("The old configuration stays in force: %s", problem)
 
     def note_news(self, channel: Channel) -> None:
         """Take note of a channel that is ready, if it is one of this object's."""
@@ -104,7 +141,7 @@ class ConfigSource:
         return configuration
 
     def _refuse(self, error: ConfigFileError) -> None:
-        logger.error("The old configuration stays in force: %s", error)
+        self.refuse(str(error))
         self._server.observer.reloaded()
 
     def _stop_reading(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -27,11 +27,23 @@ logger = logging.getLogger(__name__)
 COMMANDS_PER_TURN: Final = 64
 """How many commands of one client are handled before the others get their turn."""
 
+LEAST_PER_TURN: Final = 4
+"""The same where there are many clients with something to do."""
+
+ALL_COMMANDS_PER_TURN: Final = 1024
+"""How many commands are handled before the replies to them are sent."""
+
+SHARES: Final = {"get_job_state": 4}
+"""As how many commands some count, because of what their replies may be."""
+
 LONG_REPLIES_PER_TURN: Final = 8
 """To how many clients a part of a long reply is given before others get their turn."""
 
 LONG_REPLIES: Final = frozenset(
-    {"list_jobs", "list_machines", "list_problems", "get_job_machine_info"}
+    {
+        *("list_jobs", "list_machines", "list_problems", "get_job_machine_info"),
+        *("status", "jobs", "boards"),
+    }
 )
 """Commands whose replies may be long; a client's next commands wait for another turn,
 so that what waits for a client that does not read is looked at in between."""
@@ -78,20 +90,28 @@ class Dispatcher:
         self._server = server
         self._clients = clients
         self._stats = stats
-        # How many long replies there are in this turn.
+        # How many commands, and long replies, there are in this turn.
+        self._commands = 0
         self._long_replies = 0
 
-    def take_turns(self, clients: Iterable[Connection]) -> None:
+    def take_turns(self, clients: Sequence[Connection]) -> None:
         """Handle what clients have sent; whatever goes wrong is their own loss."""
         requests: list[Request] = []
-        self._long_replies = 0
+        self._long_replies = self._commands = 0
+        share = ALL_COMMANDS_PER_TURN // max(1, len(clients))
+        share = min(COMMANDS_PER_TURN, max(LEAST_PER_TURN, share))
         for client in clients:
             try:
                 if client.is_busy:
                     if self._may_be_long(client):
                         client.go_on_with_reply()
+                elif self._commands >= ALL_COMMANDS_PER_TURN:
+                    # The replies to them may be long, and none is sent before the end.
+                    self._clients.defer(client)
                 else:
-                    self._read_requests(client, requests)
+                    # Who leaves replies lying is in no hurry.
+                    own_share = 1 if client.held_bytes else share
+                    self._read_requests(client, own_share, requests)
             except LineTooLongError as e:
                 self._clients.leave(client, str(e), "line too long")
             except OutputFullError as e:
@@ -108,7 +128,7 @@ class Dispatcher:
         :raises OSError: if the line is no command
         """
         command = decode_command(line)
-        request = Request(client, command, find(command.name))
+        request = Request(client, command, _find(client, command))
         changes = self._check([request])
         if not changes:
             return self._reply(request)
@@ -119,21 +139,23 @@ class Dispatcher:
                 else self._refuse(request, problem)
             )
 
-    def _read_requests(self, client: Connection, requests: list[Request]) -> None:
-        """Read from a client, and take its commands up to a limit for each turn."""
+    def _read_requests(
+        self, client: Connection, share: int, requests: list[Request]
+    ) -> None:
+        """Read from a client, and take its commands, so many at most."""
         if not client.has_line():
             try:
                 client.receive()
             except OSError:
                 self._clients.leave(client, None, "connection lost")
                 return
-        for _ in range(COMMANDS_PER_TURN):
+        while share > 0:
             line = client.next_line()
             if line is None:
                 break
             try:
                 command = decode_command(line)
-                spec = find(command.name)
+                spec = _find(client, command)
             except OSError as e:
                 reason = f"bad command: {e}: {line[:200]!r}"
                 self._clients.leave(client, reason, "bad command")
@@ -145,6 +167,9 @@ class Dispatcher:
             requests.append(Request(client, command, spec))
             if is_long:
                 break
+            taken = SHARES.get(command.name, 1)
+            share -= taken
+            self._commands += taken
 
     def _may_be_long(self, client: Connection) -> bool:
         """May a client have a part of a long reply now? Else its turn is put off."""
@@ -254,3 +279,7 @@ class Dispatcher:
         self._stats.undone[name, "failed"] += 1
         logger.error("Client %r: %s failed", request.client, name, exc_info=error)
         return {"exception": str(error) or type(error).__name__}
+
+
+def _find(client: object, command: Command) -> Spec:
+    return find(command.name, getattr(client, "user", None) is not None)

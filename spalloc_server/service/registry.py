@@ -23,6 +23,9 @@ _COMMANDS: dict[str, Callable[..., Any]] = {}
 
 _SPECS: dict[str, Spec] = {}
 
+_OPERATOR_SPECS: dict[str, Spec] = {}
+"""Those that only operators may give, by the socket in the folder of the state."""
+
 _DECLARED: dict[Callable[..., Any], Callable[..., Change] | None] = {}
 """The methods that are declared; what checks for those that change something."""
 
@@ -101,13 +104,32 @@ def spalloc_command(f: Method) -> Method:
 
     :raises TypeError: if it is not declared with `reads` or `changes`
     """
+    _SPECS[f.__name__] = _spec(f)
+    _COMMANDS[f.__name__] = f
+    return f
+
+
+def operator_command(f: Method) -> Method:
+    """Decorate a function to make it a command that only operators may give.
+
+    Its first arguments are the server and the operator's connection. On the public
+    port there is no such command.
+
+    :raises TypeError: if it is not declared with `reads` or `changes`
+    """
+    spec = _spec(f)
+    # That of a command may be taken by Python.
+    name = spec.name.removesuffix("_")
+    _OPERATOR_SPECS[name] = spec._replace(name=name)
+    return f
+
+
+def _spec(f: Callable[..., Any]) -> Spec:
     if f not in _DECLARED:
         raise TypeError(
             f"command {f.__name__} has to be declared with @reads or @changes"
         )
-    _COMMANDS[f.__name__] = f
-    _SPECS[f.__name__] = Spec(f.__name__, f, _DECLARED[f], None)
-    return f
+    return Spec(f.__name__, f, _DECLARED[f], None)
 
 
 def encodes(name: str) -> Callable[[Method], Method]:
@@ -123,12 +145,14 @@ def encodes(name: str) -> Callable[[Method], Method]:
     return register
 
 
-def find(name: str) -> Spec:
+def find(name: str, for_operator: bool = False) -> Spec:
     """The command of a name.
 
+    :param for_operator: has an operator given it?
     :raises UnknownCommandError: if there is none
     """
-    spec = _SPECS.get(name)
+    spec = _OPERATOR_SPECS.get(name) if for_operator else None
+    spec = spec or _SPECS.get(name)
     if spec is None:
         raise UnknownCommandError("unrecognised command name")
     return spec

@@ -109,6 +109,14 @@ def problems_reply(
     return LongReply(_pieces(problems), len(keys) * KEY_BYTES)
 
 
+def list_reply(items: Iterable[Any], kept_bytes: int) -> LongReply:
+    """A reply that lists items, encoded, in pieces.
+
+    :param kept_bytes: about how much is kept until it is made
+    """
+    return LongReply(_pieces(items), kept_bytes)
+
+
 def _pieces(items: Iterable[Any]) -> Iterator[bytes]:
     """A list, encoded as a reply, in pieces that are made fast."""
     remaining = iter(items)

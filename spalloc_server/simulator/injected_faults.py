@@ -85,6 +85,19 @@ class Faults:
         self.silent = False
         self.delay = 0.0
 
+    def boards_at_fault(self) -> dict[str, list[int]]:
+        """The boards that are going to fail, by what is wrong with them."""
+        with self._lock:
+            power = {
+                board
+                for fault in self._power
+                if fault.times != 0
+                for board in fault.boards or ()
+            }
+            fpgas = {fault.board for fault in self._wrong if fault.times != 0}
+        found = {"power": sorted(power), "FPGAs": sorted(fpgas)}
+        return {what: boards for what, boards in found.items() if boards}
+
     def drops_packet(self) -> bool:
         """Decide whether a packet is lost."""
         with self._lock:

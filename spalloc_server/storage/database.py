@@ -36,7 +36,8 @@ PARTS_PER_SNAPSHOT: Final = 1 << 20
 
 TABLES: Final = ("parts", "copies")
 
-_PAGE_BYTES: Final = 4096
+PAGE_BYTES: Final = 4096
+"""The length of a page of the file."""
 
 MAGIC: Final = b"SQLite format 3\0"
 
@@ -192,7 +193,7 @@ def write_new(filename: str, data: bytes) -> int:
         with contextlib.closing(connect(new)) as database:
             # What a crash leaves of it does not count: no need to be able to go back.
             database.execute("PRAGMA synchronous = OFF")
-            database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
             database.execute("PRAGMA journal_mode = OFF")
             database.executescript(f"BEGIN; {_SCHEMA}")
             for name, value in (("format", FORMAT), ("identity", identity)):
@@ -254,7 +255,7 @@ def mend_beginning(filename: str, folder: str) -> None:
     donor = os.path.join(folder, "donor")
     write_new(donor, b"")
     with open(donor + NEW, "rb") as file:
-        page = bytearray(file.read(_PAGE_BYTES))
+        page = bytearray(file.read(PAGE_BYTES))
     # How large the file is, and what in it is free, is not known: SQLite goes by the
     # file's size where these numbers contradict each other.
     page[28:32] = bytes(4)

@@ -12,6 +12,7 @@ import tempfile
 from spalloc_server.storage import database, files
 from spalloc_server.storage.contents import Contents
 from spalloc_server.storage.files import StateFileError
+from spalloc_server.storage.log_mending import mend_log
 
 logger = logging.getLogger(__name__)
 
@@ -77,3 +78,18 @@ def mended(
         return contents, None
     other.problems[:0] = contents.problems
     return other, snapshot
+
+
+def with_mended_log(filename: str, stack: contextlib.ExitStack) -> Contents | None:
+    """Open a copy of a state file, with what is undamaged in its log.
+
+    :return: None if that is not possible
+    """
+    try:
+        copy = _copied(filename, stack)
+        mend_log(f"{copy}-wal", database.PAGE_BYTES)
+        contents = Contents(copy)
+    except (OSError, sqlite3.Error):
+        return None
+    stack.callback(contents.close)
+    return contents

@@ -5,13 +5,16 @@ state. With a stem of ``/etc/spalloc.cfg`` there are
 
 - ``/etc/.spalloc.cfg.state.1.0.0``, the state of version 1.0.0, and SQLite's ``-wal``;
 - ``/etc/.spalloc.cfg.state.lock``, which says who uses it;
+- ``/etc/.spalloc.cfg.admin``, the socket of ``spalloc_server_admin``;
 - ``/etc/.spalloc.cfg.history``, which the status page draws from.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 
 # Digits are those of ASCII: "²" is a digit to Python, and no number.
@@ -48,6 +51,25 @@ def state_file(stem: str, version: str) -> str:
 def lock_file(stem: str) -> str:
     """What says who uses the state."""
     return beside(stem, "state.lock")
+
+
+def operator_socket(stem: str) -> str:
+    """Where operators reach the server."""
+    return beside(stem, "admin")
+
+
+def operator_sockets(state_dir: str) -> Iterator[str]:
+    """Where operators may reach the servers with state in a folder, in order.
+
+    :raises OSError: if it is no folder that can be read
+    """
+    folder = os.path.abspath(state_dir)
+    for name in sorted(os.listdir(folder)):
+        if name.startswith(".") and name.endswith(".admin"):
+            path = os.path.join(folder, name)
+            with contextlib.suppress(OSError):
+                if stat.S_ISSOCK(os.stat(path).st_mode):
+                    yield path
 
 
 def history_file(stem: str) -> str:

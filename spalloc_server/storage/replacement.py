@@ -32,9 +32,11 @@ class Replacement:
         :param contents: gives the snapshot; called when there seems to be room for it
         :param let_go: closes the old file, which counts no more
         :return: the identity of the new file
-        :raises OSError, sqlite3.Error, StateFileError: if that cannot be done; the old
+        :raises OSError: if that cannot be done; the old
             file is there then, or the new one is beside it, and is put in its place
             at the next try, or at a start
+        :raises sqlite3.Error: likewise
+        :raises StateFileError: likewise
         """
         for name in (self._filename, self._filename + names.NEW):
             files.check_file(name)

@@ -90,23 +90,23 @@ def _from_database(filename: str, promise: Promise) -> Restored:
         if snapshot is None and contents.format == database.FORMAT:
             # The file itself stays open: closed, it would not be what it was.
             contents, snapshot = mending.mended(filename, contents, stack)
+        controller, rest, done = _read(contents, snapshot)
         problems = contents.problems
-        if contents.format != database.FORMAT:
-            problems.append(f"its format is {contents.format}")
-            snapshot = None
-        load: Callable[[], Controller] | None = None
-        controller: Controller | None
-        rest: Iterable[list[Any]]
-        if snapshot is not None:
-            load = _loader(load_data, snapshot, problems)
-        if load is None:
-            controller, rest, done = None, contents.rest(), 0
-        else:
-            controller, rest, done = _replayed(load, contents, problems)
-        if promise.identity and promise.identity == contents.identity:
+        missing = 0
+        is_promised = promise.identity != 0 and promise.identity == contents.identity
+        if is_promised:
             missing = promise.commits - contents.last
-            if missing > 0:
-                problems.append(f"the last {missing} commits are missing")
+        if missing > 0:
+            # SQLite drops the log from where it is damaged.
+            other = mending.with_mended_log(filename, stack)
+            if other is not None:
+                again = _read(other, other.snapshot())
+                if other.last > contents.last and again[0] is not None:
+                    contents, (controller, rest, done) = other, again
+                    problems += [*other.problems, "its log is damaged"]
+                    missing = promise.commits - contents.last
+        if missing > 0:
+            problems.append(f"the last {missing} commits are missing")
         if controller is not None and not problems:
             info = contents.info
             assert info is not None
@@ -126,8 +126,31 @@ def _from_database(filename: str, promise: Promise) -> Restored:
                 after=info.after,
             )
         since = None if controller is None else _last_time(contents, done)
-        kept = keep_damaged(filename, problems, rest, since, controller is not None)
+        rest = list(rest)
+        kept = keep_damaged(
+            *(filename, problems, rest, since),
+            usable=controller is not None,
+            complete=is_promised and missing <= 0 and not rest,
+        )
         return Restored(controller, keep_old=not kept)
+
+
+def _read(
+    contents: Contents, snapshot: bytes | None
+) -> tuple[Controller | None, Iterable[list[Any]], int]:
+    """Make a controller of what a database has, as far as that goes.
+
+    :return: the controller, None if there can be none; the records that it does not
+        have; and how many it has. What is wrong is added to the contents' problems.
+    """
+    problems = contents.problems
+    if contents.format != database.FORMAT:
+        problems.append(f"its format is {contents.format}")
+        snapshot = None
+    load = None if snapshot is None else _loader(load_data, snapshot, problems)
+    if load is None:
+        return None, contents.rest(), 0
+    return _replayed(load, contents, problems)
 
 
 def _loader(

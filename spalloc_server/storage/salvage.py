@@ -20,6 +20,7 @@ def keep_damaged(
     rest: Iterable[list[Any]],
     since: float | None,
     usable: bool,
+    complete: bool = False,
 ) -> bool:
     """Copy damaged files, and say what is missing.
 
@@ -28,6 +29,7 @@ def keep_damaged(
     :param since: when the last change was made that is done, in seconds since 1970
         (UTC); None if that is not known
     :param usable: is anything of it used?
+    :param complete: is all there that was ever promised?
     :return: whether there was room for that
     """
     parts = [names.OLD_JOURNAL, f"{names.OLD_JOURNAL}-wal", "-wal"]
@@ -51,12 +53,18 @@ def keep_damaged(
         filename,
         "; ".join(problems),
         aside,
-        f"What was changed after {_date(since)} may be missing, all else is taken up"
-        if usable
-        else "None of it can be used: the server starts without it",
+        _loss(since, usable, complete),
         where,
     )
     return kept
+
+
+def _loss(since: float | None, usable: bool, complete: bool) -> str:
+    if not usable:
+        return "None of it can be used: the server starts without it"
+    if complete:
+        return "All that was promised could be read, and is taken up"
+    return f"What was changed after {_date(since)} may be missing, all else is taken up"
 
 
 def _date(seconds: float | None) -> str:

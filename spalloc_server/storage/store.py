@@ -65,6 +65,14 @@ class StateStore:
         By the monotonic clock."""
         self.errors = 0
         """How often something could not be written."""
+        self.snapshots = 0
+        """How often a snapshot was written, or could not be, since the start."""
+        self.snapshot_at: float | None = None
+        """When the last one was written, in seconds since 1970 (UTC); None for before
+        the start."""
+        self.snapshot_problem: str | None = None
+        """Why the last one was not written."""
+        self._snapshot_wanted = False
         self._journal: Journal | None = None
         self._identity = 0
         self._snapshot_number = 1
@@ -173,6 +181,8 @@ class StateStore:
         self._give_up_background()
         self._tidying = None
         self._note_failure(problem)
+        # At once: until then, what is told may not outlast a crash.
+        self._failed_until = self.retry_at = time.monotonic()
 
     def owe_snapshot(self, problem: str = "the last change failed") -> None:
         """Have all that is in memory written before anything is promised again.
@@ -201,17 +211,40 @@ class StateStore:
         Also write snapshots that are due, a little each time. To be called in every
         turn of the loop, before replies are sent.
         """
-        if self._owed:
-            if self._failed_until is None or time.monotonic() >= self._failed_until:
-                self._try_to_pay(controller)
-            return
-        if self._events:
+        if self._events and not self._owed:
             with controller.lock, contextlib.suppress(JournalError):
                 self.commit()
         if not self._owed:
             self._work_on_snapshot(controller)
+        elif self._failed_until is None or time.monotonic() >= self._failed_until:
+            self._try_to_pay(controller)
 
     # Snapshots, a little at a time
+
+    @property
+    def filename(self) -> str:
+        """The file."""
+        return self._filename
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be stored for now; None if it can be."""
+        return (self._problem or "not yet") if self._owed else None
+
+    def request_snapshot(self) -> int:
+        """Have a snapshot written soon, a little in each turn.
+
+        :return: what `snapshots` will be when that has been done, or given up
+        """
+        self._snapshot_wanted = True
+        self._snapshot_retry_at = 0.0
+        return self.snapshots + 1 + (self._background is not None)
+
+    def _note_snapshot(self, problem: str | None = None) -> None:
+        self.snapshots += 1
+        self.snapshot_problem = problem
+        if problem is None:
+            self.snapshot_at = time.time()
 
     def _work_on_snapshot(self, controller: Controller) -> None:
         journal = self._journal
@@ -223,7 +256,8 @@ class StateStore:
             elif self._tidying is not None:
                 if not self._tidying.go_on(journal):
                     self._tidying = None
-            elif self._is_long(controller):
+            elif self._snapshot_wanted or self._is_long(controller):
+                self._snapshot_wanted = False
                 self._begin_background(controller, journal)
         except ForkError as e:
             self._give_up_background()
@@ -271,6 +305,7 @@ class StateStore:
             background.close()
             self._snapshot_number = background.number
             journal.length -= background.length
+            self._note_snapshot()
             self._tidying = Tidying(background.number, background.after)
 
     def _give_up_background(self) -> None:
@@ -281,6 +316,7 @@ class StateStore:
     def _postpone_snapshot(self, problem: str) -> None:
         # The journal is as good as before. What is there of the snapshot is removed.
         self.errors += 1
+        self._note_snapshot(problem)
         self._snapshot_retry_at = time.monotonic() + SNAPSHOT_RETRY_SECONDS
         logger.error("%s; the journal goes on", self._describe(problem))
         # Its number may be in use by now.
@@ -318,8 +354,10 @@ class StateStore:
             with controller.lock:
                 # All that is in memory is owed, they among it.
                 self._events.clear()
+            self._note_snapshot(database.reason(e))
             self._note_failure(self._describe(database.reason(e)))
             return
+        self._note_snapshot()
         self._owed = False
         self._problem = ""
         self._failed_until = self.retry_at = None
@@ -329,7 +367,9 @@ class StateStore:
     def _rewrite(self, controller: Controller) -> None:
         """Replace the file by one with nothing but a snapshot of what is in memory.
 
-        :raises OSError, sqlite3.Error, StateFileError: as `Replacement.write` does
+        :raises OSError: as `Replacement.write` does
+        :raises sqlite3.Error: likewise
+        :raises StateFileError: likewise
         """
         if self.lock is not None:
             self.lock.ensure()

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from spalloc_server import __version__
 from spalloc_server.hardware import counts
 from spalloc_server.history.waiting_times import WaitingTimes
-from spalloc_server.model.board_states import BoardState
+from spalloc_server.model.board_states import count_states
 from spalloc_server.model.job import JobState
 from spalloc_server.observe.observer import Observed
 from spalloc_server.observe.stats import Tally
@@ -135,9 +135,9 @@ def _state_metrics(snapshot: Snapshot) -> Iterator[Metric]:
         labels=["machine"],
     )
     for machine in snapshot.machines:
-        states = Counter(snapshot.boards[machine.name].values())
-        for state in BoardState:
-            boards.add_metric([machine.name, state.value], states[state])
+        states = count_states(machine, snapshot.boards[machine.name])
+        for state, number in states.items():
+            boards.add_metric([machine.name, state.value], number)
         for (cabinet, frame), bmp in sorted(machine.bmp_ips.items()):
             place = [machine.name, str(cabinet), str(frame)]
             ended, failed = counts.requests_and_failures(bmp)

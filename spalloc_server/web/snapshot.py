@@ -12,6 +12,8 @@ from spalloc_server.controller import Controller
 from spalloc_server.coordinates import Board
 from spalloc_server.model.board_states import BoardState
 from spalloc_server.model.job import JobDetails, JobTuple
+from spalloc_server.model.report_limits import BoardKey
+from spalloc_server.model.withheld import Order
 from spalloc_server.scheduling.waiting import Waiting
 
 Document: TypeAlias = dict[str, Any]
@@ -44,12 +46,16 @@ class Snapshot(NamedTuple):
     """When it was taken, by the monotonic clock."""
     kept: Mapping[str, int] = MappingProxyType({})
     """How many boards of each machine are kept for somebody who waits."""
+    drained: Mapping[BoardKey, Order] = MappingProxyType({})
+    """Boards that operators have taken away from the jobs."""
+    closed: Mapping[str, Order] = MappingProxyType({})
+    """Machines on which no job starts."""
 
 
 def take_snapshot(controller: Controller) -> Snapshot:
     """Note the state of everything. In the loop's thread."""
     with controller.lock:
-        machines = controller.machines
+        machines, withheld = controller.machines, controller.withheld
         return Snapshot(
             time.time(),
             list(machines.values()),
@@ -59,6 +65,12 @@ def take_snapshot(controller: Controller) -> Snapshot:
             controller.list_problems(),
             time.monotonic(),
             controller.kept_boards(),
+            dict(withheld.drained),
+            {
+                name: order
+                for name in machines
+                if (order := withheld.closing_of(name)) is not None
+            },
         )
 
 
@@ -88,9 +100,18 @@ def to_state(snapshot: Snapshot) -> State:
         (problem["machine"], problem["board"]): _problem(problem)
         for problem in snapshot.problems
     }
+    for board, order in snapshot.drained.items():
+        drained = f"drained by {order.user}"
+        if order.reason:
+            drained += f": {order.reason}"
+        others = [problems[board]] if board in problems else []
+        problems[board] = "; ".join([drained, *others])
     return State(
         snapshot.time,
-        {machine.name: _machine_document(machine) for machine in snapshot.machines},
+        {
+            machine.name: _machine_document(machine, snapshot.closed.get(machine.name))
+            for machine in snapshot.machines
+        },
         {
             machine.name: {
                 board: [
@@ -112,13 +133,14 @@ def to_state(snapshot: Snapshot) -> State:
     )
 
 
-def _machine_document(machine: Machine) -> Document:
+def _machine_document(machine: Machine, closed: Order | None = None) -> Document:
     return {
         "name": machine.name,
         "tags": sorted(machine.tags),
         "width": machine.width,
         "height": machine.height,
         "dead_links": sorted((x, y, z, int(k)) for x, y, z, k in machine.dead_links),
+        "closed": None if closed is None else closed._asdict(),
     }
 
 
@@ -155,6 +177,7 @@ def _job_document(job: JobTuple, details: JobDetails | None) -> Document:
         "queues": [] if details is None else details.queues,
         "rank": job.job_id if details is None else details.rank,
         "failure": None if details is None else details.failure,
+        "allocated_at": None if details is None else details.allocated_at,
         "waiting": None if details is None else _waiting(details.waiting),
     }
 
@@ -165,6 +188,7 @@ def _waiting(waiting: Waiting | None) -> Document | None:
         return None
     return {
         "reason": waiting.reason,
+        "text": waiting.text,
         "about": waiting.about,
         "queues": [
             {

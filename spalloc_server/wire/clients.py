@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from spalloc_server.polling_server_core import PollingServerCore
 from spalloc_server.wire.connection import Connection
+from spalloc_server.wire.operator_connection import OperatorConnection
 from spalloc_server.wire.slow_readers import SlowReaders
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,10 @@ class Clients:
     def __contains__(self, client: object) -> bool:
         return client in self._all
 
+    def any_deferred(self) -> bool:
+        """Are there clients that should have had a turn in this one?"""
+        return bool(self._deferred)
+
     def any_ready(self) -> bool:
         """Is there work for the next turn already, whatever happens?"""
         return bool(self._ready or self._notified)
@@ -64,7 +69,7 @@ class Clients:
     def add(self, client_socket: socket.socket) -> Connection | None:
         """Take in a new connection, None if it is broken already."""
         try:
-            client = Connection(client_socket)
+            client = _connection(client_socket)
         except OSError:
             client_socket.close()
             return None
@@ -139,6 +144,8 @@ class Clients:
                 del self._notified[client]
                 self._finish(client)
         self._leaving.clear()
+        if self._slow.is_too_much:
+            self._let_slow_ones_go()
         if self._deferred:
             self._ready = {**self._deferred, **self._ready}
             self._deferred.clear()
@@ -158,8 +165,7 @@ class Clients:
             return
         if client.is_quiet() and self._all[client] == POLLIN:
             return
-        if client.held_bytes:
-            self._slow.note(client, time.monotonic())
+        self._slow.note(client, time.monotonic())
         if client.at_end and not (
             client.has_line() or client.has_output or client.is_busy
         ):
@@ -181,8 +187,12 @@ class Clients:
         # What they have taken while the server was not listening counts.
         for client in self._slow.behind():
             self._finish(client)
+        self._let_slow_ones_go()
+
+    def _let_slow_ones_go(self) -> None:
         for client, reason in self._slow.who_has_to_go(time.monotonic()).items():
-            self.leave(client, reason, "output not taken")
+            logger.warning("Client %r disconnected: %s", client, reason)
+            self.remove(client, "output not taken")
 
     def remove(self, client: Connection, kind: str) -> None:
         """Disconnect a client at once. Nothing happens if it is gone already."""
@@ -204,3 +214,9 @@ class Clients:
         """Disconnect everybody."""
         for client in list(self._all):
             self.remove(client, "server stopped")
+
+
+def _connection(client_socket: socket.socket) -> Connection:
+    if client_socket.family == socket.AF_UNIX:
+        return OperatorConnection(client_socket)
+    return Connection(client_socket)

@@ -21,7 +21,7 @@ LONG_REPLY_BYTES: Final = 128 * 1024
 KERNEL_OUTPUT_BYTES: Final = 128 * 1024
 """How much output of a connection the kernel is asked to hold on top of that."""
 
-READ_BYTES: Final = 64 * 1024
+READ_BYTES: Final = 16 * 1024
 """The most that is read from one connection in one turn of the loop."""
 
 ChangeId: TypeAlias = int | str
@@ -48,8 +48,9 @@ class Connection(LineFramer):
         self._socket = client_socket
         self._socket.setblocking(False)
         self._fd = client_socket.fileno()
-        host, port = client_socket.getpeername()[:2]
-        self._peer = sys.intern(str(plain_address(host) or host)), port
+        self.user: str | None = None
+        """The operator that it belongs to; None for a client of the public port."""
+        self._peer = self._describe_peer(client_socket)
         self._output: bytes | bytearray = b""
         self._max_output_bytes = max_output_bytes
         # What is left of the output that the last flush() could not send.
@@ -73,12 +74,19 @@ class Connection(LineFramer):
         """How much output the client's host has taken so far."""
         self.at_end = False
         """True once the client has closed its sending side."""
+        self._set_up_socket(client_socket)
+
+    def _describe_peer(self, client_socket: socket.socket) -> tuple[str, int]:
+        host, port = client_socket.getpeername()[:2]
+        return sys.intern(str(plain_address(host) or host)), port
+
+    def _set_up_socket(self, client_socket: socket.socket) -> None:
         # A reply leaves at once instead of waiting for the last one's ACK, and a
         # client whose host is gone is found out in the end.
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         # Left to itself, the kernel would hold megabytes for a client that is slow.
-        self._socket.setsockopt(
+        client_socket.setsockopt(
             socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_OUTPUT_BYTES
         )
 

@@ -17,6 +17,10 @@ MAX_HELD_BYTES: Final = 256 * 1024 * 1024
 """How much may be held altogether for clients that are behind."""
 
 
+HELD_AFTERWARDS: Final = MAX_HELD_BYTES * 3 // 4
+"""How much is left where it was more, so that this is not looked into all the time."""
+
+
 @dataclass(slots=True)
 class _Progress:
     """How far a client had got, by its `sent_bytes`."""
@@ -27,6 +31,8 @@ class _Progress:
     """How much it had taken by then."""
     looked_with: int
     """How much it had taken when it was looked at last."""
+    held: int
+    """What was held for it when it was last seen, in bytes."""
 
 
 class SlowReaders:
@@ -39,19 +45,34 @@ class SlowReaders:
 
     def __init__(self) -> None:
         self._progress: dict[Connection, _Progress] = {}
+        self._held = 0
 
     def note(self, client: Connection, now: float) -> None:
-        """Note that a client is behind.
+        """Note how far a client is behind, if it is.
 
         :param now: by the monotonic clock
         """
-        if client not in self._progress:
+        held = client.held_bytes
+        if not held:
+            self.forget(client)
+            return
+        progress = self._progress.get(client)
+        if progress is None:
             sent = client.sent_bytes
-            self._progress[client] = _Progress(now, sent, sent)
+            progress = self._progress[client] = _Progress(now, sent, sent, 0)
+        self._held += held - progress.held
+        progress.held = held
 
     def forget(self, client: Connection) -> None:
-        """Forget a client: it is gone."""
-        self._progress.pop(client, None)
+        """Forget a client: it is gone, or behind no more."""
+        progress = self._progress.pop(client, None)
+        if progress is not None:
+            self._held -= progress.held
+
+    @property
+    def is_too_much(self) -> bool:
+        """Is more held for all of them than may be?"""
+        return self._held > MAX_HELD_BYTES
 
     def behind(self) -> list[Connection]:
         """The clients that were behind when they were last seen."""
@@ -64,14 +85,11 @@ class SlowReaders:
         :return: the clients to disconnect, and why
         """
         leaving: dict[Connection, str] = {}
-        held = 0
         # How much each has taken since the last time, and whether it may stay.
         taken: dict[Connection, int] = {}
-        for client, progress in list(self._progress.items()):
+        held = self._held
+        for client, progress in self._progress.items():
             sent = client.sent_bytes
-            if not client.held_bytes:
-                del self._progress[client]
-                continue
             if sent - progress.began_with >= LEAST_BYTES or not client.is_blocked:
                 progress.began_at, progress.began_with = now, sent
             elif now - progress.began_at >= PATIENCE_SECONDS:
@@ -79,18 +97,21 @@ class SlowReaders:
                     f"it has taken {sent - progress.began_with} bytes of a long reply "
                     f"in {PATIENCE_SECONDS:.0f} s"
                 )
+                held -= progress.held
                 continue
             taken[client] = sent - progress.looked_with
             progress.looked_with = sent
-            held += client.held_bytes
         if held > MAX_HELD_BYTES:
-            most_first = sorted(taken, key=lambda each: (taken[each], -each.held_bytes))
-            for client in most_first:
-                if held <= MAX_HELD_BYTES:
+
+            def least_wanted(client: Connection) -> tuple[int, int]:
+                return taken[client], -self._progress[client].held
+
+            for client in sorted(taken, key=least_wanted):
+                if held <= HELD_AFTERWARDS:
                     break
-                held -= client.held_bytes
+                held -= self._progress[client].held
                 leaving[client] = (
-                    f"{client.held_bytes} bytes wait for it, and for all clients more "
-                    f"than {MAX_HELD_BYTES}"
+                    f"{self._progress[client].held} bytes wait for it, and for all "
+                    f"clients more than {MAX_HELD_BYTES}"
                 )
         return leaving

@@ -94,8 +94,8 @@ def test_probing(tmp_path: Path) -> None:
         'bmp_ip="127.99.31.7", spinnaker_ip="127.99.31.8")])',
     )
     done = check("--probe", config)
-    assert done.returncode == 0
-    assert "suspicious: machine m cabinet 0 frame 0: BMP 127.99.31.7: " in done.stdout
+    assert done.returncode == 1
+    assert "error: machine m cabinet 0 frame 0: BMP 127.99.31.7: " in done.stdout
     assert "probed: 0 of 1 BMPs answer" in done.stdout
 
 

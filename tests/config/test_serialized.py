@@ -39,6 +39,8 @@ def test_everything_comes_over() -> None:
         longest_overtaking=12.5,
         boards_per_owner=72,
         jobs_per_owner=5,
+        admin_group="operators",
+        longest_keepalive=7.5,
     )
     loaded = serialized.load(serialized.dump(configuration))
     assert loaded == configuration

@@ -133,6 +133,8 @@ HASH = str(Password.of("x"))
         (f"me {HASH}\nme {HASH}", 0o600, "line 2: there is another me"),
         (f"me {HASH}", 0o644, "its mode should be 0600"),
     ],
+    # The hash is another one in each process.
+    ids=["no hash", "no such hash", "too short", "too dear", "twice", "mode"],
 )
 def test_files_that_are_none_of_users(
     tmp_path: Path, text: str, mode: int, problem: str

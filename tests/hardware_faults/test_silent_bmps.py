@@ -6,6 +6,7 @@ import signal
 import time
 
 from tests.hardware_faults.machine_room import (
+    QUEUED,
     READY,
     Room,
     boards_of,
@@ -13,6 +14,7 @@ from tests.hardware_faults.machine_room import (
     dead_boards,
     longest_reply,
     reason_of,
+    state,
     wait_for_state,
 )
 from tests.support import wait_until
@@ -55,14 +57,18 @@ def test_the_server_starts_without_any_bmp(room: Room) -> None:
     room.add(served=False)
     client = room.start()
     wait_until(lambda: len(dead_boards(client)) == 6)
-    job_id = create(client)
-    assert reason_of(client, job_id) == "Cancelled: No suitable machines available."
+    waiting = create(client, keepalive=None)
+    assert state(client, waiting) == QUEUED
     for number in (signal.SIGKILL, signal.SIGTERM):
         client = room.restart(number)
         assert len(dead_boards(client)) == 6
+        # A power cut does not empty the queue.
+        assert state(client, waiting) == QUEUED
     room.serve("m", 0)
     room.serve("m", 1)
     wait_until(lambda: dead_boards(client) == [])
+    wait_for_state(client, READY, waiting)
+    client.call("destroy_job", waiting)
     job_id = create(client, 2, 1, max_dead_boards=0)
     wait_for_state(client, READY, job_id)
 

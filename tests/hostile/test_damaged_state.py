@@ -58,14 +58,19 @@ def opened(folder: Path) -> Iterator[StateStore]:
             yield store
 
 
-def make_images(folder: Path, rng: random.Random) -> dict[str, Image]:
-    """State of servers that were killed, and of such that were stopped."""
+def make_small_images(folder: Path, rng: random.Random) -> tuple[Image, Image]:
+    """State of a server that was killed, and of one that was stopped."""
     writer = Writer(folder / "small", rng)
     writer.change(3)
     writer.snapshot()
     writer.change(12)
     killed = writer.killed(folder / "killed")
-    stopped = writer.stopped()
+    return killed, writer.stopped()
+
+
+def make_images(folder: Path, rng: random.Random) -> dict[str, Image]:
+    """State of servers that were killed, and of such that were stopped."""
+    killed, stopped = make_small_images(folder, rng)
     writer = Writer(folder / "written", rng, owner_length=2000)
     writer.change(5)
     writer.snapshot()
@@ -192,6 +197,46 @@ def test_damage_anywhere_with_a_seed_of_its_own(
     assert try_all(tmp_path, time.time_ns(), 60, caplog) > 1000
 
 
+@pytest.mark.parametrize("offset", [*range(0, 56, 3), 60, 1000, 4151, -1])
+def test_a_bit_of_the_log_costs_no_more_than_its_commit(
+    tmp_path: Path, bmps: BMPs, caplog: pytest.LogCaptureFixture, offset: int
+) -> None:
+    image = make_small_images(tmp_path, random.Random(1))[0]
+    flipped(offset, 4)(image.folder / f"{NAME}-wal")
+    with opened(image.folder) as store:
+        controller = store.restore()
+        assert controller is not None
+        # The log has each page as it was after every commit: of what is wrong in one,
+        # the next one knows. So only the last can be lost.
+        lost = 1 if offset == -1 else 0
+        assert describe(controller) == image.history[-1 - lost]
+    (message,) = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+    assert ("its log is damaged" in message) == (not lost)
+    assert ("All that was promised could be read" in message) == (not lost)
+    assert ("the last 1 commits are missing" in message) == bool(lost)
+
+
+def test_frames_of_an_earlier_log_are_not_taken_for_its_own(
+    tmp_path: Path, bmps: BMPs, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SQLite begins again at the front of the log, and leaves the rest as it is."""
+    writer = Writer(tmp_path / "state", random.Random(1))
+    writer.change(20)
+    assert writer.store._journal is not None
+    database = writer.store._journal._database
+    assert database is not None
+    # Written anew from the next commit on.
+    database.execute("PRAGMA wal_checkpoint(RESTART)")
+    writer.change(3)
+    image = writer.killed(tmp_path / "killed")
+    writer.close()
+    flipped(0, 0)(image.folder / f"{NAME}-wal")
+    with opened(image.folder) as store:
+        controller = store.restore()
+        assert controller is not None
+        assert describe(controller) == image.history[-1]
+
+
 # What once kept a server from starting
 
 
@@ -205,14 +250,14 @@ def test_damage_anywhere_with_a_seed_of_its_own(
 def test_damage_that_sqlite_takes_for_something_else(
     tmp_path: Path, bmps: BMPs, caplog: pytest.LogCaptureFixture, offset: int, bit: int
 ) -> None:
-    image = make_images(tmp_path, random.Random(1))["killed"]
+    image = make_small_images(tmp_path, random.Random(1))[0]
     Trial(image, tmp_path / "copy", caplog).run(NAME, flipped(offset, bit))
 
 
 def test_a_new_file_that_is_damaged_is_not_dropped_in_silence(
     tmp_path: Path, bmps: BMPs, caplog: pytest.LogCaptureFixture
 ) -> None:
-    image = make_images(tmp_path, random.Random(1))["stopped"]
+    image = make_small_images(tmp_path, random.Random(1))[1]
     whole = (image.folder / NAME).read_bytes()
     new = image.folder / (NAME + names.NEW)
     for offset in (*range(0, len(whole), 517), len(whole) - 1):

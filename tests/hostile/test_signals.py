@@ -83,7 +83,10 @@ def test_the_end_is_acted_on_by_whichever_thread_gets_it(
 ) -> None:
     index, number_of_threads = 0, 1
     while index < number_of_threads:
-        with running_server(ONE_TRIAD, *OPTIONS, folder=tmp_path) as server:
+        # Each with a state of its own, or the boards are soon all in use.
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        with running_server(ONE_TRIAD, *OPTIONS, folder=folder) as server:
             found = started(server)
             number_of_threads = len(found)
             began = time.monotonic()

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from spalloc_server.scheduling.line import Line
+from spalloc_server.scheduling.line import LARGE, Line
 
 OWNERS = ["ann", "bob", "cy", None]
 
@@ -86,8 +86,9 @@ class LineMachine(RuleBasedStateMachine):
         assert list(self.line) == order
         assert [self.line.jobs_before(job) for job in order] == list(range(len(order)))
         assert self.line.head() == next(filter(tried, order), None)
-        ready = (j for j in order if tried(j) and self.jobs[j][1] not in self.blocked)
-        assert self.line.next_to_try() == next(ready, None)
+        ready = [j for j in order if tried(j) and self.jobs[j][1] not in self.blocked]
+        large = [job for job in ready if self.area(self.jobs[job][1]) >= LARGE]
+        assert self.line.next_to_try() == next(iter(large or ready), None)
         for owner in OWNERS:
             for size in range(3):
                 mine = [

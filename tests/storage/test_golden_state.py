@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from spalloc_server.control.plain_state import from_plain, to_plain
+from spalloc_server.control.plain_state import SCHEMA, from_plain, to_plain
+from spalloc_server.control.state import PRESENT_RULES
 from spalloc_server.controller import Controller
 from spalloc_server.storage.legacy import load_schema_1
 from spalloc_server.storage.plain_pickle import load_data
@@ -41,13 +42,17 @@ def test_all_that_was_in_a_state_is_read(name: str, bmps: BMPs) -> None:
     if not expected["problems"]:
         # Older than boards' problems.
         assert described["problems"] == []
+    expected.setdefault("withheld", {"drained": [], "closed": {}, "all_closed": None})
     assert described == expected
     # And what is kept of it from now on is the same.
     assert describe(controller_of(controller.__getstate__())) == expected
     state = from_plain(controller.__getstate__())
-    assert to_plain(state)["schema"] == 3
+    assert to_plain(state)["schema"] == SCHEMA
+    # Only what is stored under the rules of its time can be followed by its journal.
+    assert state.rules == (PRESENT_RULES if name.startswith("4-") else 3)
     # It can be gone on with.
     controller.start()
+    assert controller.__getstate__()["rules"] == PRESENT_RULES
     bmps.answer()
     assert controller.get_job_state(None, 11).state == 3
     controller.destroy_job(None, 11)
@@ -57,7 +62,5 @@ def test_all_that_was_in_a_state_is_read(name: str, bmps: BMPs) -> None:
 
 
 def test_there_is_a_golden_file_of_the_present_schema() -> None:
-    from spalloc_server.control.plain_state import SCHEMA
-
     assert any(name.startswith(f"{SCHEMA}-") for name in NAMES)
     assert answer is not None

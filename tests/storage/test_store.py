@@ -630,7 +630,7 @@ def test_want_of_room_stops_changes_until_there_is_some(
     controller.machines = {"m": machine()}
     with kept(filename, controller) as store:
         job_id = create(store, controller, owner="x" * 100_000)
-        with largest_file(os.path.getsize(filename + "-wal")):
+        with largest_file(1000):
             with pytest.raises(JournalError):
                 create(store, controller, owner="y" * 100_000)
             bmps.answer()
@@ -654,8 +654,7 @@ def test_want_of_room_stops_changes_until_there_is_some(
 def test_files_that_are_removed_are_made_again_before_anything_is_promised(
     filename: str, bmps: BMPs, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    now = 1000.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0)
     controller = Controller()
     controller.machines = {"m": machine()}
     with kept(filename, controller) as store:
@@ -663,10 +662,9 @@ def test_files_that_are_removed_are_made_again_before_anything_is_promised(
         os.unlink(filename + suffix)
         with pytest.raises(JournalError, match="has been removed"):
             create(store, controller)
-        store.commit_events(controller)  # too soon
         with pytest.raises(JournalError, match="has been removed"):
             create(store, controller)
-        now += 2
+        # In the same turn of the loop.
         store.commit_events(controller)
         create(store, controller)
     assert [job.job_id for job in restored(filename).list_jobs()] == [1, 2]
@@ -721,3 +719,27 @@ def test_a_snapshot_taken_while_boards_are_powered_has_it_done_again(
 def test_unknown_records_are_refused() -> None:
     with pytest.raises(ReplayError, match="no_such_event"):
         Controller().replay([["no_such_event", 1.5, 1]])
+
+
+def test_after_one_failure_all_is_stored_before_anybody_is_told(
+    filename: str, bmps: BMPs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0)
+    controller = Controller(seconds_before_free=0)
+    controller.machines = {"m": machine()}
+    with kept(filename, controller) as store:
+        create(store, controller)
+        with monkeypatch.context() as patch:
+
+            def fail(*_: object) -> None:
+                raise JournalError("no such luck")
+
+            patch.setattr(Journal, "commit", fail)
+            bmps.answer()
+            # What has happened by itself is told at the end of this turn.
+            store.commit_events(controller)
+        assert store.errors == 1
+        expected = description(controller)
+        assert expected["jobs"][0].state == JobState.ready
+        assert description(restored(filename)) == expected
+        create(store, controller)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import re
 import signal
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
+from tests.admin_command import Admin
 from tests.support import (
     ONE_TRIAD,
     Client,
@@ -259,13 +261,45 @@ def test_states_are_told_apart_by_marks(page: Browser, tmp_path: Path) -> None:
         shapes = page.run(
             "return import('/static/map.js').then((m) => Object.values(m.MARKS))"
         )
-        assert len(set(shapes)) == len(shapes) == 7
+        assert len(set(shapes)) == len(shapes) == 9
         legend = " ".join(page.texts(".legend li:not([hidden])"))
         assert "1 powering on" in legend
         assert "1 out of service" in legend
         page.one(cell("0,0,1")).click()
         page.wait_for_text(".details", "out of service", "Problem", "FPGA")
         assert client.call("get_job_state", failing)["state"] != 3
+
+
+def test_what_operators_order_is_shown(
+    page: Browser, small: ServerProcess, client: Client
+) -> None:
+    admin = Admin(small)
+    job = client.call("create_job", 0, 0, 1, owner="ada", machine="left")
+    wait_until(lambda: ready(client, job))
+    page.open(f"{url_of(small)}/#/machine/left")
+    page.wait_for(f"{cell('0,0,1')}.ready")
+    admin.text("drain", "left", "--frame", 0, 0, "--reason", "new fans")
+    page.wait_for(f"{cell('0,0,1')}.draining")
+    page.wait_for(f"{cell('0,0,2')}.drained")
+    page.wait_for_text(".summary", "1 of 1 working board in use")
+    legend = " ".join(page.texts(".legend li:not([hidden])"))
+    assert "1 draining" in legend
+    assert "2 drained" in legend
+    page.one(cell("0,0,2")).click()
+    user = getpass.getuser()
+    page.wait_for_text(".details", "drained", "Problem", f"by {user}: new fans")
+    waiting = client.call("create_job", 1, 1, owner="bob", machine="left")
+    page.wait_for_text(
+        f"tr[data-job='{waiting}']", "waiting: frame (0, 0) is drained since"
+    )
+    admin.text("resume", "left")
+    page.wait_for(f"{cell('0,0,2')}.free")
+    admin.text("close", "left", "--reason", "night")
+    page.wait_for_text(".summary", f"closed by {user}: no job starts (night)")
+    page.wait_for_text(f"tr[data-job='{waiting}']", "machine left is closed since")
+    admin.text("open", "left")
+    client.call("destroy_job", job)
+    page.wait_for(f"{cell('0,0,2')}.ready")
 
 
 def test_the_queue(page: Browser, small: ServerProcess, client: Client) -> None:

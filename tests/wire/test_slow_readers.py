@@ -102,7 +102,7 @@ def test_short_replies_that_wait_hurt_nobody(pairs: Pairs) -> None:
         return False
 
     wait_until(all_taken)
-    assert pairs.slow.who_has_to_go(2e6) == {}
+    pairs.slow.note(connection, 2e6)
     assert pairs.slow.behind() == []
 
 
@@ -112,11 +112,17 @@ def test_the_slowest_go_where_too_much_is_held_for_all(
     three = [pairs.clogged() for _ in range(3)]
     held = sum(connection.held_bytes for connection, _ in three)
     monkeypatch.setattr(slow_readers, "MAX_HELD_BYTES", held)
+    assert not pairs.slow.is_too_much
     assert pairs.slow.who_has_to_go(0.0) == {}
-    pairs.take(*three[0])
-    pairs.take(*three[2])
+    for connection, client in (three[0], three[2]):
+        pairs.take(connection, client)
+        pairs.slow.note(connection, 1.0)
     held = sum(connection.held_bytes for connection, _ in three)
     monkeypatch.setattr(slow_readers, "MAX_HELD_BYTES", held - 100)
+    monkeypatch.setattr(slow_readers, "HELD_AFTERWARDS", held - 200)
+    assert pairs.slow.is_too_much
     (leaving,) = pairs.slow.who_has_to_go(1.0).items()
     assert leaving[0] is three[1][0]
     assert "bytes wait for it, and for all clients more than" in leaving[1]
+    pairs.slow.forget(leaving[0])
+    assert not pairs.slow.is_too_much

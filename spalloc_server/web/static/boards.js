@@ -118,16 +118,30 @@ export class MachineView {
     return undefined;
   }
 
+  #draining() {
+    const boards = [...this.model.machines.get(this.name).boards.values()];
+    return boards.filter((board) => board.state === "draining" && board.job != null).length;
+  }
+
+  #closed() {
+    const { closed } = this.model.machines.get(this.name);
+    return closed ? `; closed by ${closed.user}: no job starts${closed.reason ? ` (${closed.reason})` : ""}` : "";
+  }
+
   #count(counts) {
     const all = Object.values(counts).reduce((sum, n) => sum + n, 0);
-    const used = USED.reduce((sum, state) => sum + counts[state], 0);
-    const working = all - counts.dead - counts.out;
+    // Of the boards that are draining, jobs have all but those that are going off.
+    const draining = this.#draining();
+    const used = USED.reduce((sum, state) => sum + counts[state], 0) + draining;
+    const idle = counts.draining - draining;
+    const working = all - counts.dead - counts.out - counts.drained - idle;
     const share = working ? Math.round((100 * used) / working) : 0;
     const waiting = [...this.model.jobs.values()].filter((job) => job.queues.includes(this.name));
     setText(
       this.summary,
       `${number(used)} of ${count(working, "working board")} in use (${share} %), ` +
-        (waiting.length ? `${count(waiting.length, "job")} waiting` : "no job waiting"),
+        (waiting.length ? `${count(waiting.length, "job")} waiting` : "no job waiting") +
+        this.#closed(),
     );
     this.map.describe(
       `Map of ${this.name}: ${this.summary.textContent}. Arrow keys go from board to board; ` +

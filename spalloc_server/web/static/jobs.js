@@ -30,6 +30,7 @@ function aboutText(job) {
 // What a job in the queue waits for, in words.
 export function waitsFor(job, places) {
   const size = sizeOf(job);
+  if (job.waiting?.text) return job.waiting.text;
   if (!places.length) return `${size} on any suitable machine`;
   if (job.waiting?.reason === "limit") return `other jobs of ${job.owner} to end: an owner may hold only so many boards`;
   const parts = places.map(({ machine, place, before, kept }) =>
@@ -337,6 +338,7 @@ export class JobPage extends Asking {
       ["Place in queue", job?.state === "queued" ? placeText(places) : null],
       ["Waits for", job?.state === "queued" ? waitsFor(job, places) : null],
       ["Created", moment(known.start_time)],
+      ["Has its boards since", job?.allocated_at ? moment(job.allocated_at) : null],
       ["Ended", ended ? moment(last.time) : null],
       [job ? "Age" : "Lasted", job ? duration(this.model.now - job.start_time) : duration(last.time - first.created)],
       ["Last keepalive", job ? ago(this.model, job) : null],

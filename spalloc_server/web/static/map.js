@@ -9,6 +9,8 @@ const MARGIN = 1.5;
 export const MARKS = {
   dead: "M-1.7-1.7 1.7 1.7M1.7-1.7-1.7 1.7",
   out: "M0-2.1V.5M0 2V2.1",
+  draining: "M-1.7 0 1.7 0",
+  drained: "M-1.7-1 1.7-1M-1.7 1 1.7 1",
   powering: "M-1.7 1.1 0-1.1 1.7 1.1",
   stopping: "M-1.7-1.1 0 1.1 1.7-1.1",
   cooling: "M0-1.5V1.5M-1.3-.75 1.3.75M-1.3.75 1.3-.75",

@@ -14,6 +14,8 @@ export const STATES = {
   cooling: "cooling down",
   reserved: "beside a job’s boards",
   free: "free",
+  draining: "draining",
+  drained: "drained",
   out: "out of service",
   dead: "dead",
 };
@@ -22,6 +24,8 @@ const OF_BOARD = {
   free: "free",
   "powering off": "stopping",
   cooling: "cooling",
+  draining: "draining",
+  drained: "drained",
   "out of service": "out",
   dead: "dead",
 };

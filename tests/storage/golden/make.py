@@ -118,7 +118,21 @@ def make() -> Controller:
         first = [bmp for bmp in Bmp.made if bmp.requests][-1]
         (request,) = [first.requests.pop()]
         request.on_done(False, "broken")
+    if hasattr(controller, "apply"):
+        order(controller)
     return controller
+
+
+def order(controller: Controller) -> None:
+    """Have operators drain boards, close machines and move a job."""
+    from spalloc_server.model import changes
+
+    if not hasattr(changes, "Drain"):
+        return
+    boards = [(3, 1, 0), (3, 1, 1)]
+    controller.apply(changes.Drain("ada", "m", boards, "new fans", False))
+    controller.apply(changes.Close("ada", "n", None))
+    controller.apply(changes.MoveJob("ada", 20, "urgent"))
 
 
 def plain(value: Any) -> Any:
@@ -175,7 +189,13 @@ def describe(controller: Any) -> dict[str, Any]:
             name: len(m.allocator._cooling) for name, m in queue._machines.items()
         },
         "problems": [
-            {**problem, "next_test": None} for problem in controller.list_problems()
+            {
+                name: None if name == "next_test" else value
+                for name, value in problem.items()
+                # Follows from the rest, and was not told always.
+                if name != "waits_for_bmp"
+            }
+            for problem in controller.list_problems()
         ]
         if hasattr(controller, "list_problems")
         else [],
@@ -202,6 +222,10 @@ def describe(controller: Any) -> dict[str, Any]:
                 for job in queue._jobs.values()
             ],
         }
+    withheld = getattr(getattr(controller, "_state", None), "withheld", None)
+    if withheld is not None:
+        orders = withheld.__getstate__()
+        described["withheld"] = {**orders, "drained": sorted(orders["drained"].items())}
     for machine in described["machines"]:
         machine["bmp_ips"] = {str(k): v for k, v in sorted(machine["bmp_ips"].items())}
     return plain(described)  # type: ignore[no-any-return]
