@@ -90,13 +90,15 @@ class Jobs:
 
     async def _catch_up(self) -> None:
         """There is a server again: make up for what it has missed."""
-        owed, self._owed = self._owed, {}
-        for job_id, (user, host) in owed.items():
+        self._listed = (-1e9, [])
+        self._note_changes(None)
+        while self._owed:
+            # It is owed until it has been sent: the server may go once more.
+            job_id, (user, host) = next(iter(self._owed.items()))
             with contextlib.suppress(NoSuchJobError, RefusedError):
                 await self._keep_alive(user, host, job_id)
                 self.late_keepalives += 1
-        self._listed = (-1e9, [])
-        self._note_changes(None)
+            self._owed.pop(job_id, None)
 
     @contextlib.contextmanager
     def _change_of(self, job_id: int) -> Iterator[asyncio.Future[None]]:

@@ -300,6 +300,32 @@ def test_a_job_that_was_not_created_is_created(tmp_path: Path) -> None:
     assert len(asked) == 2
 
 
+def test_keepalives_are_owed_until_they_have_been_sent(tmp_path: Path) -> None:
+    """The server goes once more while they are being made up for."""
+    script = Script()
+    heard: list[int] = []
+
+    def keepalive(command: dict[str, Any]) -> None:
+        heard.append(command["args"][0])
+        if heard == [1]:
+            raise EOFError
+
+    job = {"owner": "me", "state": 3}
+    script.answers["describe_job"] = lambda _: job
+    script.answers["job_keepalive"] = keepalive
+
+    async def run() -> None:
+        async with linked(script, tmp_path) as link:
+            jobs = Jobs(link)
+            for job_id in (1, 2, 3):
+                jobs._owed[job_id] = "me", "192.0.2.1"
+            while jobs.late_keepalives < 3:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+    assert heard == [1, 1, 2, 3]
+
+
 def test_a_server_that_does_not_answer_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

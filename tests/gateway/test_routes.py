@@ -313,7 +313,7 @@ def test_reports_of_problems(place: Place) -> None:
         json={
             "issue": "core 5 hangs",
             "boards": [
-                {"chip": [9, 5]},
+                {"chip": {"y": 5, "x": 9}},
                 {"x": 0, "y": 0, "z": 2},
                 {"machine": "m", "cabinet": 0, "frame": 0, "board": 0},
                 {"address": "127.0.1.2"},
