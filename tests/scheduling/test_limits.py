@@ -83,7 +83,7 @@ def test_a_job_too_many_ends_at_once(word: str) -> None:
     st.sampled_from([12, 15, 24]),
     st.sampled_from([0, 3]),
 )
-# Somebody whom the limit has held back came to be the first again, and for that what was
+# Somebody whom the limit had held back came to be the first again, and so what was
 # kept for the one behind was given away.
 @example(
     [
