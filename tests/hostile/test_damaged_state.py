@@ -39,6 +39,7 @@ from tests.hostile.damage import (
 from tests.recorded_bmps import BMPs
 from tests.support import (
     ONE_TRIAD,
+    TIMEOUT,
     Client,
     CommandError,
     ServerProcess,
@@ -191,10 +192,11 @@ def test_damage_anywhere_is_told_or_does_no_harm(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(5 * TIMEOUT)
 def test_damage_anywhere_with_a_seed_of_its_own(
     tmp_path: Path, bmps: BMPs, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert try_all(tmp_path, time.time_ns(), 60, caplog) > 1000
+    assert try_all(tmp_path, time.time_ns(), 50, caplog) > 1000
 
 
 @pytest.mark.parametrize("offset", [*range(0, 56, 3), 60, 1000, 4151, -1])
