@@ -310,6 +310,11 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def copy(folder: Path, to: Path) -> None:
+    """Copy what a server has left, but for its sockets."""
+    shutil.copytree(folder, to, ignore=shutil.ignore_patterns("*.admin"))
+
+
 def make_jobs(server: ServerProcess, owners: list[str]) -> None:
     with Client(server.port) as client:
         for owner in owners:
@@ -369,7 +374,7 @@ def test_a_server_starts_on_damaged_state_and_says_what_is_missing(
     tmp_path: Path, left: Path, way: str, name: str, damage: Damage
 ) -> None:
     folder = tmp_path / "folder"
-    shutil.copytree(left / way, folder)
+    copy(left / way, folder)
     damage(folder / name)
     damaged = (folder / name).read_bytes()
     with running_server(folder / "spalloc.cfg", "--simulate") as server:
@@ -396,7 +401,7 @@ def test_a_server_starts_on_damaged_state_and_says_what_is_missing(
 
 def test_the_lock_file_has_nothing_that_is_needed(tmp_path: Path, left: Path) -> None:
     folder = tmp_path / "folder"
-    shutil.copytree(left / "killed", folder)
+    copy(left / "killed", folder)
     zeroed(0, 100)(folder / LOCK)
     with running_server(folder / "spalloc.cfg", "--simulate") as server:
         assert owners_of(server) == OWNERS
@@ -407,7 +412,7 @@ def test_state_of_a_newer_version_only_is_said_and_kept(
     tmp_path: Path, left: Path
 ) -> None:
     folder = tmp_path / "folder"
-    shutil.copytree(left / "stopped", folder)
+    copy(left / "stopped", folder)
     newer = folder / ".spalloc.cfg.state.99.1"
     (folder / NAME).rename(newer)
     contents = newer.read_bytes()
@@ -457,7 +462,7 @@ def test_something_else_in_the_place_of_the_state_is_said_at_once(
     tmp_path: Path, left: Path, thing: Callable[[Path], None], suffix: str
 ) -> None:
     folder = tmp_path / "folder"
-    shutil.copytree(left / "stopped", folder)
+    copy(left / "stopped", folder)
     place = folder / (NAME + suffix)
     place.unlink(missing_ok=True)
     thing(place)
@@ -481,7 +486,7 @@ def test_something_else_beside_the_state_does_no_harm(
     tmp_path: Path, left: Path, thing: Callable[[Path], None], name: str
 ) -> None:
     folder = tmp_path / "folder"
-    shutil.copytree(left / "killed", folder)
+    copy(left / "killed", folder)
     thing(folder / name)
     with running_server(folder / "spalloc.cfg", "--simulate") as server:
         assert owners_of(server) == OWNERS
@@ -497,7 +502,7 @@ def test_names_that_only_look_like_state_are_left_alone(
     tmp_path: Path, left: Path
 ) -> None:
     folder = tmp_path / "folder"
-    shutil.copytree(left / "killed", folder)
+    copy(left / "killed", folder)
     strangers = [
         *(
             "1.²",
@@ -580,7 +585,7 @@ def test_a_server_that_starts_without_room_serves_and_recovers(
     no_room: Callable[[Path], AbstractContextManager[Callable[[ServerProcess], None]]],
 ) -> None:
     folder = tmp_path / "folder"
-    shutil.copytree(left / way, folder)
+    copy(left / way, folder)
     with no_room(folder) as relieve:
         with (
             running_server(folder / "spalloc.cfg", "--simulate") as server,
