@@ -17,6 +17,8 @@ def squarest_rectangle(area: int) -> tuple[int, int]:
     :return: ``(width, height)`` with ``width >= height``. A prime area gives a
         row one unit high.
     """
+    if area == 0:
+        return 0, 0
     for height in range(isqrt(area), 0, -1):
         if area % height == 0:
             return area // height, height
@@ -32,6 +34,8 @@ def rectangle_with_aspect_ratio(area: int, ratio: float) -> tuple[int, int]:
     :param ratio: smallest height / width, ``0.0 < ratio <= 1.0``
     :return: ``(width, height)`` with ``width >= height``
     """
+    if area == 0:
+        return 0, 0
     height = ceil(area / sqrt(area / ratio))
     width = max(height, ceil(area / height))
     return width, height

@@ -81,6 +81,8 @@ class Machine(_MachineFields):
             checked_tags = checks.checked_tags(tags)
             dead = checks.checked_dead_boards(dead_boards)
             locations = checks.checked_locations(board_locations)
+            if width is None and height is None:
+                checks.checked_dead_within(dead, locations)
             width, height = checks.checked_size(width, height, dead | locations.keys())
             checks.check_locations(width, height, dead, locations)
             return super().__new__(

@@ -475,15 +475,29 @@ class Controller:
     def job_details(self) -> dict[int, JobDetails]:
         """What `list_jobs` does not tell, by job ID; for those who only look on."""
         with self._log.lock:
-            return {
-                job.id: job.details(
-                    self._state.job_queue.queues_of(job.id)
-                    if job.state is JobState.queued
-                    else (),
-                    self._waiting(job),
-                )
-                for job in self._state.jobs.values()
-            }
+            return {job.id: self._details(job) for job in self._state.jobs.values()}
+
+    def details_of(self, job_id: int) -> JobDetails | None:
+        """What `job_details` tells of a job, None if it has ended."""
+        with self._log.lock:
+            job = self._state.jobs.get(job_id)
+            return None if job is None else self._details(job)
+
+    def _details(self, job: _Job) -> JobDetails:
+        queues = (
+            self._state.job_queue.queues_of(job.id)
+            if job.state is JobState.queued
+            else ()
+        )
+        return job.details(queues, self._waiting(job))
+
+    def first_and_length_of_queue(self, machine_name: str) -> tuple[int | None, int]:
+        """The first job that waits for a machine, and how many do.
+
+        :raises KeyError: if there is no such machine
+        """
+        with self._log.lock:
+            return self._state.job_queue.first_and_length(machine_name)
 
     @property
     def withheld(self) -> Withheld:

@@ -17,6 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from enum import Enum, auto
+from math import inf
 from types import TracebackType
 from typing import Any
 
@@ -349,19 +350,29 @@ class JobQueue:
         """Is a job within what its owner may hold?
 
         What the heads of queues need counts as held: no other job of the same owner
-        makes them wait.
+        makes them wait. Of several heads, those count for which a part is kept for
+        longer.
         """
         limit = self._limits.boards
         if limit is None or job.owner is None:
             return True
-        heads = {
-            head
-            for machine in self._machines.values()
-            if machine.head is not None
-            and (head := machine.waiting.get(machine.head[0])) is not None
-            and head.owner == job.owner
-        }
-        reserved = 0 if job in heads else sum(head.boards for head in heads)
+        # Of each head of the same owner, since when a part is kept for it.
+        heads: dict[_Job, float] = {}
+        for machine in self._machines.values():
+            head = (
+                None if machine.head is None else machine.waiting.get(machine.head[0])
+            )
+            if head is not None and head.owner == job.owner:
+                kept = machine.kept
+                is_kept = kept is not None and kept.job_id == head.id
+                since = kept.since if kept is not None and is_kept else inf
+                heads[head] = min(since, heads.get(head, inf))
+        rank = heads.get(job, inf), job.number
+        reserved = sum(
+            head.boards
+            for head, since in heads.items()
+            if job not in heads or (since < inf and (since, head.number) < rank)
+        )
         return self._limits.held_by(job.owner) + reserved + job.boards <= limit
 
     def _restore(self, owner: str | None) -> None:
@@ -678,6 +689,8 @@ class JobQueue:
         self._jobs = {job_id: job, **self._jobs}
         machines, job.queues = job.queues, []
         for machine in machines:
+            # Whoever orders this has it before a promise to somebody else.
+            machine.let_go()
             machine.dequeue(job)
             machine.enqueue(job, machine.line.first_place())
         self._regenerate_queues()
@@ -756,6 +769,16 @@ class JobQueue:
             self._waits,
             self._runs,
         )
+
+    def first_and_length(self, machine_name: str) -> tuple[int | None, int]:
+        """The first job in the queue of a machine, and how many wait in it.
+
+        Takes time in proportion to these.
+
+        :raises KeyError: if there is no such machine
+        """
+        line = self._machines[machine_name].line
+        return line.first(), len(line)
 
     def kept_boards(self) -> dict[str, int]:
         """How many working boards of each machine are kept for somebody."""

@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from spalloc_server.web.complaints import Complaints
 from spalloc_server.web.connections import Connections
 from spalloc_server_gateway import job_routes, login, machine_routes
+from spalloc_server_gateway.board_watch import BoardWatch
 from spalloc_server_gateway.context import (
     COOKIE,
     CSRF_HEADER,
@@ -25,8 +26,10 @@ from spalloc_server_gateway.context import (
 from spalloc_server_gateway.jobs import NoSuchJobError
 from spalloc_server_gateway.link import AwayError, RefusedError
 from spalloc_server_gateway.machine_routes import Machines
+from spalloc_server_gateway.memory import Memory
 from spalloc_server_gateway.metrics import Metrics
 from spalloc_server_gateway.proxy import Proxies
+from spalloc_server_gateway.scp import SCPError
 
 Handler: TypeAlias = Callable[[Asking, Parts], Awaitable[web.StreamResponse]]
 
@@ -72,7 +75,9 @@ class Router:
             prefixes.add(gateway.public_url.path.strip("/"))
         # The longest first.
         self._prefixes = sorted(prefixes, key=len, reverse=True)
-        self.proxies = Proxies(gateway.link, gateway.jobs)
+        watch = BoardWatch(gateway.link, gateway.jobs)
+        self.proxies = Proxies(gateway.link, watch)
+        self.memory = Memory(watch)
         self._add_routes()
         self._add_counts()
 
@@ -107,11 +112,14 @@ class Router:
         ):
             self.add(method, job + path, handler)
         for method, path in (
-            *(("GET", "memory"), ("POST", "memory"), ("DELETE", "router")),
-            *(("GET", "fast-data-read"), ("POST", "fast-data-write")),
+            ("GET", "fast-data-read"),
+            ("POST", "fast-data-write"),
         ):
             self.add(method, f"{job}/{path}", not_implemented)
 
+        self.add("GET", f"{job}/memory", self.memory.read)
+        self.add("POST", f"{job}/memory", self.memory.write)
+        self.add("DELETE", f"{job}/router", self.memory.reset_routing)
         self.add("GET", "proxy/([0-9]{1,18})", self.proxies.serve)
 
     def _add_counts(self) -> None:
@@ -158,6 +166,8 @@ class Router:
             return _text(503, str(e) or "the spalloc server cannot be reached")
         except RefusedError as e:
             return _text(400, str(e))
+        except SCPError as e:
+            return _text(502, str(e))
         except web.HTTPException as e:
             headers = {k: v for k, v in e.headers.items() if k in _KEPT_HEADERS}
             # The rest of a body that was not read would be taken for a request.
@@ -236,7 +246,7 @@ class Router:
 async def not_implemented(asking: Asking, parts: Parts) -> web.Response:
     """What this gateway does not do."""
     await asking.gateway.jobs.describe(asking.user, int(parts[0]))
-    return _text(501, "this gateway does not read or write the memory of chips")
+    return _text(501, "this gateway has no fast data; there is memory")
 
 
 def _text(status: int, text: str) -> web.Response:

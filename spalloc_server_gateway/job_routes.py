@@ -236,11 +236,8 @@ async def _find(asking: Asking, job: Mapping[str, Any], board: Any) -> Any:
     names: dict[str, Any]
     try:
         if "chip" in board:
-            x, y = (
-                board["chip"].values()
-                if isinstance(board["chip"], dict)
-                else board["chip"]
-            )
+            chip = board["chip"]
+            x, y = (chip["x"], chip["y"]) if isinstance(chip, dict) else chip
             names = {"job_id": job["job_id"], "chip_x": x, "chip_y": y}
         else:
             form = ("x", "y", "z") if "x" in board else ("cabinet", "frame", "board")

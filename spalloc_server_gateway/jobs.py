@@ -80,7 +80,13 @@ class Jobs:
 
     # News
 
+    def _forget_list(self) -> None:
+        """What was listed, or is just being listed, is not what there is any more."""
+        self._listed = (-1e9, [])
+        self._listing = None
+
     def _note_changes(self, job_ids: list[int] | None) -> None:
+        self._forget_list()
         for job_id in list(self._waiting) if job_ids is None else job_ids:
             for future in self._waiting.pop(job_id, ()):
                 if not future.done():
@@ -90,13 +96,14 @@ class Jobs:
 
     async def _catch_up(self) -> None:
         """There is a server again: make up for what it has missed."""
-        owed, self._owed = self._owed, {}
-        for job_id, (user, host) in owed.items():
+        self._note_changes(None)
+        while self._owed:
+            # It is owed until it has been sent: the server may go once more.
+            job_id, (user, host) = next(iter(self._owed.items()))
             with contextlib.suppress(NoSuchJobError, RefusedError):
                 await self._keep_alive(user, host, job_id)
                 self.late_keepalives += 1
-        self._listed = (-1e9, [])
-        self._note_changes(None)
+            self._owed.pop(job_id, None)
 
     @contextlib.contextmanager
     def _change_of(self, job_id: int) -> Iterator[asyncio.Future[None]]:
@@ -212,8 +219,10 @@ class Jobs:
         return await asyncio.shield(self._listing)
 
     async def _list(self) -> list[Description]:
+        this = asyncio.current_task()
         jobs: list[Description] = await self._link.call("list_jobs", patience=PATIENCE)
-        self._listed = time.monotonic(), jobs
+        if self._listing is this:
+            self._listed = time.monotonic(), jobs
         return jobs
 
     def ended(self) -> list[int]:
@@ -271,6 +280,8 @@ class Jobs:
         if job["state"] == ENDED:
             raise WishError(job["reason"] or "the job has ended at once")
         job["job_id"] = job_id
+        # Whoever lists jobs now finds this one, notified or not.
+        self._forget_list()
         self._remember(job_id, job)
         return job
 
@@ -316,6 +327,7 @@ class Jobs:
                 patience=PATIENCE,
                 on_behalf_of=host,
             )
+            self._forget_list()
 
     async def switch(self, user: str, host: str, job_id: int, on: bool) -> None:
         """Switch the boards of a job of a user, or reset those that are on.

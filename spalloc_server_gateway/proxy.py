@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import itertools
 import logging
 import resource
-import socket
 import time
-from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from spalloc_server_gateway import frames
+from spalloc_server_gateway.board_watch import BoardAddresses, BoardWatch
 from spalloc_server_gateway.channels import Channel
 from spalloc_server_gateway.context import Asking, Parts
 from spalloc_server_gateway.frames import CALLS, Op
-from spalloc_server_gateway.jobs import PATIENCE, POWER, READY, Jobs
-from spalloc_server_gateway.link import AwayError, Link
+from spalloc_server_gateway.jobs import POWER, READY
+from spalloc_server_gateway.link import Link
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +45,6 @@ SUSPEND_SECONDS: Final = 20.0
 """After so long without the server, boards may be those of others by now: nothing is
 carried until it has said that they are not."""
 
-Chip = tuple[int, int]
-
 
 @dataclass
 class Counts:
@@ -65,18 +61,15 @@ class Counts:
 class Proxies:
     """All proxies there are. For one event loop."""
 
-    def __init__(self, link: Link, jobs: Jobs) -> None:
+    def __init__(self, link: Link, watch: BoardWatch) -> None:
         """Begin without any.
 
         :param link: the connection to the server
-        :param jobs: tells when jobs have changed
+        :param watch: tells proxies of their boards
         """
         self._link = link
+        self._watch = watch
         self.counts = Counts()
-        self._of_jobs: defaultdict[int, set[Proxy]] = defaultdict(set)
-        self._reviews: dict[int, asyncio.Task[None]] = {}
-        self._again: set[int] = set()
-        jobs.watchers.append(self._note_changes)
 
     async def serve(self, asking: Asking, parts: Parts) -> web.StreamResponse:
         """Carry packets between a user and the boards of a job."""
@@ -92,49 +85,16 @@ class Proxies:
         if not websocket.can_prepare(asking.request):
             raise web.HTTPUpgradeRequired(text="this is a WebSocket\n")
         proxy = Proxy(websocket, asking.request.transport, self._link, self.counts)
-        # Noted before its boards are known, so that no change is missed.
-        self._of_jobs[job_id].add(proxy)
         self.counts.sockets.add(proxy)
         try:
-            await proxy.set_boards(job)
+            await self._watch.add(job_id, proxy, job)
             await websocket.prepare(asking.request)
-            self._review(job_id)
             await proxy.run()
         finally:
-            proxy.close_channels()
+            self._watch.remove(job_id, proxy)
             self.counts.sockets.discard(proxy)
-            self._of_jobs[job_id].discard(proxy)
-            if not self._of_jobs[job_id]:
-                del self._of_jobs[job_id]
+            proxy.close_channels()
         return websocket
-
-    def _note_changes(self, job_ids: list[int] | None) -> None:
-        for job_id in list(self._of_jobs) if job_ids is None else job_ids:
-            if job_id in self._of_jobs:
-                self._review(job_id)
-
-    def _review(self, job_id: int) -> None:
-        """See which boards a job has now."""
-        if job_id in self._reviews:
-            self._again.add(job_id)
-            return
-        task = asyncio.ensure_future(self._look_at(job_id))
-        self._reviews[job_id] = task
-        task.add_done_callback(lambda _: self._reviewed(job_id))
-
-    def _reviewed(self, job_id: int) -> None:
-        del self._reviews[job_id]
-        if job_id in self._again:
-            self._again.discard(job_id)
-            self._review(job_id)
-
-    async def _look_at(self, job_id: int) -> None:
-        try:
-            job = await self._link.call("describe_job", job_id, patience=PATIENCE)
-        except AwayError:
-            return  # it is looked at again when there is a connection
-        for proxy in list(self._of_jobs.get(job_id, ())):
-            await proxy.set_boards(job)
 
     async def close(self) -> None:
         """Tell all clients that the gateway ends."""
@@ -158,7 +118,7 @@ class Proxy:
         self._transport = transport
         self._link = link
         self._counts = counts
-        self._boards: dict[Chip, str] = {}
+        self._boards: BoardAddresses = {}
         self._channels: dict[int, Channel] = {}
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
@@ -167,12 +127,8 @@ class Proxy:
 
     # The boards
 
-    async def set_boards(self, job: Mapping[str, Any]) -> None:
+    def set_boards(self, boards: BoardAddresses) -> None:
         """Note which boards the job has. With any change its channels are closed."""
-        hosts: dict[Chip, str] = {}
-        if job["state"] in (POWER, READY) and job["connections"]:
-            hosts = {(x, y): host for (x, y), host in job["connections"]}
-        boards = await _resolve(hosts)
         if boards != self._boards:
             self._boards = boards
             self.close_channels()
@@ -365,21 +321,3 @@ class Proxy:
                 if isinstance(self._transport, asyncio.Transport):
                     self._transport.abort()
                 return
-
-
-async def _resolve(hosts: Mapping[Chip, str]) -> dict[Chip, str]:
-    """The IP addresses of boards; one whose name leads nowhere is left out."""
-    addresses = {}
-    for chip, host in hosts.items():
-        try:
-            addresses[chip] = str(ipaddress.ip_address(host))
-        except ValueError:
-            loop = asyncio.get_running_loop()
-            try:
-                found = await loop.getaddrinfo(
-                    host, None, family=socket.AF_INET, type=socket.SOCK_DGRAM
-                )
-            except OSError:
-                continue
-            addresses[chip] = str(found[0][4][0])
-    return addresses

@@ -27,8 +27,8 @@ def test_squarest_rectangle_has_the_area_and_no_squarer_one_does(area: int) -> N
 
 
 def test_squarest_rectangle_of_nothing() -> None:
-    with pytest.raises(ValueError, match="no rectangle of area 0"):
-        squarest_rectangle(0)
+    assert squarest_rectangle(0) == (0, 0)
+    assert rectangle_with_aspect_ratio(0, 0.5) == (0, 0)
 
 
 @given(st.integers(1, 5000), st.floats(0.01, 1.0))

@@ -359,11 +359,16 @@ def test_places(controller: Controller, bmps: BMPs) -> None:
         {"machine": "other", "x": 0, "y": 0, "z": 0},
         {"machine": "other", "cabinet": 0, "frame": 0, "board": 0},
         {"machine": "other", "chip_x": 0, "chip_y": 0},
-        {"machine": "m", "x": 5, "y": 0, "z": 0},
+        {"machine": "m", "x": 0, "y": 0, "z": 3},
         {"machine": "m", "cabinet": 5, "frame": 0, "board": 0},
         {"job_id": 77, "chip_x": 0, "chip_y": 0},
     ):
         assert controller.where_is(**unknown) is None
+    # Beyond an edge it goes on at the opposite one, as for chips.
+    width, height = controller.machines["m"].width, controller.machines["m"].height
+    for x, y in ((1 + width, 1), (1 - width, 1 - height), (1 + 5 * width, 1 + height)):
+        around = controller.where_is(machine="m", x=x, y=y, z=2)
+        assert around == controller.where_is(machine="m", x=1, y=1, z=2)
     with pytest.raises(TypeError, match="these arguments: machine, x"):
         controller.where_is(machine="m", x=0)
     with pytest.raises(TypeError, match="these arguments: none"):

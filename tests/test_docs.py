@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
 MANAGEMENT = (ROOT / "docs" / "management.rst").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "operating.rst").read_text(encoding="utf-8")
+COORDINATES = (ROOT / "docs" / "coordinates.rst").read_text(encoding="utf-8")
 PROTOCOL = (ROOT / "docs" / "protocol.rst").read_text(encoding="utf-8")
 
 LIMIT = 30.0
@@ -89,7 +90,13 @@ def test_commands_of_the_page_on_faults(readme_server: int, tmp_path: Path) -> N
         assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("line", re.findall(r"   \$ admin (.*)", GUIDE))
+@pytest.mark.parametrize(
+    "line",
+    [
+        *re.findall(r"   \$ admin (.*)", GUIDE),
+        *re.findall(r"\$ spalloc_server_admin --config machines.cfg (.*)", COORDINATES),
+    ],
+)
 def test_commands_of_the_guide_are_such(line: str) -> None:
     make_parser().parse_args(["--config", "machines.cfg", *shlex.split(line)])
 

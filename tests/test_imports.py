@@ -169,6 +169,8 @@ def descriptors():
 
 import logging, signal, threading
 before = descriptors()
+# The caller may ignore some, as nohup does.
+handlers = {n: signal.getsignal(n) for n in (signal.SIGHUP, signal.SIGTERM)}
 sys.addaudithook(observe)
 for name in sys.argv[1:]:
     importlib.import_module(name)
@@ -178,8 +180,8 @@ if threading.enumerate() != [threading.main_thread()]:
     print("threads", threading.enumerate())
 if logging.getLogger().handlers:
     print("log handlers", logging.getLogger().handlers)
-for handled in (signal.SIGHUP, signal.SIGTERM):
-    if signal.getsignal(handled) is not signal.SIG_DFL:
+for handled, handler in handlers.items():
+    if signal.getsignal(handled) is not handler:
         print("handler of", handled)
 """
 

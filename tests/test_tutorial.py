@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from spalloc_server.web.app import make_app
-from tests.support import TIMEOUT, ServerProcess, wait_until
+from tests.support import TIMEOUT, ServerProcess, running_server, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 TUTORIAL = (ROOT / "docs" / "tutorial.rst").read_text(encoding="utf-8")
@@ -142,6 +142,57 @@ def test_the_tutorial(tmp_path: Path) -> None:
         ["me@example.org", "three-boards", "2"],
     ]
     assert wait_until(lambda: not (tmp_path / ".machines.cfg.state.lock").exists())
+
+
+def test_the_same_job_through_spinnman(tmp_path: Path) -> None:
+    (tmp_path / ".venv").symlink_to(sys.prefix, target_is_directory=True)
+    _install, *openssl = commands("gateway-install")
+    make = "\n".join(openssl)
+    (start,) = commands("gateway-server")
+    (gateway_start,) = commands("gateway-start")
+    (job,) = commands("gateway-job")
+    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+
+    def run(command: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    run(make)
+    last = block("change: machines.cfg").strip()
+    config = tmp_path / "machines.cfg"
+    text = block("file: machines.cfg")
+    config.write_text(re.sub(r"(?m)^configuration = .*$", last, text))
+    program, *options, name = shlex.split(start)
+    assert (program, name) == (".venv/bin/spalloc_server", "machines.cfg")
+    options[options.index("secret")] = str(tmp_path / "secret")
+    with running_server(config, *options) as server:
+        program, *options = shlex.split(gateway_start)
+        assert program == ".venv/bin/spalloc_server_gateway"
+        options[options.index("8443")] = "127.0.0.1:0"
+        for option in ("--secret", "--cert", "--key"):
+            place = options.index(option) + 1
+            options[place] = str(tmp_path / options[place])
+        options += ["--server", f"127.0.0.1:{server.port}"]
+        options += ["--state-dir", str(tmp_path)]
+        gateway = ServerProcess(config, (), ["spalloc_server_gateway", *options])
+        try:
+            port = gateway.wait_for_log(r"Serving https://127\.0\.0\.1:(\d+)/")[1]
+            script = block("file: job.py").replace("8443", port)
+            (tmp_path / "job.py").write_text(script)
+            assert run(job).splitlines()[-1] == "My boards are at 10.0.0.1"
+            assert gateway.stop() == 0
+        finally:
+            gateway.kill()
 
 
 def without_scripts(command: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from spalloc_server import __version__
@@ -15,7 +15,6 @@ from spalloc_server.coordinates import Board
 from spalloc_server.model.board_states import BoardState, count_states
 from spalloc_server.model.job import JobDetails
 from spalloc_server.model.withheld import Order
-from spalloc_server.scheduling.waiting import Place
 from spalloc_server.service import replies
 from spalloc_server.service.arguments import check_text
 from spalloc_server.service.base_server import Server
@@ -31,12 +30,11 @@ def status(server: Server) -> Document:
     """How the server and its machines are."""
     controller, store = server.controller, server.store
     with controller.lock:
-        tuples = controller.list_jobs()
-        details = controller.job_details()
+        found = {job.job_id: job for job in controller.list_jobs()}
         problems = controller.list_problems()
-        in_state = Counter(job.state for job in tuples)
+        in_state = Counter(job.state for job in found.values())
         machines = [
-            _machine(controller, machine, tuples, details, problems)
+            _machine(controller, machine, found, problems)
             for machine in controller.machines.values()
         ]
         all_closed = controller.withheld.all_closed
@@ -65,8 +63,7 @@ def status(server: Server) -> Document:
 def _machine(
     controller: Controller,
     machine: Machine,
-    tuples: Sequence[JobTuple],
-    details: dict[int, JobDetails],
+    jobs: Mapping[int, JobTuple],
     problems: Sequence[Document],
 ) -> Document:
     name = machine.name
@@ -76,13 +73,7 @@ def _machine(
         for problem in problems
         if problem["machine"] == name and problem["out_of_service"]
     ]
-    waiting = [
-        (place.place, job)
-        for job in tuples
-        for place in _places(details[job.job_id])
-        if place.machine == name
-    ]
-    head = min(waiting, key=lambda each: each[0])[1] if waiting else None
+    first, length = controller.first_and_length_of_queue(name)
     return {
         "name": name,
         "tags": sorted(machine.tags),
@@ -101,8 +92,10 @@ def _machine(
         ],
         "drained": _drains(controller, machine),
         "queue": {
-            "length": len(waiting),
-            "head": None if head is None else _job(head, details[head.job_id]),
+            "length": length,
+            "head": None
+            if first is None
+            else _job(jobs[first], controller.details_of(first)),
         },
     }
 
@@ -170,34 +163,36 @@ def jobs(
     :param state: the name of a state
     """
     _check_filters(owner, state, JobState.__members__)
-    with controller.lock:
-        found, details = controller.list_jobs(), controller.job_details()
-    described = (
-        _job(job, details[job.job_id])
-        for job in found
-        if owner in (None, job.owner)
-        and state in (None, job.state.name)
-        and (
-            machine in (None, job.allocated_machine_name)
-            or machine in details[job.job_id].queues
-        )
-    )
-    return replies.list_reply(described, len(found) * ITEM_BYTES)
+    found = [
+        job
+        for job in controller.list_jobs()
+        if owner in (None, job.owner) and state in (None, job.state.name)
+    ]
+
+    def described() -> Iterator[Document]:
+        # What takes longer is found out a little in each turn.
+        for job in found:
+            details = controller.details_of(job.job_id)
+            queues = () if details is None else details.queues
+            if machine in (None, job.allocated_machine_name) or machine in queues:
+                yield _job(job, details)
+
+    return replies.list_reply(described(), len(found) * ITEM_BYTES)
 
 
-def _job(job: JobTuple, details: JobDetails) -> Document:
+def _job(job: JobTuple, details: JobDetails | None) -> Document:
+    """A job.
+
+    :param details: None if it has ended meanwhile
+    """
+    waiting = None if details is None else details.waiting
     return {
         **replies.job_reply(job),
         "state": job.state.name,
-        "allocated_at": details.allocated_at,
-        "queues": details.queues,
-        "waiting": None if details.waiting is None else details.waiting.to_reply(),
+        "allocated_at": None if details is None else details.allocated_at,
+        "queues": () if details is None else details.queues,
+        "waiting": None if waiting is None else waiting.to_reply(),
     }
-
-
-def _places(details: JobDetails) -> Sequence[Place]:
-    """Where a job stands in the queues of machines."""
-    return () if details.waiting is None else details.waiting.places
 
 
 # Boards
@@ -219,7 +214,8 @@ def boards(
         machines = controller.machines
         wanted = [each for each in machines.values() if machine in (None, each.name)]
         states = {each.name: controller.board_states(each.name) for each in wanted}
-        found, details = controller.list_jobs(), controller.job_details()
+        found = [job for job in controller.list_jobs() if job.boards]
+        details = {job.job_id: controller.details_of(job.job_id) for job in found}
         problems = {
             (problem["machine"], problem["board"]): problem
             for problem in controller.list_problems()
@@ -239,6 +235,7 @@ def boards(
                     continue
                 if state not in (None, states[each.name][board].value):
                     continue
+                held = None if job is None else details[job.job_id]
                 problem = problems.get((each.name, board))
                 order = drained.get((each.name, board))
                 yield {
@@ -249,7 +246,7 @@ def boards(
                     "state": states[each.name][board].value,
                     "job": None if job is None else job.job_id,
                     "owner": None if job is None else job.owner,
-                    "since": None if job is None else details[job.job_id].allocated_at,
+                    "since": None if held is None else held.allocated_at,
                     "problem": None if problem is None else problem["reason"],
                     "drained": _order(order),
                 }

@@ -107,7 +107,8 @@ def _where_is(client: AdminClient, options: Options) -> Any:
         if values is not None:
             asked.update(zip(keys, values, strict=True))
     found = client.call("where_is", **asked)
-    if found is None:
+    # To find a board that there is not by going around the edge would not help here.
+    if found is None or options.board not in (None, found["logical"]):
         raise AdminError(_nothing_there(client, options))
     return found
 

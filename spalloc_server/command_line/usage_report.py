@@ -20,6 +20,9 @@ from spalloc_server.command_line.terminal import (
 )
 from spalloc_server.history.usage import KEYS, LogEntries, Row, report, uses, within
 
+LONGEST_NAME: Final = 50
+"""So many characters of a name are shown in a table."""
+
 _MARKS: Final = frozenset("'=+-@\t\r\n|%\uff1d\uff0b\uff0d\uff20")
 """What a formula may begin with, in one spreadsheet or another."""
 
@@ -73,7 +76,9 @@ def make_parser() -> argparse.ArgumentParser:
 def _keys(text: str) -> tuple[str, ...]:
     keys = tuple(text.split(","))
     if len(set(keys)) < len(keys) or not set(keys) <= set(KEYS):
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not made of {', '.join(KEYS)}, each at most once"
+        )
     return keys
 
 
@@ -141,7 +146,7 @@ def _inert(name: str) -> str:
 def _print_table(rows: Sequence[Row], keys: Sequence[str]) -> None:
     lines = [(*keys, "jobs", "board-hours")]
     lines += [
-        (*(_printable(name) or "-" for name in row.group), *_numbers(row))
+        (*(_cut(_printable(name)) or "-" for name in row.group), *_numbers(row))
         for row in rows
     ]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
@@ -155,6 +160,11 @@ def _print_table(rows: Sequence[Row], keys: Sequence[str]) -> None:
 
 def _numbers(row: Row) -> tuple[str, str]:
     return str(row.jobs), f"{row.board_hours:.2f}"
+
+
+def _cut(name: str) -> str:
+    """A name that leaves room for the numbers."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
 
 
 def _printable(name: str) -> str:

@@ -185,6 +185,23 @@ def checked_size(width: Any, height: Any, boards: Set[Board]) -> tuple[int, int]
     return width, height
 
 
+def checked_dead_within(
+    dead_boards: Set[Board], locations: Mapping[Board, Any]
+) -> None:
+    """Make sure, where the size follows from the boards, that no dead one is mistyped.
+
+    One may lie beyond those that have a location; but where working boards would have
+    to be between them, it is the dead one that is wrong.
+    """
+    if not locations:
+        return
+    width, height = checked_size(None, None, locations.keys())
+    all_width, all_height = checked_size(None, None, dead_boards | locations.keys())
+    known = len(dead_boards | locations.keys())
+    if known < 3 * all_width * all_height and len(locations) <= 3 * width * height:
+        _check_within("dead_boards: board", sorted(dead_boards), width, height)
+
+
 def working_boards(width: int, height: int, dead_boards: Set[Board]) -> set[Board]:
     """Enumerate the boards that are not dead."""
     return set(_boards(width, height)).difference(dead_boards)
@@ -197,7 +214,7 @@ def check_locations(
     locations: Mapping[Board, Physical],
 ) -> None:
     """Make sure that every working board, and no other place, has one location."""
-    _check_within("dead board", dead_boards, width, height)
+    _check_within("dead_boards: board", dead_boards, width, height)
     _check_within("board_locations: board", locations, width, height)
     known = dead_boards | locations.keys()
     # Counted rather than enumerated, as a mistyped size may mean any number of boards.
@@ -228,15 +245,14 @@ def checked_ips(
 ) -> tuple[dict[tuple[int, int], str], dict[Board, str]]:
     """Make sure that what works has IP addresses, each with one of its own.
 
-    Other frames and dead boards may have IP addresses too; those of dead boards are
-    not looked at.
+    Other frames, other boards and dead ones may have IP addresses too; those of dead
+    boards are not looked at.
     """
     bmps = {_frame(frame): ip for frame, ip in _items("bmp_ips", bmp_ips)}
     chips = {
         _board("spinnaker_ips", board): ip
         for board, ip in _items("spinnaker_ips", spinnaker_ips)
     }
-    _check_within("spinnaker_ips: board", chips, width, height)
     working = working_boards(width, height, dead_boards)
 
     frames = {locations[board][:2] for board in working}
@@ -249,7 +265,7 @@ def checked_ips(
 
     for frame, ip in bmps.items():
         _check_ip(ip, _bmp_of(frame))
-    for board in working:
+    for board in chips.keys() - dead_boards:
         _check_ip(chips[board], _chip_of(board))
     check_ips_distinct(ip_claims(bmps, {board: chips[board] for board in working}))
     return bmps, chips

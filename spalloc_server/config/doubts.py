@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -43,9 +44,20 @@ def doubts_about(configuration: Configuration) -> Iterator[str]:
         )
     if configuration.allowed_networks == []:
         yield "allowed_networks is empty, so nobody can connect"
+    group = configuration.admin_group
+    if group is not None and not _is_group(group):
+        yield f"admin_group: there is no group {group!r} on this computer"
     for machine in configuration.machines:
         for doubt in _doubts_about_machine(machine):
             yield f"machine {machine.name}: {doubt}"
+
+
+def _is_group(name: str) -> bool:
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _doubts_about_machine(machine: Machine) -> Iterator[str]:
@@ -58,6 +70,11 @@ def _doubts_about_machine(machine: Machine) -> Iterator[str]:
         return
     if len(dead) > MANY_DEAD * len(boards):
         yield f"{len(dead)} of its {len(boards)} boards are dead"
+    elsewhere = machine.spinnaker_ips.keys() - boards - machine.dead_boards
+    if elsewhere:
+        yield (
+            f"spinnaker_ips has boards that are not there: {_some(map(str, elsewhere))}"
+        )
     one_way = [
         link for link in machine.dead_links if _far_end(link, machine) is not None
     ]

@@ -45,11 +45,16 @@ class LogEntries:
         """Read files, also ``.gz``, in any order.
 
         :raises OSError: if that fails
+        :raises ValueError: if one of them is no job log
         """
         entries: list[dict[str, Any]] = []
         for filename in filenames:
+            bad_before = self.bad_lines
             with _open(filename) as file:
-                entries += self._parse(file)
+                found = list(self._parse(file))
+            if self.bad_lines > bad_before and not found:
+                raise ValueError(f"{filename} is no job log")
+            entries += found
         entries.sort(key=lambda entry: entry["time"])
         return entries
 

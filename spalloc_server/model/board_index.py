@@ -28,7 +28,8 @@ class BoardIndex:
                 physical: board for board, physical in machine.board_locations.items()
             }
             for board, address in machine.spinnaker_ips.items():
-                self._board_of_ip[address] = machine.name, board
+                if board in machine.board_locations:
+                    self._board_of_ip[address] = machine.name, board
 
     def occupy(self, job: _Job) -> None:
         """Note that a job has its boards."""

@@ -23,7 +23,12 @@ JobFinder = Callable[[Machine, int, int, int], "_Job | None"]
 def describe_board(
     machine: Machine, board: Board, find_job: JobFinder
 ) -> dict[str, Any] | None:
-    """Describe a board by its Ethernet chip; None if there is no such board."""
+    """Describe a board by its Ethernet chip; None if there is no such board.
+
+    Coordinates beyond the edge wrap around, as those of chips do.
+    """
+    x, y, z = board
+    board = x % machine.width, y % machine.height, z
     if board not in machine.board_locations:
         return None
     return describe_chip(machine, board_to_chip(*board), find_job)

@@ -218,8 +218,8 @@ class _CandidateFilter:
     ) -> list[Board] | None:
         """The dead boards of a rectangle whose other boards all reach each other.
 
-        They do if each dead board has all those of its neighbours that are in the
-        rectangle working and side by side: whoever would go through it goes around it.
+        They do if what is in the rectangle around each dead board, or around several
+        that are next to each other, hangs together: who would go through goes around.
 
         :return: None if that is not the case, or if it takes more to find out; that
             includes rectangles that wrap around, and those with dead links
@@ -232,7 +232,9 @@ class _CandidateFilter:
         if (x, y, 0) in self.dead_boards:
             return None
         right, top = x + width, y + height
-        for hole_x, hole_y, hole_z in holes:
+        seen: set[Board] = set()
+        for hole in holes:
+            hole_x, hole_y, hole_z = hole
             # Around the hole: how often does the rectangle begin there?
             beginnings = 0
             inside = was_inside = False
@@ -240,13 +242,53 @@ class _CandidateFilter:
                 to_x, to_y = hole_x + dx, hole_y + dy
                 inside = x <= to_x < right and y <= to_y < top
                 if inside and (to_x, to_y, z) in self.dead_boards:
-                    return None
+                    if hole not in seen and not self._hangs_together_around(
+                        hole, range(x, right), range(y, top), seen
+                    ):
+                        return None
+                    beginnings = 0
+                    break
                 if number and inside and not was_inside:
                     beginnings += 1
                 was_inside = inside
             if beginnings > 1:
                 return None
         return holes
+
+    def _hangs_together_around(
+        self, hole: Board, columns: range, rows: range, seen: set[Board]
+    ) -> bool:
+        """Do those reach each other that are around a group of dead boards?
+
+        :param hole: one of the group
+        :param columns: of the rectangle
+        :param rows: of the rectangle
+        :param seen: the dead boards of the group are added
+        """
+        seen.add(hole)
+        waiting, around = [hole], set()
+        while waiting:
+            x, y, z = waiting.pop()
+            for _, dx, dy, to_z in _NEIGHBOURS[z]:
+                board = (x + dx, y + dy, to_z)
+                if board[0] not in columns or board[1] not in rows:
+                    continue
+                if board not in self.dead_boards:
+                    around.add(board)
+                elif board not in seen:
+                    seen.add(board)
+                    waiting.append(board)
+        if not around:
+            return False
+        waiting = [around.pop()]
+        while waiting:
+            x, y, z = waiting.pop()
+            for _, dx, dy, to_z in _NEIGHBOURS[z]:
+                board = (x + dx, y + dy, to_z)
+                if board in around:
+                    around.remove(board)
+                    waiting.append(board)
+        return not around
 
     def _enumerate_boards(self, x: int, y: int, width: int, height: int) -> set[Board]:
         """The working boards of a rectangle that board ``(x, y, 0)`` can reach.

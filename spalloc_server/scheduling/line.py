@@ -227,6 +227,15 @@ class Line:
             group.restore_all()
             self._note(group)
 
+    def first(self) -> int | None:
+        """The first job, whether it is passed over or not.
+
+        Takes time in proportion to all jobs.
+        """
+        places = (place for group in self._groups.values() for place in group.places())
+        found = min(places, default=None)
+        return None if found is None else found[1]
+
     def one_of_each(self) -> list[int]:
         """A job of each group of those that ask for the same."""
         return [group.any_job() for group in self._groups.values()]

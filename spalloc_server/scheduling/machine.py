@@ -218,6 +218,13 @@ class _Machine:
     def see_head(self, now: float) -> _Job | None:
         """Who is first in line; what was kept for somebody else is let go."""
         job_id = self.line.head()
+        kept = self.kept
+        if kept is not None and kept.job_id in self.line:
+            # Who was passed over at that time, and is not any more, does not take its
+            # place: that would give away what it was promised.
+            line = self.line
+            if not (line.is_set_aside(kept.job_id) or line.is_held_back(kept.job_id)):
+                job_id = kept.job_id
         if (None if self.head is None else self.head[0]) != job_id:
             self.head = None if job_id is None else (job_id, now)
             self.looked = now

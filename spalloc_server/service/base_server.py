@@ -422,7 +422,7 @@ class Server:
         try:
             name: str = client.getpeername()[0]
             return name or None
-        except (OSError, IndexError):
+        except (OSError, IndexError, AttributeError):
             return None
 
     def _msg_client(self, client: Connection, message: object) -> None:

@@ -116,13 +116,13 @@ def test_machine_refuses_wrong_kinds(changes: dict[str, Any], message: str) -> N
         ),
         (
             {"width": 1, "height": 1, "dead_boards": {(1, 0, 2)}},
-            "machine 'm': dead board (1, 0, 2) is outside the machine of 1 x 1 triads "
-            "with z from 0 to 2",
+            "machine 'm': dead_boards: board (1, 0, 2) is outside the machine of "
+            "1 x 1 triads with z from 0 to 2",
         ),
         (
             {"dead_boards": {(0, 0, 3)}},
-            "machine 'm': dead board (0, 0, 3) is outside the machine of 1 x 1 triads "
-            "with z from 0 to 2",
+            "machine 'm': dead_boards: board (0, 0, 3) is outside the machine of "
+            "1 x 1 triads with z from 0 to 2",
         ),
         (
             {"dead_links": {(0, 1, 2, Links.north)}},
@@ -178,8 +178,9 @@ def test_machine_refuses_wrong_kinds(changes: dict[str, Any], message: str) -> N
             "machine 'm': spinnaker_ips is without board (0, 0, 0)",
         ),
         (
-            changed("spinnaker_ips", (4, 0, 0), "chip9"),
-            "machine 'm': spinnaker_ips: board (4, 0, 0) is outside the machine of "
+            # Said of it, and not of the boards in between, of which none is missing.
+            {"dead_boards": {(25, 1, 0)}},
+            "machine 'm': dead_boards: board (25, 1, 0) is outside the machine of "
             "1 x 1 triads with z from 0 to 2",
         ),
         (

@@ -39,6 +39,10 @@ def test_no_machine() -> None:
         ({"seconds_before_free": 0.5}, "seconds_before_free is 0.5: boards"),
         ({"timeout_check_interval": 600.0}, "timeout_check_interval is 600 s: "),
         ({"allowed_networks": []}, "allowed_networks is empty, so nobody can connect"),
+        (
+            {"admin_group": "no-such-group"},
+            "admin_group: there is no group 'no-such-group' on this computer",
+        ),
     ],
 )
 def test_settings(options: dict[str, Any], doubt: str) -> None:
@@ -94,3 +98,13 @@ def test_files(tmp_path: Path) -> None:
     missing = str(tmp_path / "none")
     [doubt] = doubts_about_files(str(config), missing)
     assert doubt == f"the folder for the state, {missing}, does not exist"
+
+
+def test_addresses_of_boards_that_are_not_there() -> None:
+    three = machine()
+    more = three._replace(
+        spinnaker_ips={**three.spinnaker_ips, (7, 0, 0): "10.9.9.9", (0, 4, 1): "x"}
+    )
+    assert doubts(more) == [
+        "machine m: spinnaker_ips has boards that are not there: (0, 4, 1), (7, 0, 0)"
+    ]

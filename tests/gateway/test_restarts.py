@@ -43,16 +43,17 @@ def test_calls_wait_for_the_server(place: Place, user: User) -> None:
     with ThreadPoolExecutor(8) as pool:
         calls: list[Future[Any]] = [
             pool.submit(user.ask, "GET", f"jobs/{job}/"),
-            pool.submit(user.ask, "GET", ""),
             pool.submit(user.ask, "GET", "machines"),
             pool.submit(user.ask, "POST", "jobs/", json={}),
             pool.submit(user.ask, "DELETE", f"jobs/{job}"),
         ]
-        wait_until(lambda: "under_way 6.0" in place.get("metrics").text)
+        wait_until(lambda: "under_way 5.0" in place.get("metrics").text)
         assert not any(call.done() for call in calls)
+        # Who begins now is not kept waiting.
+        assert user.ask("GET", "").status_code == 200
         place.start_server(port=port)
         statuses = [call.result().status_code for call in calls]
-    assert statuses == [200, 200, 200, 201, 204]
+    assert statuses == [200, 200, 201, 204]
     assert calls[0].result().json()["owner"] == "me"
 
 
@@ -298,6 +299,32 @@ def test_a_job_that_was_not_created_is_created(tmp_path: Path) -> None:
 
     assert asyncio.run(run()) == 7
     assert len(asked) == 2
+
+
+def test_keepalives_are_owed_until_they_have_been_sent(tmp_path: Path) -> None:
+    """The server goes once more while they are being made up for."""
+    script = Script()
+    heard: list[int] = []
+
+    def keepalive(command: dict[str, Any]) -> None:
+        heard.append(command["args"][0])
+        if heard == [1]:
+            raise EOFError
+
+    job = {"owner": "me", "state": 3}
+    script.answers["describe_job"] = lambda _: job
+    script.answers["job_keepalive"] = keepalive
+
+    async def run() -> None:
+        async with linked(script, tmp_path) as link:
+            jobs = Jobs(link)
+            for job_id in (1, 2, 3):
+                jobs._owed[job_id] = "me", "192.0.2.1"
+            while jobs.late_keepalives < 3:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+    assert heard == [1, 1, 2, 3]
 
 
 def test_a_server_that_does_not_answer_is_left(

@@ -154,8 +154,8 @@ def test_lines_that_make_no_sense_are_left_out_and_counted(tmp_path: Path) -> No
     ("args", "status", "problem"),
     [
         (["/nowhere/jobs.log"], 1, "No such file or directory: '/nowhere/jobs.log'"),
-        (["--by", "cat", "x"], 2, "invalid list of keys value: 'cat'"),
-        (["--by", "owner,owner", "x"], 2, "invalid list of keys value"),
+        (["--by", "cat", "x"], 2, "'cat' is not made of owner, machine, day"),
+        (["--by", "owner,owner", "x"], 2, "is not made of owner, machine, day"),
         (["--since", "yesterday", "x"], 2, "invalid day value: 'yesterday'"),
         ([], 2, "required: FILE"),
     ],
@@ -165,6 +165,25 @@ def test_what_cannot_be_done(args: list[str], status: int, problem: str) -> None
     assert done.returncode == status
     assert problem in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_is_no_job_log_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "messages"
+    other.write_text("all is well\n" * 3)
+    done = run(str(other))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "messages is no job log" in done.stderr
+    empty = tmp_path / "jobs.log"
+    empty.touch()
+    assert run(str(empty)).returncode == 0
+
+
+def test_long_owners_leave_room_for_the_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.log"
+    file.write_text(json.dumps({**LOG[0], "owner": "x" * 500}) + "\n")
+    rows = run(str(file)).stdout.splitlines()
+    assert rows[1].startswith("x" * 47 + "...  ")
+    assert "x" * 500 in run("--csv", str(file)).stdout
 
 
 def test_owners_cannot_play_with_the_terminal(tmp_path: Path) -> None:

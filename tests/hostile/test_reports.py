@@ -64,6 +64,9 @@ def test_two_jobs_cannot_take_a_machine_out_of_service(tmp_path: Path) -> None:
             # Nobody is kept waiting for what is left of the machine.
             job_id = client.call("create_job", 80, owner="me")
             wait_until(partial(ready, client, job_id))
+            # Who needs all of it waits.
+            whole = client.call("create_job", 8, 4, owner="me", max_dead_boards=0)
+            assert client.call("get_job_state", whole)["state"] == 1
         server.kill()
     with (
         running_server(CONFIG, "--simulate", folder=tmp_path) as server,
@@ -71,6 +74,8 @@ def test_two_jobs_cannot_take_a_machine_out_of_service(tmp_path: Path) -> None:
     ):
         client.call("destroy_job", job_id)
         assert out(client) == 5
+        assert client.call("get_job_state", whole)["state"] == 1
+        client.call("destroy_job", whole)
         report_all(client, "eve")
         assert out(client) == 5
         # Somebody has looked; there is room for one more.

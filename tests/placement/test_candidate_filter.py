@@ -215,7 +215,12 @@ def test_dead_boards_that_lie_apart_are_holes_and_others_are_looked_at() -> None
         return accepts._isolated_holes(0, 0, 6, 6)
 
     assert holes((2, 2, 0), (4, 3, 1)) == [(2, 2, 0), (4, 3, 1)]
-    assert holes((2, 2, 0), (2, 2, 1)) is None, "side by side"
+    assert holes((2, 2, 0), (2, 2, 1)) == [(2, 2, 0), (2, 2, 1)], "side by side"
+    across = [(2, y, z) for y in range(6) for z in range(3)]
+    assert holes(*across) is None, "from one side to the other"
+    ring = {board_down_link(3, 3, 0, link, 8, 8)[:3] for link in Links}
+    assert holes(*ring) is None, "all around a board"
+    assert set(holes(*ring, (3, 3, 0)) or ()) == {*ring, (3, 3, 0)}
     assert holes((0, 0, 0)) is None, "the corner"
     assert holes((7, 7, 0)) == [], "elsewhere"
     assert holes((5, 2, 1)) == [(5, 2, 1)], "at the edge"

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.scheduling.room import Room
@@ -82,6 +82,20 @@ def test_a_job_too_many_ends_at_once(word: str) -> None:
     st.sampled_from(WORDS),
     st.sampled_from([12, 15, 24]),
     st.sampled_from([0, 3]),
+)
+# Somebody whom the limit had held back came to be the first again, and so what was
+# kept for the one behind was given away.
+@example(
+    [
+        *((0, (), 65, "ann"), (14, (6,), 183, "ann"), (19, (6,), 48, "cy")),
+        *((29, (), 47, "cy"), (58, (6,), 3, "bob"), (1, (2,), 366, "ann")),
+        *((6, (12,), 293, "ann"), (29, (6,), 80, "cy"), (5, (12,), 2, "ann")),
+        *((77, (12,), 119, "cy"), (1, (), 87, "cy"), (39, (12,), 2, "ann")),
+        (0, (), 1, "ann"),
+    ],
+    "backfill",
+    15,
+    0,
 )
 def test_nobody_ever_holds_more_and_everybody_is_served(
     jobs: list[Any], word: str, limit: int, restart_every: int

@@ -1,0 +1,307 @@
+"""Memory of chips, read and written by single requests, and routers reset."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from typing import Final
+
+from aiohttp import web
+
+from spalloc_server_gateway.board_watch import BoardAddresses, BoardWatch, Chip
+from spalloc_server_gateway.context import BODY_SECONDS, Asking, Parts
+from spalloc_server_gateway.jobs import POWER, READY
+from spalloc_server_gateway.link import AwayError
+from spalloc_server_gateway.proxy import SUSPEND_SECONDS
+from spalloc_server_gateway.scp import (
+    PIECE_BYTES,
+    WINDOW,
+    Board,
+    NoChipError,
+    SCPError,
+    on_board,
+)
+
+MAX_READ: Final = 128 * 1024 * 1024
+"""The most bytes of one request to read: a chip has no more."""
+
+CLEAR_COUNTERS: Final = 0xF100_002C
+CLEAR_ALL: Final = 0xFFFF_FFFF
+"""What clears, and enables, all diagnostic counters of a router."""
+
+FILTERS: Final = 0xE100_0200
+MAX_FILTER: Final = 15
+"""The diagnostic filters, a word each."""
+
+CHIPS_AT_ONCE: Final = 32
+"""Of how many chips routers are reset at a time."""
+
+SHARE_OF_DESCRIPTORS: Final = 8
+"""One descriptor in so many may be a socket for memory."""
+
+
+class JobChips:
+    """The chips of one job."""
+
+    def __init__(self) -> None:
+        self._addresses: BoardAddresses = {}
+        self._boards: dict[Chip, Board] = {}
+        self._size = (1, 1)
+        self.known = asyncio.Event()
+        """Has it been told its boards?"""
+
+    @property
+    def sockets(self) -> int:
+        """How many sockets are open."""
+        return len(self._boards)
+
+    def set_size(self, width: int, height: int) -> None:
+        """Say how large the job is, in chips; it may wrap around."""
+        self._size = width, height
+
+    def set_boards(self, boards: BoardAddresses) -> None:
+        """These are the boards; with any change all that is under way fails."""
+        self.known.set()
+        if boards != self._addresses:
+            self._addresses = boards
+            self.close()
+
+    def close(self) -> None:
+        """Close all sockets."""
+        for board in self._boards.values():
+            board.close()
+        self._boards.clear()
+
+    def board_of(self, chip: Chip) -> Board:
+        """The board that a chip is on.
+
+        :raises NoChipError: if it is on none of the job
+        :raises SCPError: if it cannot be reached
+        """
+        width, height = self._size
+        is_within = chip[0] < width and chip[1] < height
+        for (x, y), address in self._addresses.items() if is_within else ():
+            if on_board(((chip[0] - x) % width, (chip[1] - y) % height)):
+                if (x, y) not in self._boards:
+                    try:
+                        self._boards[x, y] = Board(address)
+                    except OSError as e:
+                        raise SCPError(f"board {address}: {e.strerror}") from None
+                return self._boards[x, y]
+        raise NoChipError(f"chip {chip} is not one of the job's")
+
+    def all(self) -> Iterator[Chip]:
+        """All chips that there are if none is dead."""
+        width, height = self._size
+        for x, y in self._addresses:
+            for i in range(64):
+                if on_board((i % 8, i // 8)):
+                    yield (x + i % 8) % width, (y + i // 8) % height
+
+
+class Memory:
+    """The handlers, and the sockets that they share. For one event loop."""
+
+    def __init__(self, watch: BoardWatch) -> None:
+        """Begin without any.
+
+        :param watch: tells which boards jobs have
+        """
+        self._watch = watch
+        # The longest unused first.
+        self._jobs: OrderedDict[int, JobChips] = OrderedDict()
+        self._users: dict[int, int] = {}
+
+    @contextlib.asynccontextmanager
+    async def _chips(self, asking: Asking, job_id: int) -> AsyncIterator[JobChips]:
+        """The chips of a job of the user, while they are being used."""
+        job = await asking.gateway.jobs.describe(asking.user, job_id)
+        if asking.gateway.link.away_seconds > SUSPEND_SECONDS:
+            raise AwayError("the spalloc server cannot be reached")
+        if job["state"] not in (POWER, READY) or not job["boards"]:
+            raise web.HTTPConflict(text="the job has no boards\n")
+        chips = self._jobs.get(job_id)
+        if chips is None:
+            self._make_room()
+            chips = self._jobs[job_id] = JobChips()
+            chips.set_size(job["width"], job["height"])
+            await self._watch.add(job_id, chips, job)
+        else:
+            chips.set_size(job["width"], job["height"])
+        self._jobs.move_to_end(job_id)
+        await chips.known.wait()
+        self._users[job_id] = self._users.get(job_id, 0) + 1
+        try:
+            yield chips
+        finally:
+            self._users[job_id] -= 1
+            if not self._users[job_id]:
+                del self._users[job_id]
+
+    def _make_room(self) -> None:
+        """Close sockets that have not been used for long, if there are many."""
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // SHARE_OF_DESCRIPTORS
+        for job_id in list(self._jobs):
+            if sum(chips.sockets + 1 for chips in self._jobs.values()) <= limit:
+                return
+            if job_id not in self._users:
+                chips = self._jobs.pop(job_id)
+                self._watch.remove(job_id, chips)
+                chips.close()
+
+    async def read(self, asking: Asking, parts: Parts) -> web.StreamResponse:
+        """Read memory of a chip, and send it as it comes."""
+        x, y, address, size = asking.numbers("x", "y", "address", "size")
+        if size > MAX_READ or address + size > 2**32:
+            raise web.HTTPBadRequest(text="there is not so much memory\n")
+        async with self._chips(asking, int(parts[0])) as chips:
+            board = _board_of(chips, (x, y))
+            response = web.StreamResponse()
+            response.content_type = "application/octet-stream"
+            response.content_length = size
+            pieces = _read(board, (x, y), address, size)
+            try:
+                async for piece in pieces:
+                    # Only now it is known that there is anything to send.
+                    if not response.prepared:
+                        await response.prepare(asking.request)
+                    await response.write(piece)
+            except SCPError:
+                if not response.prepared:
+                    raise
+                # It is too late to say so in any other way.
+                if asking.request.transport is not None:
+                    asking.request.transport.close()
+            finally:
+                await pieces.aclose()
+            if not response.prepared:
+                await response.prepare(asking.request)
+        return response
+
+    async def write(self, asking: Asking, parts: Parts) -> web.StreamResponse:
+        """Write memory of a chip as it comes in."""
+        x, y, address = asking.numbers("x", "y", "address")
+        async with self._chips(asking, int(parts[0])) as chips:
+            board = _board_of(chips, (x, y))
+            content = asking.request.content
+            async with _Crew() as crew:
+                rest = b""
+                while chunk := await _some(content.readany):
+                    rest += chunk
+                    while len(rest) >= PIECE_BYTES:
+                        piece, rest = rest[:PIECE_BYTES], rest[PIECE_BYTES:]
+                        _check_end(address, piece)
+                        await crew.start(board.write((x, y), address, piece))
+                        address += len(piece)
+                if rest:
+                    _check_end(address, rest)
+                    await crew.start(board.write((x, y), address, rest))
+        return web.Response(status=202)
+
+    async def reset_routing(self, asking: Asking, parts: Parts) -> web.StreamResponse:
+        """Clear counters and routes of all routers of a job, and set filters."""
+        filters = []
+        for name, value in asking.request.query.items():
+            if not (name.isdecimal() and value.isdecimal()):
+                raise web.HTTPBadRequest(text="filters are NUMBER=WORD\n")
+            if int(name) > MAX_FILTER or int(value) >= 2**32:
+                raise web.HTTPBadRequest(text="there is no such filter\n")
+            filters.append((FILTERS + 4 * int(name), int(value)))
+        words = [(CLEAR_COUNTERS, CLEAR_ALL), *filters]
+        async with self._chips(asking, int(parts[0])) as chips:
+            found = [0]
+
+            async def reset(chip: Chip) -> None:
+                board = chips.board_of(chip)
+                # Dead chips are not known here; they show themselves.
+                with contextlib.suppress(NoChipError):
+                    for address, word in words:
+                        await board.write(chip, address, word.to_bytes(4, "little"))
+                    await board.clear_routes(chip)
+                    found[0] += 1
+
+            async with _Crew(CHIPS_AT_ONCE) as crew:
+                for chip in list(chips.all()):
+                    await crew.start(reset(chip))
+            if not found[0]:
+                raise SCPError("no chip of the job answers as it should")
+        return web.Response(status=202)
+
+
+class _Crew:
+    """Several things done at the same time; the first failure is that of all."""
+
+    def __init__(self, size: int = WINDOW) -> None:
+        """Begin without any.
+
+        :param size: how many there may be at a time
+        """
+        self._size = size
+        self._work: set[asyncio.Task[None]] = set()
+
+    async def start(self, work: Awaitable[None]) -> None:
+        """Begin with something, when there is room for it."""
+        while len(self._work) >= self._size:
+            await self._wait(asyncio.FIRST_COMPLETED)
+        self._work.add(asyncio.ensure_future(work))
+
+    async def _wait(self, until: str) -> None:
+        done, self._work = await asyncio.wait(self._work, return_when=until)
+        for task in done:
+            task.result()
+
+    async def __aenter__(self) -> _Crew:
+        return self
+
+    async def __aexit__(self, kind: object, *_details: object) -> None:
+        try:
+            while kind is None and self._work:
+                await self._wait(asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in self._work:
+                task.cancel()
+            await asyncio.gather(*self._work, return_exceptions=True)
+
+
+async def _read(
+    board: Board, chip: Chip, address: int, size: int
+) -> AsyncGenerator[bytes, None]:
+    """Read memory, piece by piece, with several under way."""
+    under_way: list[asyncio.Task[bytes]] = []
+    end = address + size
+    try:
+        while address < end or under_way:
+            while address < end and len(under_way) < WINDOW:
+                length = min(PIECE_BYTES, end - address)
+                reading = board.read(chip, address, length)
+                under_way.append(asyncio.ensure_future(reading))
+                address += length
+            yield await under_way[0]
+            del under_way[0]
+    finally:
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+
+def _board_of(chips: JobChips, chip: Chip) -> Board:
+    try:
+        return chips.board_of(chip)
+    except NoChipError as e:
+        raise web.HTTPBadRequest(text=f"{e}\n") from None
+
+
+def _check_end(address: int, piece: bytes) -> None:
+    if address + len(piece) > 2**32:
+        raise web.HTTPBadRequest(text="there is not so much memory\n")
+
+
+async def _some(read: Callable[[], Awaitable[bytes]]) -> bytes:
+    """The next part of a body, which must not keep us waiting."""
+    try:
+        return await asyncio.wait_for(read(), BODY_SECONDS)
+    except asyncio.TimeoutError:
+        raise web.HTTPRequestTimeout(text="the body took too long\n") from None
