@@ -20,6 +20,8 @@ def test_what_is_told_of_a_job_that_waits_disturbs_no_release(
 ) -> None:
     size = len(site.places)
     holder = server.call("create_job", size, owner="other", keepalive=None)
+    # The boards that the test before has had may still be on their way to be free.
+    wait_until(lambda: server.call("get_job_state", holder)["state"] != QUEUED)
     waits = server.call("create_job", size, owner=OWNER, keepalive=None)
     state = server.call("get_job_state", waits)
     assert state["waiting"]["reason"] in ("first", "kept")
