@@ -331,7 +331,7 @@ def test_reports_of_problems(place: Place) -> None:
     wrong: list[Any] = [
         [],
         [{}],
-        [{"x": 7, "y": 0, "z": 0}],
+        [{"x": 0, "y": 0, "z": 7}],
         5,
         [{"address": "10.0.0.1"}],
     ]
