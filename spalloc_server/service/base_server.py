@@ -520,18 +520,18 @@ class Server:
     def _seconds_to_wait(self) -> float:
         if self._clients.any_ready():
             return 0.0
-        dues = (
-            self._timers.due,
+        due = self._timers.due
+        for other in (
             self._look_at,
             self._store.retry_at,
             self._reception.resume_at,
             self._config_source.due,
-        )
-        wait = min(due for due in dues if due is not None) - time.monotonic()
-        limits = [self.observer.longest_wait, LONGEST_WAIT]
-        if self._controller.job_count:
-            limits.append(LONGEST_UNWATCHED_WAIT)
-        return max(0.0, min(wait, *limits))
+        ):
+            if other is not None and other < due:
+                due = other
+        longest = LONGEST_UNWATCHED_WAIT if self._controller.job_count else LONGEST_WAIT
+        wait = min(due - time.monotonic(), longest, self.observer.longest_wait)
+        return max(0.0, wait)
 
     def _on_background_change(self) -> None:
         """Called by the threads that work on the hardware."""
