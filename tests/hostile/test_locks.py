@@ -101,7 +101,7 @@ def test_a_lock_file_that_is_removed_comes_back(tmp_path: Path) -> None:
             timeout=TIMEOUT,
             check=True,
         )
-        assert f"process {server.process.pid}, at 0.0.0.0 port {server.port}" in (
+        assert f"process {server.process.pid}, at 127.0.0.1 port {server.port}" in (
             check.stdout
         )
         assert server.stop() == 0
