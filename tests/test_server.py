@@ -43,6 +43,8 @@ def test_the_commands_are_those_of_the_protocol() -> None:
             "report_problem",
             "list_problems",
             "clear_problem",
+            "describe_job",
+            "speak_for_others",
         ]
     )
     for name, function in _COMMANDS.items():

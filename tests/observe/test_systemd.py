@@ -85,7 +85,7 @@ def test_the_life_of_a_service(
     manager: Manager, server: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     ready = manager.wait_for(READY="1")
-    status = re.fullmatch(r"Listening on 0\.0\.0\.0 port (\d+)", ready["STATUS"])
+    status = re.fullmatch(r"Listening on 127\.0\.0\.1 port (\d+)", ready["STATUS"])
     assert status is not None
     # It is true: clients can connect from now on.
     socket.create_connection(("127.0.0.1", int(status[1])), TIMEOUT).close()
