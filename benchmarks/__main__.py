@@ -40,10 +40,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if options.redraw:
         rows = results.read_csv(csv_file)
     else:
-        releases = (
-            [] if options.no_reference else [environments.reference(options.reference)]
-        )
-        releases.append(environments.ours())
+        releases = environments.releases(options.reference, options.no_reference)
         rows = _measured(options.only or list(GROUPS), releases, options.short)
         if options.only and csv_file.exists():
             rows = _replaced(results.read_csv(csv_file), rows)

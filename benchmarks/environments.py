@@ -81,3 +81,12 @@ def _made_environment() -> str:
         )
         complete.touch()
     return str(python)
+
+
+def releases(python: str | None, no_reference: bool) -> list[Release]:
+    """Those to be measured, in order; ours is the last.
+
+    :param python: see `reference`
+    :param no_reference: is ours the only one?
+    """
+    return [*([] if no_reference else [reference(python)]), ours()]

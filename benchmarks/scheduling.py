@@ -111,10 +111,7 @@ def main(args: Sequence[str]) -> int:
     if options.redraw:
         rows = results.read_csv(csv_file)
     else:
-        releases = (
-            [] if options.no_reference else [environments.reference(options.reference)]
-        )
-        releases.append(environments.ours())
+        releases = environments.releases(options.reference, options.no_reference)
         loads, seeds = (LOADS[:1], SEEDS[:1]) if options.short else (LOADS, SEEDS)
         rows = measure(
             releases,
