@@ -3,21 +3,21 @@
 import socket
 import threading
 from types import TracebackType
+from typing import TypeVar
 
 import websocket
 
 from tests.gateway.support import User
 
+Left = TypeVar("Left", bound="UDPThread")
 
-class Echo:
-    """Sends back what comes, with its own mark before it."""
 
-    def __init__(self, address: str, mark: bytes, port: int = 0) -> None:
+class UDPThread:
+    """Answers the datagrams that come to a socket, until it is left."""
+
+    def __init__(self, address: str, port: int) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind((address, port))
-        self.port: int = self.socket.getsockname()[1]
-        self.heard: list[tuple[bytes, tuple[str, int]]] = []
-        self._mark = mark
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -26,10 +26,15 @@ class Echo:
             data, sender = self.socket.recvfrom(65535)
             if data == b"end":
                 return
-            self.heard.append((data, sender))
-            self.socket.sendto(self._mark + data, sender)
+            reply = self.reply_to(data, sender)
+            if reply is not None:
+                self.socket.sendto(reply, sender)
 
-    def __enter__(self) -> "Echo":
+    def reply_to(self, data: bytes, sender: tuple[str, int]) -> bytes | None:
+        """What to send back, None for nothing. In the thread."""
+        raise NotImplementedError
+
+    def __enter__(self: Left) -> Left:
         return self
 
     def __exit__(
@@ -41,6 +46,20 @@ class Echo:
         self.socket.sendto(b"end", self.socket.getsockname())
         self._thread.join(10)
         self.socket.close()
+
+
+class Echo(UDPThread):
+    """Sends back what comes, with its own mark before it."""
+
+    def __init__(self, address: str, mark: bytes, port: int = 0) -> None:
+        self.heard: list[tuple[bytes, tuple[str, int]]] = []
+        self._mark = mark
+        super().__init__(address, port)
+        self.port: int = self.socket.getsockname()[1]
+
+    def reply_to(self, data: bytes, sender: tuple[str, int]) -> bytes:
+        self.heard.append((data, sender))
+        return self._mark + data
 
 
 def open_proxy(user: User, job_id: int) -> websocket.WebSocket:

@@ -1,11 +1,10 @@
 """What stands in for boards with chips: SCAMP's memory and routers, over real UDP."""
 
 import random
-import socket
 import struct
-import threading
 from collections import Counter
-from types import TracebackType
+
+from tests.gateway.boards import UDPThread
 
 SCP_PORT = 17893
 VERSION, READ, WRITE, ROUTER = 0, 2, 3, 29
@@ -14,7 +13,7 @@ OK, BAD_COMMAND, NO_ROUTE = 0x80, 0x83, 0x87
 Chip = tuple[int, int]
 
 
-class Chips:
+class Chips(UDPThread):
     """The board with the Ethernet chip of a job's board; it knows the other chips."""
 
     def __init__(self, address: str, seed: int = 1) -> None:
@@ -29,21 +28,13 @@ class Chips:
         self.asked = 0
         self.most_under_way = 0
         self._random = random.Random(seed)
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((address, SCP_PORT))
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        super().__init__(address, SCP_PORT)
 
-    def _run(self) -> None:
-        while True:
-            packet, sender = self._socket.recvfrom(2048)
-            if packet == b"end":
-                return
-            if self.is_silent or self._random.random() < self.lose:
-                continue
-            reply = self._answer(packet)
-            if self._random.random() >= self.lose:
-                self._socket.sendto(reply, sender)
+    def reply_to(self, data: bytes, _sender: tuple[str, int]) -> bytes | None:
+        if self.is_silent or self._random.random() < self.lose:
+            return None
+        reply = self._answer(data)
+        return reply if self._random.random() >= self.lose else None
 
     def _answer(self, packet: bytes) -> bytes:
         self.asked += 1
@@ -77,16 +68,3 @@ class Chips:
         memory = self.memory[chip]
         data = bytes(memory[address + i] for i in range(4))
         return int.from_bytes(data, "little")
-
-    def __enter__(self) -> "Chips":
-        return self
-
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _value: BaseException | None,
-        _tb: TracebackType | None,
-    ) -> None:
-        self._socket.sendto(b"end", self._socket.getsockname())
-        self._thread.join(10)
-        self._socket.close()
