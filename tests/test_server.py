@@ -359,7 +359,7 @@ def test_handle_command_returns_the_reply(running: SpallocServer) -> None:
     assert running._handle_command(stranger, create) == {"return": 1}
     assert running._controller.list_jobs()[0].keepalivehost == "1.2.3.4"
     for line in (b"garbage", b'{"command": "nothing"}'):
-        with pytest.raises(IOError, match=r"not JSON|unrecognised"):
+        with pytest.raises(IOError, match=r"not JSON|unknown command 'nothing'"):
             running._handle_command(stranger, line)
 
 
