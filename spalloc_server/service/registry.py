@@ -12,7 +12,16 @@ import functools
 import inspect
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, Protocol, TypeVar, cast
+from typing import (
+    Any,
+    Concatenate,
+    Final,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+)
 
 from spalloc_server.model.changes import Change
 from spalloc_server.service.gateways import Gateways
@@ -165,7 +174,9 @@ def find(name: str, for_operator: bool = False) -> Spec:
     spec = _OPERATOR_SPECS.get(name) if for_operator else None
     spec = spec or _SPECS.get(name)
     if spec is None:
-        shown = name if len(name) <= LONGEST_SHOWN else f"{name[: LONGEST_SHOWN - 3]}..."
+        shown = (
+            name if len(name) <= LONGEST_SHOWN else f"{name[: LONGEST_SHOWN - 3]}..."
+        )
         raise UnknownCommandError(f"unknown command {shown!r}")
     return spec
 
