@@ -29,6 +29,7 @@ from spalloc_server.links import Links
 from spalloc_server.storage import names
 from spalloc_server.storage.files import StateFileError
 from spalloc_server.storage.lock_file import LockHolder, lock_holder
+from spalloc_server.storage.reference_state import reference_states
 
 PROBES_AT_ONCE: Final = 64
 
@@ -83,6 +84,8 @@ def findings(request: CheckRequest, configuration: Configuration) -> Iterator[st
         yield f"suspicious: {doubt}"
     for doubt in doubts_about_files(request.config, request.state_dir):
         yield f"suspicious: {doubt}"
+    for line in reference_states(request.config, request.state_stem):
+        yield f"state: {line}"
     if request.probe:
         yield from _probe(configuration)
     yield from _effects(request, configuration)

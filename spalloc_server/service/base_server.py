@@ -38,6 +38,7 @@ from spalloc_server.simulator import BMPSimulator
 from spalloc_server.storage import names
 from spalloc_server.storage.files import StateFileError
 from spalloc_server.storage.lock_file import StateLock
+from spalloc_server.storage.reference_state import reference_states
 from spalloc_server.storage.store import StateStore
 from spalloc_server.wire.clients import Clients
 from spalloc_server.wire.connection import ChangeId, Connection
@@ -160,6 +161,8 @@ class Server:
         self.intake = Intake(self._controller, self._store)
 
     def _restore_controller(self, cold_start: bool) -> Controller:
+        for line in reference_states(self._config_filename, self._state_stem):
+            logger.warning("State %s", line)
         if cold_start:
             self._store.discard()
         controller = self._store.restore()
