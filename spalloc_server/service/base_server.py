@@ -11,7 +11,11 @@ from types import FrameType
 from typing import Any, Final
 
 from spalloc_server import __version__
-from spalloc_server.config.changes import compare_machines, fingerprints
+from spalloc_server.config.changes import (
+    compare_machines,
+    fingerprints,
+    harmless_settings,
+)
 from spalloc_server.config.script import (
     ConfigFileError,
     ParsedConfig,
@@ -239,6 +243,7 @@ class Server:
             "version": __version__,
             "address": self.address,
             "machines": fingerprints(self._configuration.machines),
+            "settings": harmless_settings(self._configuration.machines),
         }
         try:
             self._state_lock.tell(facts)
