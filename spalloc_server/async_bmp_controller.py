@@ -305,6 +305,7 @@ class AsyncBMPController:
             with self._condition:
                 self._ask_at, self._pause = None, 0.0
             self._silence_told = False
+            self._schedule.bmp_answers(time.monotonic())
             self._tell_answer(None)
         elif self._ask_again_later() and not self._silence_told:
             self._silence_told = True
@@ -330,11 +331,14 @@ class AsyncBMPController:
                 "BMP %s: unexpected error while its answer was handled", self.hostname
             )
 
+    def _is_watched(self) -> bool:
+        """Will the BMP be asked again until it answers, and that be told?"""
+        with self._condition:
+            return self._on_answer is not None and not self._stopping
+
     def _note_silence(self, problem: str) -> None:
         """Tell that the BMP, which has answered before, does not answer any more."""
-        with self._condition:
-            watched = self._on_answer is not None
-        if watched and not self._silence_told:
+        if self._is_watched() and not self._silence_told:
             self._silence_told = True
             self._ask_again_later()
             self._tell_answer(problem)
@@ -376,6 +380,8 @@ class AsyncBMPController:
                 for task in tasks:
                     task.alone = True
                 return
+            last_try = [task for task in tasks if task.failures >= TASK_TRIES - 1]
+            waits = silence is not None and not on and self._is_watched()
             for task in tasks:
                 blamed = BMPError(
                     self.hostname,
@@ -383,8 +389,13 @@ class AsyncBMPController:
                     error.problem,
                     task.to_power(),
                 )
-                self._fail(task, str(blamed), blamed.boards)
-            if silence is not None and any(task.result for task in tasks):
+                if waits and task in last_try:
+                    logger.warning("%s; put off until the BMP answers", blamed)
+                    task.put_off()
+                else:
+                    silent = silence is not None
+                    self._fail(task, str(blamed), blamed.boards, silent)
+            if silence is not None and last_try:
                 self._note_silence(str(silence))
             return
         logger.info(
@@ -459,15 +470,21 @@ class AsyncBMPController:
             return error
         return None
 
-    def _fail(self, task: Task, text: str, boards: Iterable[int]) -> None:
-        """Note that a task failed, to be tried again if it was the first time."""
+    def _fail(
+        self, task: Task, text: str, boards: Iterable[int], silent: bool = False
+    ) -> None:
+        """Note that a task failed, to be tried again if it was the first time.
+
+        :param silent: see `Failure`
+        """
         if time.monotonic() >= self._give_up_at:
             # There was no time for it: nobody knows whether it would have failed.
             return
         self._boards_with_fpgas.clear()
         logger.warning("%s (try %d of %d)", text, task.failures + 1, TASK_TRIES)
         task.failed(
-            Failure(text, frozenset(boards)), time.monotonic() + self.RETRY_SECONDS
+            Failure(text, frozenset(boards), silent),
+            time.monotonic() + self.RETRY_SECONDS,
         )
 
     def _report(self, ended: list[Task]) -> None:

@@ -267,20 +267,30 @@ class JobLifecycle:
         with self._log.lock:
             if number not in job.outstanding:
                 return
+            at_fault = result.at_fault
+            if result.silent:
+                # They are out of service until it answers, and no longer.
+                name = job.machine.name
+                at_fault -= set(self._state.health.waiting_for_bmp(name))
+                if job.id in self._state.ending_jobs and not (
+                    at_fault or job.machine_removed
+                ):
+                    # The server is being stopped: the next one powers them off.
+                    return
             job.outstanding.remove(number)
             all_done = not job.outstanding
             if job.id in self._state.jobs:
                 if result.problem is not None:
                     changed = True
-                    boards = sorted(result.at_fault)
-                    self._log.happen(Failed(job.id, boards, result.problem))
+                    failed = Failed(job.id, sorted(at_fault), result.problem)
+                    self._log.happen(failed)
                 elif all_done:
                     changed = True
                     self._log.happen(Ready(job.id))
             elif job.id in self._state.ending_jobs:
                 if result.problem is not None:
                     job.failure = result.problem
-                    job.faulty_boards.update(result.at_fault)
+                    job.faulty_boards.update(at_fault)
                 if all_done:
                     changed = True
                     self._power_off_done(job)
@@ -301,7 +311,10 @@ class JobLifecycle:
         job = self._state.jobs[change.job_id]
         machine = job.machine
         boards = [as_board(board) for board in change.boards]
-        job.failure = f"{change.reason} ({describe_boards(machine, boards)})"
+        where = (
+            describe_boards(machine, boards) if boards else f"machine {machine.name}"
+        )
+        job.failure = f"{change.reason} ({where})"
         job.failed_places += 1
         if not self._log.is_dormant:
             logger.warning("Job %d of %s: %s", job.id, job.owner, job.failure)

@@ -23,6 +23,8 @@ class FrameResult:
     """What is wrong, for people; None if all was done."""
     at_fault: frozenset[Board] = frozenset()
     """The boards, as coordinates in the machine, that it is wrong with."""
+    silent: bool = False
+    """Is it only that their BMP does not answer?"""
 
     @property
     def success(self) -> bool:
@@ -90,7 +92,10 @@ class JobPower:
             cabinet, row = frame
             at = {place: board for board, place in job.machine.board_locations.items()}
             result = FrameResult(
-                job, str(reason), frozenset(at[cabinet, row, n] for n in at_fault)
+                job,
+                str(reason),
+                frozenset(at[cabinet, row, n] for n in at_fault),
+                getattr(reason, "silent", False),
             )
         self._on_done(number, result)
 
