@@ -269,12 +269,16 @@ class Site:
         self.config.write_text(config)
 
     def start(self, **options: Any) -> SpallocServer:
-        for machine in re.findall(r'base_ip="([0-9.]+)\.0"', self.config.read_text()):
-            if f"{machine}.0" not in self.simulator.frames:
-                self.simulator.add_frame(f"{machine}.0")
+        self.serve_bmps()
         started = SpallocServer(str(self.config), port=0, **options)
         self.undo.callback(started.stop_and_join)
         return started
+
+    def serve_bmps(self) -> None:
+        """Simulate the BMPs of the config file."""
+        for machine in re.findall(r'base_ip="([0-9.]+)\.0"', self.config.read_text()):
+            if f"{machine}.0" not in self.simulator.frames:
+                self.simulator.add_frame(f"{machine}.0")
 
     def connect(self, to: SpallocServer) -> Client:
         return self.undo.enter_context(Client(to.address[1]))
