@@ -13,21 +13,10 @@ from typing import Any, Final, TypeAlias
 
 from spalloc_server.model.job import JobState
 from spalloc_server_gateway.link import AwayError, BrokenError, Link, RefusedError
+from spalloc_server_gateway.patience import Patience
 from spalloc_server_gateway.wishes import Wish, WishError
 
 logger = logging.getLogger(__name__)
-
-PATIENCE: Final = 7.0
-"""How long the server is waited for: clients wait for 10 s."""
-
-CREATE_PATIENCE: Final = 22.0
-"""The same to create a job: clients wait for 30 s."""
-
-KEEPALIVE_PATIENCE: Final = 3.0
-"""The same for a keepalive, which is made up for later."""
-
-WAIT_SECONDS: Final = 30.0
-"""For how long a request waits for a change."""
 
 MAX_REMEMBERED: Final = 10_000
 """Of how many jobs, told states and owed keepalives something is remembered."""
@@ -55,12 +44,14 @@ class NoSuchJobError(Exception):
 class Jobs:
     """All jobs, by what the server says of them. For one event loop."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, patience: Patience | None = None) -> None:
         """Ask the server for all of it.
 
         :param link: its connection; tells this object what changes
+        :param patience: how long is waited
         """
         self._link = link
+        self.patience = patience or Patience()
         # The latest news of jobs that were asked about, the longest unasked first. The
         # owner stays when the job has ended and the server has forgotten it.
         self._known: OrderedDict[int, Description] = OrderedDict()
@@ -122,7 +113,7 @@ class Jobs:
     # Reading
 
     async def describe(
-        self, user: str, job_id: int, patience: float = PATIENCE
+        self, user: str, job_id: int, patience: float | None = None
     ) -> Description:
         """What is known of a job of a user; what was last known, if the server is away.
 
@@ -132,7 +123,7 @@ class Jobs:
         known = self._known.get(job_id)
         try:
             job: Description = await self._link.call(
-                "describe_job", job_id, patience=patience
+                "describe_job", job_id, patience=patience or self.patience.call
             )
         except AwayError:
             if known is None:
@@ -166,7 +157,7 @@ class Jobs:
 
         :raises NoSuchJobError: if there is no such job
         """
-        end = time.monotonic() + WAIT_SECONDS
+        end = time.monotonic() + self.patience.change
         while True:
             with self._change_of(job_id) as changed:
                 job = await self._describe_at_last(user, job_id)
@@ -220,7 +211,9 @@ class Jobs:
 
     async def _list(self) -> list[Description]:
         this = asyncio.current_task()
-        jobs: list[Description] = await self._link.call("list_jobs", patience=PATIENCE)
+        jobs: list[Description] = await self._link.call(
+            "list_jobs", patience=self.patience.call
+        )
         if self._listing is this:
             self._listed = time.monotonic(), jobs
         return jobs
@@ -238,7 +231,7 @@ class Jobs:
         """
         try:
             with contextlib.suppress(NoSuchJobError, RefusedError):
-                await self._keep_alive(user, host, job_id, KEEPALIVE_PATIENCE)
+                await self._keep_alive(user, host, job_id, self.patience.keepalive)
         except AwayError:
             known = self._known.get(job_id)
             if known is not None and known["owner"] != user:
@@ -247,13 +240,16 @@ class Jobs:
                 self._owed[job_id] = user, host
 
     async def _keep_alive(
-        self, user: str, host: str, job_id: int, patience: float = PATIENCE
+        self, user: str, host: str, job_id: int, patience: float | None = None
     ) -> None:
         if not self._link.is_up:
             raise AwayError
         await self.describe(user, job_id, patience)
         await self._link.call(
-            "job_keepalive", job_id, patience=patience, on_behalf_of=host
+            "job_keepalive",
+            job_id,
+            patience=patience or self.patience.call,
+            on_behalf_of=host,
         )
 
     async def create(self, user: str, host: str, wish: Wish) -> Description:
@@ -264,7 +260,7 @@ class Jobs:
         :raises WishError: if no machine can ever have it; there is no job then
         :raises AwayError: if the server is away for too long
         """
-        end = time.monotonic() + CREATE_PATIENCE
+        end = time.monotonic() + self.patience.create
         demands = {**wish.demands, "owner": user}
         # Nobody notices less than a millisecond; and by it the job is found again, if
         # the connection breaks before its number has come.
@@ -324,7 +320,7 @@ class Jobs:
                 "destroy_job",
                 job_id,
                 reason[:MAX_REASON],
-                patience=PATIENCE,
+                patience=self.patience.call,
                 on_behalf_of=host,
             )
             self._forget_list()
@@ -337,7 +333,9 @@ class Jobs:
         """
         await self._owned(user, job_id)
         name = "power_on_job_boards" if on else "power_off_job_boards"
-        await self._link.call(name, job_id, patience=PATIENCE, on_behalf_of=host)
+        await self._link.call(
+            name, job_id, patience=self.patience.call, on_behalf_of=host
+        )
 
     async def _owned(self, user: str, job_id: int) -> Description:
         """A job that a user may change.
