@@ -171,6 +171,14 @@ class Place:
         return User(self, user, password)
 
 
+def metric(place: Place, name: str) -> float:
+    """One of the gateway's metrics."""
+    for line in place.get("metrics").text.splitlines():
+        if line.startswith(f"spalloc_gateway_{name} "):
+            return float(line.split()[1])
+    raise AssertionError(name)
+
+
 class SharedPlace:
     """A place for one test after the other. A test may leave it broken."""
 

@@ -86,8 +86,8 @@ def test_bodies_that_are_too_long(place: Place) -> None:
     assert is_quick(user)
 
 
-@pytest.mark.slow
-def test_bodies_that_are_too_slow(place: Place) -> None:
+def test_bodies_that_are_too_slow(impatient_place: Place) -> None:
+    place = impatient_place
     user = place.log_in("me")
     with connected(place) as connection:
         connection.sendall(request(user, "POST", "jobs/", "Content-Length: 20") + b"{")

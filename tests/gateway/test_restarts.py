@@ -16,8 +16,8 @@ from spalloc_server_gateway.jobs import Jobs
 from spalloc_server_gateway.link import AwayError, Link
 from spalloc_server_gateway.wishes import Wish
 from tests.gateway.boards import Echo, open_proxy
-from tests.gateway.support import Place, User
-from tests.support import TIMEOUT, free_port, wait_until
+from tests.gateway.support import Place, User, metric
+from tests.support import TIMEOUT, wait_until
 
 
 def restart_server(place: Place) -> None:
@@ -26,13 +26,19 @@ def restart_server(place: Place) -> None:
     place.start_server(port=port)
 
 
+def is_back(place: Place) -> bool:
+    """Has the gateway found the server again?"""
+    return place.get("healthz").status_code == 200
+
+
+def is_away(place: Place) -> bool:
+    """Has the gateway seen that there is no server?"""
+    return place.get("healthz").status_code == 503
+
+
 @pytest.fixture
 def user(place: Place) -> User:
-    # A port that no other process takes while the server is away.
-    place.server.stop()
-    place.start_server(port=free_port())
-    place.gateway.stop()
-    place.start_gateway()
+    wait_until(lambda: is_back(place))
     return place.log_in("me")
 
 
@@ -61,6 +67,7 @@ def test_keepalives_are_answered_meanwhile_and_made_up_for(
     place: Place, user: User
 ) -> None:
     job = user.create(**{"keepalive-interval": "PT60S"})
+    late = metric(place, "late_keepalives_total")
     port = place.server.port
     place.server.stop()
     began = time.monotonic()
@@ -69,7 +76,7 @@ def test_keepalives_are_answered_meanwhile_and_made_up_for(
     assert other.ask("PUT", f"jobs/{job}/keepalive").status_code == 200
     assert time.monotonic() - began < 9
     place.start_server(port=port)
-    wait_until(lambda: "late_keepalives 1.0" in place.get("metrics").text)
+    wait_until(lambda: metric(place, "late_keepalives_total") == late + 1)
     assert user.state(job) != "DESTROYED"
 
 

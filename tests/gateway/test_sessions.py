@@ -261,8 +261,8 @@ def test_logins_fail_with_a_message_and_without_a_cookie(empty_place: Place) -> 
     place.add_user("new", "secret")
     assert place.log_in("new", "secret").create()
     text = place.get("metrics").text
-    assert "spalloc_gateway_failed_logins 7.0" in text
-    assert "spalloc_gateway_logins 2.0" in text
+    assert "spalloc_gateway_failed_logins_total 7.0" in text
+    assert "spalloc_gateway_logins_total 2.0" in text
     token = {"Authorization": "Bearer x"}
     assert place.get("system/login.html", headers=token).status_code == 401
 

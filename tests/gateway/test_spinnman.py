@@ -13,7 +13,7 @@ from spinnman.spalloc.spalloc_allocator import spalloc_allocate_job
 
 from tests.gateway.boards import Echo
 from tests.gateway.support import Place
-from tests.support import TIMEOUT, free_port, wait_until
+from tests.support import TIMEOUT, wait_until
 
 
 def require_boards(number: int) -> None:
@@ -21,11 +21,16 @@ def require_boards(number: int) -> None:
     SpiNNManDataWriter.mock().set_n_required(number, None)
 
 
+def trust(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have SpiNNMan trust the certificate of a gateway."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(place.ca))
+    monkeypatch.setenv("WEBSOCKET_CLIENT_CA_BUNDLE", str(place.ca))
+
+
 @pytest.fixture(autouse=True)
-def _spinnman(empty_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def _spinnman(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     unittest_setup()
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(empty_place.ca))
-    monkeypatch.setenv("WEBSOCKET_CLIENT_CA_BUNDLE", str(empty_place.ca))
+    trust(place, monkeypatch)
     for name in ("SPALLOC_USER", "SPALLOC_PASSWORD", "OIDC_BEARER_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     require_boards(3)
@@ -68,8 +73,11 @@ def test_names_are_owners(place: Place, url: str, owner: str) -> None:
         assert listed["owner"] == owner
 
 
-def test_a_wrong_password_is_told(empty_place: Place) -> None:
+def test_a_wrong_password_is_told(
+    empty_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = empty_place
+    trust(place, monkeypatch)
     place.start_server()
     place.add_user("me", "secret")
     place.start_gateway("--users", str(place.users))
@@ -128,7 +136,8 @@ def test_a_job_that_others_end_is_noticed_at_once(place: Place) -> None:
         state = job.wait_for_state_change(SpallocState.UNKNOWN)
         while state is not SpallocState.READY:
             state = job.wait_for_state_change(state)
-        place.old_client().call("destroy_job", 1, "by others")
+        old = place.old_client()
+        old.call("destroy_job", old.call("list_jobs")[0]["job_id"], "by others")
         assert job.wait_for_state_change(state) is SpallocState.DESTROYED
 
 
@@ -139,7 +148,7 @@ def test_boards_are_reached_through_the_proxy(place: Place) -> None:
         SpallocClient(place.url) as client,
         client.create_job() as job,
     ):
-        job.wait_until_ready()
+        wait_until(lambda: job.get_state() is SpallocState.READY)
         first = job.connect_to_board(0, 0, one.port)
         second = job.connect_to_board(8, 4, two.port)
         first.send(b"hello")
@@ -157,14 +166,11 @@ def test_boards_are_reached_through_the_proxy(place: Place) -> None:
 
 @pytest.mark.slow
 def test_a_job_lives_over_restarts_of_both(
-    empty_place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its client sends no keepalive any more after one has failed."""
     monkeypatch.setattr(spalloc_client, "KEEP_ALIVE_PERIOND", 4)
-    place = empty_place
-    port = free_port()
-    place.start_server(port=port)
-    place.start_gateway()
+    port = place.server.port
     with place.hold_socket() as listening:
         gateway = place.start_with_socket(listening)
         with SpallocClient(place.url) as client:
@@ -224,13 +230,14 @@ def test_clients_go_on_with_the_jobs_of_other_processes(place: Place) -> None:
     with SpallocClient(place.url) as client:
         job = client.create_job()
         wait_until(lambda: job.get_state() is SpallocState.READY)
-        again = client.get_job("1")
+        (listed,) = place.old_client().call("list_jobs")
+        again = client.get_job(str(listed["job_id"]))
         assert again.get_state() is SpallocState.READY
         assert again.get_root_host() == "127.0.1.1"
         kept = job.get_session_credentials_for_db()
         cookies = {name: v for (kind, name), v in kept.items() if kind == "COOKIE"}
         reply = requests.get(
-            f"{place.url}srv/spalloc/jobs/1",
+            f"{place.url}srv/spalloc/jobs/{listed['job_id']}",
             cookies=cookies,
             timeout=9,
         )
