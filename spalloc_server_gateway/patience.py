@@ -27,5 +27,8 @@ class Patience(NamedTuple):
     body: float = 10.0
     """For the next part of a body."""
 
+    failure: float = 6.0
+    """How long the answer to a login that failed is kept back, at most (10)."""
+
     deaf: float = 10.0
     """For a client of a proxy to read something."""

@@ -115,7 +115,7 @@ def _set_up(
         link,
         Jobs(link, patience),
         Sessions(key, users),
-        Logins(users),
+        Logins(users, patience),
         options.behind_proxy,
     )
     return gateway, inherited_socket(os.environ) or _listen(*options.listen), tls

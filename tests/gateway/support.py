@@ -15,6 +15,7 @@ import requests
 import trustme
 
 from spalloc_server_gateway.context import COOKIE, CSRF_HEADER
+from spalloc_server_gateway.users import add_user
 from tests.support import (
     Client,
     ServerProcess,
@@ -139,8 +140,12 @@ class Place:
         self.undo.callback(process.kill)
         return process
 
-    def add_user(self, name: str, password: str) -> str:
-        """Add a user by the command; what it prints."""
+    def add_user(self, name: str, password: str) -> None:
+        """Add a user, or change the password."""
+        add_user(str(self.users), name, password)
+
+    def add_user_by_command(self, name: str, password: str) -> str:
+        """The same by the command; what it prints."""
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "spalloc_server_gateway"),

@@ -241,7 +241,8 @@ def test_changes_need_the_token(place: Place) -> None:
 def test_logins_fail_with_a_message_and_without_a_cookie(empty_place: Place) -> None:
     place = empty_place
     place.start_server()
-    assert place.add_user("me", "secret") == "me is a new user\n"
+    assert place.add_user_by_command("me", "secret") == "me is a new user\n"
+    place.program = "tests.gateway.impatient"
     place.start_gateway("--users", str(place.users))
     for user, password in (
         ("me", "wrong"),
