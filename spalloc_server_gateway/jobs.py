@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from spalloc_server.model.job import JobState
 from spalloc_server_gateway.link import AwayError, BrokenError, Link, RefusedError
+from spalloc_server_gateway.owners import Owners
 from spalloc_server_gateway.patience import Patience
 from spalloc_server_gateway.wishes import Wish, WishError
 
@@ -44,14 +45,21 @@ class NoSuchJobError(Exception):
 class Jobs:
     """All jobs, by what the server says of them. For one event loop."""
 
-    def __init__(self, link: Link, patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        link: Link,
+        patience: Patience | None = None,
+        owners: Owners | None = None,
+    ) -> None:
         """Ask the server for all of it.
 
         :param link: its connection; tells this object what changes
         :param patience: how long is waited
+        :param owners: whose jobs were
         """
         self._link = link
         self.patience = patience or Patience()
+        self._owners = owners or Owners()
         # The latest news of jobs that were asked about, the longest unasked first. The
         # owner stays when the job has ended and the server has forgotten it.
         self._known: OrderedDict[int, Description] = OrderedDict()
@@ -132,10 +140,10 @@ class Jobs:
         else:
             if job["state"] in (JobState.unknown, ENDED):
                 if known is None:
-                    if job["state"] == JobState.unknown:
+                    # Asked about before the gateway was restarted, or never.
+                    known = {**job, "owner": self._owners.find(job_id)}
+                    if known["owner"] is None:
                         raise NoSuchJobError
-                    # Whose it was nobody knows any more, nor why it ended.
-                    return {**job, "reason": None}
                 job = {**known, **_end_of(job)}
             self._remember(job_id, job)
         if job["owner"] != user:
@@ -143,6 +151,10 @@ class Jobs:
         return job
 
     def _remember(self, job_id: int, job: Description) -> None:
+        if job["state"] != ENDED and self._owners.note(
+            job_id, job["owner"], job["start_time"]
+        ):
+            self._known.clear()
         self._known[job_id] = job
         self._known.move_to_end(job_id)
         if len(self._known) > MAX_REMEMBERED:
@@ -314,7 +326,7 @@ class Jobs:
         :raises NoSuchJobError: if it has no such job
         :raises AwayError: if the server is away
         """
-        job = await self._owned(user, job_id)
+        job = await self.describe(user, job_id)
         if job["state"] != ENDED:
             await self._link.call(
                 "destroy_job",
@@ -331,21 +343,11 @@ class Jobs:
         :raises NoSuchJobError: if it has no such job
         :raises AwayError: if the server is away
         """
-        await self._owned(user, job_id)
+        await self.describe(user, job_id)
         name = "power_on_job_boards" if on else "power_off_job_boards"
         await self._link.call(
             name, job_id, patience=self.patience.call, on_behalf_of=host
         )
-
-    async def _owned(self, user: str, job_id: int) -> Description:
-        """A job that a user may change.
-
-        :raises NoSuchJobError: if there is none
-        """
-        job = await self.describe(user, job_id)
-        if job["owner"] != user and job["state"] != ENDED:
-            raise NoSuchJobError
-        return job
 
 
 def _end_of(job: Description) -> Description:

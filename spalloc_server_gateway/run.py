@@ -28,6 +28,7 @@ from spalloc_server_gateway.jobs import Jobs
 from spalloc_server_gateway.link import Link
 from spalloc_server_gateway.logins import Logins
 from spalloc_server_gateway.options import Options, parse_arguments
+from spalloc_server_gateway.owners import Owners
 from spalloc_server_gateway.patience import Patience
 from spalloc_server_gateway.sessions import Sessions
 from spalloc_server_gateway.systemd import Systemd, inherited_socket
@@ -36,6 +37,7 @@ from spalloc_server_gateway.users import Users, UsersError, add_user
 logger = logging.getLogger(__name__)
 
 KEY_FILE: Final = "spalloc_server_gateway.key"
+JOBS_FILE: Final = "spalloc_server_gateway.jobs"
 TLS_BYTES: Final = 32 * 1024
 BACKLOG: Final = 1024
 SHUTDOWN_SECONDS: Final = 5.0
@@ -100,10 +102,15 @@ def _set_up(
         if options.secret is not None:
             read_secret(options.secret)
         key = read_or_make_secret(os.path.join(options.state_dir, KEY_FILE))
+        owners = Owners(os.path.join(options.state_dir, JOBS_FILE))
     except UsersError as e:
         raise StartError(str(e)) from None
     except OSError as e:
-        raise StartError(e.strerror or str(e)) from None
+        problem = e.strerror or str(e)
+        # Problems with secrets say which file it is.
+        raise StartError(
+            f"{e.filename}: {problem}" if e.filename else problem
+        ) from None
     tls = None
     _spare_memory()
     if options.cert is not None and options.key is not None:
@@ -113,7 +120,7 @@ def _set_up(
     link = Link(*options.server, options.secret)
     gateway = Gateway(
         link,
-        Jobs(link, patience),
+        Jobs(link, patience, owners),
         Sessions(key, users),
         Logins(users, patience),
         options.behind_proxy,
