@@ -10,15 +10,11 @@ from copy import copy
 import pytest
 import websocket
 
-from tests.gateway.boards import Echo, open_proxy
+from tests.gateway.boards import Echo, open_proxy, words
 from tests.gateway.support import Place, User, metric
 from tests.support import wait_until
 
 OPEN, CLOSE, MESSAGE, OPEN_UNBOUND, MESSAGE_TO, ERROR = range(6)
-
-
-def words(*numbers: int) -> bytes:
-    return struct.pack(f"<{len(numbers)}I", *numbers)
 
 
 @pytest.fixture
