@@ -30,5 +30,9 @@ class Patience(NamedTuple):
     failure: float = 6.0
     """How long the answer to a login that failed is kept back, at most (10)."""
 
+    heartbeat: float = 45.0
+    """For a client of a proxy to do anything, before it is asked whether it is there;
+    half as long for its answer."""
+
     deaf: float = 10.0
     """For a client of a proxy to read something."""

@@ -30,9 +30,6 @@ MAX_WAITING_BYTES: Final = 512 * 1024
 LOOK_SECONDS: Final = 1.0
 """How often that is looked at."""
 
-HEARTBEAT_SECONDS: Final = 45.0
-"""How often a client is asked whether it is there."""
-
 MAX_CHANNELS: Final = 2048
 """How many channels one WebSocket may have."""
 
@@ -72,7 +69,7 @@ class Proxies:
         if job["state"] not in (POWER, READY):
             raise web.HTTPNotFound(text="the job has no boards\n")
         websocket = web.WebSocketResponse(
-            heartbeat=HEARTBEAT_SECONDS,
+            heartbeat=asking.patience.heartbeat,
             max_msg_size=frames.MAX_PAYLOAD + frames.MESSAGE_TO_BYTES,
             compress=False,
         )

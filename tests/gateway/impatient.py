@@ -1,5 +1,9 @@
-"""The gateway, but it waits for less: ``python -m tests.gateway.impatient``."""
+"""The gateway, but it waits for less: ``python -m tests.gateway.impatient``.
 
+The environment variable ``PATIENCE`` may say for how long, such as ``body=1 deaf=3``.
+"""
+
+import os
 import sys
 
 from spalloc_server_gateway.patience import Patience
@@ -17,4 +21,6 @@ PATIENCE = Patience(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(patience=PATIENCE))
+    wishes = dict(wish.split("=") for wish in os.environ.get("PATIENCE", "").split())
+    changed = {name: float(seconds) for name, seconds in wishes.items()}
+    sys.exit(main(patience=PATIENCE._replace(**changed)))

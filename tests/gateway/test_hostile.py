@@ -1,5 +1,6 @@
 """Clients and boards that behave badly: a clear status, and nobody else is harmed."""
 
+import asyncio
 import contextlib
 import http.client
 import re
@@ -11,14 +12,17 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.cookies import SimpleCookie
 from pathlib import Path
 from urllib.parse import urlencode
 
+import aiohttp
 import pytest
 import requests
+import websocket
 
 from spalloc_server_gateway.context import COOKIE
-from tests.gateway.boards import Echo, open_proxy
+from tests.gateway.boards import Echo, open_proxy, words
 from tests.gateway.support import Place, User, metric
 from tests.support import wait_until
 
@@ -143,14 +147,107 @@ def test_a_thousand_who_only_connect(place: Place) -> None:
     assert is_quick(user)
 
 
-def test_a_thousand_sessions_are_nothing_to_remember(place: Place) -> None:
+def test_a_thousand_idle_sessions_are_nothing_to_remember(place: Place) -> None:
     user = place.log_in("me")
+    job = user.create()
     before = memory(place)
-    for _ in range(200):
-        page = place.get("system/login.html")
-        assert page.status_code == 200
+    cookies = set()
+    with contextlib.closing(
+        http.client.HTTPSConnection(
+            "localhost", place.port, timeout=60, context=place.tls()
+        )
+    ) as connection:
+
+        def ask(method: str, path: str, cookie: str = "", body: str = "") -> str:
+            connection.request(method, path, body, {"Cookie": f"{COOKIE}={cookie}"})
+            reply = connection.getresponse()
+            text = reply.read().decode()
+            assert reply.status in (200, 302), text
+            given = SimpleCookie(reply.headers["Set-Cookie"])
+            return f"{given[COOKIE].value} {text}" if given else text
+
+        for number in range(1000):
+            cookie, _, page = ask("GET", "/system/login.html").partition(" ")
+            found = re.search('value="([-a-z0-9]+)" />', page)
+            assert found is not None
+            form = urlencode({"_csrf": found[1], "username": f"u{number}"})
+            cookie, _, _ = ask("POST", "/system/perform_login", cookie, form).partition(
+                " "
+            )
+            assert "jobs-ref" in ask("GET", "/srv/spalloc/", cookie)
+            cookies.add(cookie)
+        assert len(cookies) == 1000
+        # Each is good.
+        for cookie in list(cookies)[::100]:
+            assert "jobs" in ask("GET", "/srv/spalloc/jobs", cookie)
     assert memory(place) - before < 20e6
     assert is_quick(user)
+    assert user.state(job) != "DESTROYED"
+
+
+@pytest.mark.slow
+def test_a_thousand_idle_websockets(place: Place) -> None:
+    user = place.log_in("me")
+    job = user.create(board={"x": 0, "y": 0, "z": 0})
+    user.wait_until_ready(job)
+    before = memory(place)
+
+    async def stay() -> None:
+        async with aiohttp.ClientSession(
+            cookies=user.cookies,
+            headers=user.headers,
+            connector=aiohttp.TCPConnector(ssl=place.tls(), limit=0),
+        ) as session:
+            url = f"wss://localhost:{place.port}/proxy/{job}"
+            sockets = [await session.ws_connect(url) for _ in range(1000)]
+            assert metric(place, "proxies") == 1000
+            print(f"{(memory(place) - before) / 1e6:.0f} MB for 1,000 WebSockets")
+            assert memory(place) - before < 200e6
+            assert is_quick(user)
+            # All of them can be used, and leave at once.
+            for opened in sockets:
+                await opened.send_bytes(words(3, 1))
+            for opened in sockets:
+                reply = await opened.receive_bytes(timeout=20)
+                assert reply.startswith((words(3, 1), words(5, 1)))
+            assert is_quick(user)
+            for opened in sockets:
+                opened._response.close()
+
+    asyncio.run(stay())
+    wait_until(lambda: metric(place, "proxies") == 0)
+    assert metric(place, "channels") == 0
+    assert is_quick(user)
+
+
+def test_websockets_of_clients_that_have_vanished_end(
+    empty_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing comes from them any more, not even an end."""
+    place = empty_place
+    place.start_server()
+    monkeypatch.setenv("PATIENCE", "heartbeat=1")
+    place.program = "tests.gateway.impatient"
+    place.start_gateway()
+    user = place.log_in("me")
+    job = user.create()
+    user.wait_until_ready(job)
+    # It answers pings only while it is asked for what comes.
+    vanished, there = open_proxy(user, job), open_proxy(user, job)
+    assert metric(place, "proxies") == 2
+    there.settimeout(0.1)
+
+    def is_alone() -> bool:
+        with contextlib.suppress(websocket.WebSocketTimeoutException):
+            there.recv()
+        return metric(place, "proxies") == 1
+
+    wait_until(is_alone)
+    there.settimeout(20)
+    there.send_binary(words(3, 1))
+    assert there.recv()[:8] == words(3, 1)
+    there.close()
+    vanished.close()
 
 
 def test_waits_of_clients_that_go_end(place: Place) -> None:
