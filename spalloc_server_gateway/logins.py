@@ -9,6 +9,7 @@ import logging
 import secrets
 from collections import OrderedDict
 from typing import Final
+from urllib.parse import unquote
 
 from spalloc_server_gateway.password_checks import PasswordChecks, TooManyError
 from spalloc_server_gateway.patience import Patience
@@ -20,6 +21,7 @@ from spalloc_server_gateway.users import (
     Users,
     UsersError,
     check_name,
+    is_name,
 )
 
 logger = logging.getLogger(__name__)
@@ -92,6 +94,7 @@ class Logins:
         :return: the user's name
         :raises LoginError: if that is nobody, after a while
         """
+        name = self._as_meant(name)
         if self._users is None:
             try:
                 user = check_name(name) if name else NAMELESS
@@ -111,6 +114,18 @@ class Logins:
             self._failures.pop(what, None)
         self.succeeded += 1
         return name
+
+    def _as_meant(self, name: str | None) -> str | None:
+        """A name as it is, or as it was before it was made part of a URL.
+
+        Released clients take it from the URL as it stands there.
+        """
+        if not name or "%" not in name:
+            return name
+        if self._users is not None and self._users.find(name) is not None:
+            return name
+        plain = unquote(name)
+        return plain if is_name(plain) else name
 
     async def _is_right(
         self, host: str, name: str, password: str, kept: Password

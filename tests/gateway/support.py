@@ -169,6 +169,14 @@ class Place:
         """A client of the server itself."""
         return self.undo.enter_context(Client(self.server.port))
 
+    def connect(self) -> socket.socket:
+        """A connection on which nothing was sent."""
+        return socket.create_connection(("127.0.0.1", self.port), 60)
+
+    def connect_securely(self) -> ssl.SSLSocket:
+        """The same with TLS."""
+        return self.tls().wrap_socket(self.connect(), server_hostname="localhost")
+
     def tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.ca))
 

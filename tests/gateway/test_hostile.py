@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -25,15 +24,6 @@ from spalloc_server_gateway.context import COOKIE
 from tests.gateway.boards import Echo, open_proxy, words
 from tests.gateway.support import Place, User, metric
 from tests.support import wait_until
-
-
-@contextlib.contextmanager
-def connected(place: Place) -> Iterator[ssl.SSLSocket]:
-    with (
-        socket.create_connection(("127.0.0.1", place.port), 60) as plain,
-        place.tls().wrap_socket(plain, server_hostname="localhost") as secure,
-    ):
-        yield secure
 
 
 def request(user: User, method: str, path: str, *headers: str) -> bytes:
@@ -71,12 +61,12 @@ def test_bodies_that_are_too_long(place: Place) -> None:
     user = place.log_in("me")
     reply = user.ask("POST", "jobs/", data=bytes(100_000))
     assert reply.status_code == 413
-    with connected(place) as connection:
+    with place.connect_securely() as connection:
         head = request(user, "POST", "jobs/", "Content-Length: 9000000000")
         connection.sendall(head)
         assert status(connection) == 413
     # Without saying before how long it is.
-    with connected(place) as connection:
+    with place.connect_securely() as connection:
         connection.sendall(request(user, "POST", "jobs", "Transfer-Encoding: chunked"))
         piece = b"4000\r\n" + bytes(0x4000) + b"\r\n"
         with contextlib.suppress(OSError):
@@ -84,7 +74,7 @@ def test_bodies_that_are_too_long(place: Place) -> None:
                 connection.sendall(piece)
         assert status(connection) == 413
     for path in ("system/perform_login", "srv/spalloc/nothing"):
-        with connected(place) as connection:
+        with place.connect_securely() as connection:
             connection.sendall(
                 f"POST /{path} HTTP/1.1\r\nHost: x\r\n".encode()
                 + b"Content-Length: 10000000\r\n\r\n"
@@ -96,7 +86,7 @@ def test_bodies_that_are_too_long(place: Place) -> None:
 def test_bodies_that_are_too_slow(impatient_place: Place) -> None:
     place = impatient_place
     user = place.log_in("me")
-    with connected(place) as connection:
+    with place.connect_securely() as connection:
         connection.sendall(request(user, "POST", "jobs/", "Content-Length: 20") + b"{")
         assert is_quick(user)
         assert status(connection) == 408
@@ -109,7 +99,7 @@ def test_what_is_no_http(place: Place) -> None:
         b"GET / HTTP/9.9\r\n\r\n",
         b"x" * 20_000 + b"\r\n\r\n",
     ):
-        with connected(place) as connection:
+        with place.connect_securely() as connection:
             connection.sendall(garbage)
             with contextlib.suppress(OSError):
                 assert connection.recv(1000)[:12] in (
@@ -123,7 +113,7 @@ def test_what_is_no_http(place: Place) -> None:
             while plain.recv(1000):
                 pass
     for host in ("a b", "[", "x:y", "\u00e4"):
-        with connected(place) as connection:
+        with place.connect_securely() as connection:
             head = request(user, "GET", "").replace(b"localhost", host.encode(), 1)
             connection.sendall(head)
             assert connection.recv(1000)[:12] in (
@@ -256,7 +246,7 @@ def test_waits_of_clients_that_go_end(place: Place) -> None:
     user.wait_until_ready(job)
     with contextlib.ExitStack() as waiting:
         for _ in range(100):
-            connection = waiting.enter_context(connected(place))
+            connection = waiting.enter_context(place.connect_securely())
             connection.sendall(request(user, "GET", f"jobs/{job}?wait=true"))
         wait_until(lambda: "requests_under_way 101.0" in place.get("metrics").text)
         assert is_quick(user)

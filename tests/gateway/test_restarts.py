@@ -251,9 +251,17 @@ def test_sessions_and_waits_of_a_gateway_that_ends(place: Place, user: User) -> 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(user.state, job, wait="true")
         wait_until(lambda: "under_way 2.0" in place.get("metrics").text)
-        assert place.gateway.stop() == 0
+        plain, secure = place.connect(), place.connect_securely()
+        place.gateway.process.terminate()
         # It is answered, not cut off.
         assert waiting.result() == "READY"
+        # So is who has just come: such a keepalive would be the client's last.
+        later = place.tls().wrap_socket(plain, server_hostname="localhost")
+        for connection in (secure, later):
+            with connection:
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert place.gateway.wait() == 0
     place.start_gateway()
     assert user.state(job) == "READY"
     assert user.ask("PUT", f"jobs/{job}/keepalive").status_code == 200

@@ -1,6 +1,4 @@
-"""SpiNNMan's own client, unchanged, against a real gateway and a real server."""
-
-import time
+"""The newest SpiNNMan, in this process, against a real gateway and a real server."""
 
 import pytest
 import requests
@@ -8,12 +6,12 @@ from spinn_utilities.config_holder import set_config
 from spinnman.config_setup import unittest_setup
 from spinnman.data.spinnman_data_writer import SpiNNManDataWriter
 from spinnman.exceptions import SpallocException
-from spinnman.spalloc import SpallocClient, SpallocState, spalloc_client
+from spinnman.spalloc import SpallocClient, SpallocState
 from spinnman.spalloc.spalloc_allocator import spalloc_allocate_job
 
 from tests.gateway.boards import Echo
 from tests.gateway.support import Place
-from tests.support import TIMEOUT, wait_until
+from tests.support import wait_until
 
 
 def require_boards(number: int) -> None:
@@ -162,42 +160,6 @@ def test_boards_are_reached_through_the_proxy(place: Place) -> None:
             connection.close()
         with pytest.raises(OSError, match="unrecognised ethernet chip"):
             job.connect_to_board(1, 1, one.port)
-
-
-@pytest.mark.slow
-def test_a_job_lives_over_restarts_of_both(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its client sends no keepalive any more after one has failed."""
-    monkeypatch.setattr(spalloc_client, "KEEP_ALIVE_PERIOND", 4)
-    port = place.server.port
-    with place.hold_socket() as listening:
-        gateway = place.start_with_socket(listening)
-        with SpallocClient(place.url) as client:
-            job = client.create_job()
-            wait_until(lambda: job.get_state() is SpallocState.READY)
-
-            def lives_for(seconds: float) -> None:
-                until = time.monotonic() + seconds
-                wait_until(
-                    lambda: (
-                        job.get_state() is not SpallocState.READY
-                        or time.monotonic() > until
-                    )
-                )
-                assert job.get_state() is SpallocState.READY
-
-            place.server.stop()
-            # A keepalive or two come in this time, which nobody hears of.
-            lives_while_away = time.monotonic() + 5
-            wait_until(lambda: time.monotonic() > lives_while_away)
-            place.start_server(port=port)
-            lives_for(6)
-            gateway.terminate()
-            assert gateway.wait(TIMEOUT) == 0
-            place.start_with_socket(listening)
-            lives_for(6)
-            job.destroy()
 
 
 def test_the_allocator_of_the_toolchain(place: Place) -> None:
