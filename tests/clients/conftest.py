@@ -16,7 +16,10 @@ import pytest
 
 from tests.clients.released_client import ReleasedClient
 from tests.clients.sites import Site, million_cores, one_frame, single_board
+from tests.gateway.conftest import empty_place, place, shared_place
 from tests.support import Client, ServerProcess, running_server, wait_until
+
+__all__ = ["empty_place", "place", "shared_place"]
 
 OTHER_RELEASES = ("0.2.6", "2.0.1", "1!7.3.0")
 """0.2.6 is the oldest worth having; the official one is installed beside the tests."""
