@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.admin_command import Admin
 from tests.support import (
     ONE_TRIAD,
     TIMEOUT,
@@ -132,6 +133,8 @@ def test_what_a_reload_would_do(tmp_path: Path) -> None:
             "destroys none of 3 jobs",
         ]
 
+        # What is drained, or out of service, is not dead by the configuration.
+        Admin(server).text("drain", "m", "--board", 0, 0, 2)
         write(tmp_path, ONE_TRIAD.replace('"m",', '"m", dead_boards={(0, 0, 1)},'))
         done = check(config)
         assert done.returncode == 0
