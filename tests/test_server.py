@@ -64,6 +64,7 @@ def test_a_subclass_can_add_commands(
             def double(self, client: Any, number: int) -> int:
                 return 2 * number
 
+        site.serve_bmps()
         with Extended(str(site.config), port=0) as extended:
             assert site.connect(extended).call("double", 4) == 8
 
@@ -437,6 +438,7 @@ def test_a_subclass_may_replace_a_command_with_encoded_replies(
             def list_jobs(self, _client: Any) -> list[dict[str, Any]]:
                 return []
 
+        site.serve_bmps()
         with Secretive(str(site.config), port=0) as secretive:
             client = site.connect(secretive)
             client.call("create_job", owner="me")
@@ -455,6 +457,7 @@ def test_the_steps_from_text_to_configuration(running: SpallocServer) -> None:
 
 
 def test_a_server_without_commands(site: Site) -> None:
+    site.serve_bmps()
     plain = Server(str(site.config), port=0)
     client = site.undo.enter_context(Client(plain.address[1]))
     client.send(b"garbage\n")
