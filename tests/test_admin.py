@@ -246,6 +246,9 @@ def test_what_does_not_exist_is_said_in_a_line(admin: Admin) -> None:
         assert admin.refusal(command, "m", "--frame", 1, 0) == (
             "machine 'm' has no frame at cabinet 1, frame 0"
         )
+        assert admin.refusal(command, "m", "--cabinet", 1) == (
+            "machine 'm' has no cabinet 1"
+        )
     for command in ("close", "open", "problems"):
         assert admin.refusal(command, "x") == "there is no machine 'x'"
     assert admin.refusal("jobs", "--machine", "x") == "there is no machine 'x'"
@@ -365,6 +368,13 @@ def test_a_drained_frame_is_drained_everywhere(
     assert dead_boards(client) == {(0, 0, 0), (0, 0, 1)}
     assert admin.value("resume", "m") == {"boards": 2}
     assert dead_boards(client) == set()
+    # A cabinet is all of its frames.
+    jobs = [waiting, elsewhere]
+    assert admin.value("drain", "m", "--cabinet", 0) == {"boards": 6, "held_by": jobs}
+    (order,) = admin.machine()["drained"]
+    assert order["frames"] == [[0, 0], [0, 1]]
+    assert admin.text("resume", "m", "--board", 0, 0, 1) == "resumed: 1 board\n"
+    assert admin.text("resume", "m", "--cabinet", 0) == "resumed: 5 boards\n"
 
 
 def test_jobs_can_be_ended_with_their_boards(admin: Admin, client: Client) -> None:
@@ -573,6 +583,12 @@ def test_wrong_arguments_are_refused_by_the_server_too(
             ("drain", {"machine": 3}, "machine_name must be a string"),
             ("drain", {"machine": "m", "board": [0, 0]}, "a list of 3 integers"),
             ("drain", {"machine": "m", "now": 1}, "now must be true or false"),
+            ("drain", {"machine": "m", "rack": [1]}, "rack does not name boards"),
+            (
+                "drain",
+                {"machine": "m", "frame": [0, 0], "cabinet": [0]},
+                "only one of board, physical, frame, cabinet may be given",
+            ),
             ("destroy", {"job_ids": []}, "job_ids must be a list of numbers"),
             ("jobs", {"state": "x"}, "state must be one of"),
             ("reload_outcome", {"number": "x"}, "number must be an integer"),
