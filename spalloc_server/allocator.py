@@ -402,6 +402,8 @@ class Allocator:
         :return: the area of the largest free rectangle that is new, in triads; 0 if
             there are only single boards of shared triads, -1 if there is nothing
         """
+        if self._room < 0 and not self.pack_tree.freed:
+            return -1
         room = max(self._room, self.pack_tree.freed or -1)
         self._room = -1
         self.pack_tree.freed = 0
