@@ -193,11 +193,7 @@ class Line:
         while ready:
             _, key, job_id = ready[0]
             found = self._group_of.get(job_id)
-            if (
-                found is not None
-                and not found.blocked
-                and found.first == (key, job_id)
-            ):
+            if found is not None and not found.blocked and found.first == (key, job_id):
                 return job_id
             heappop(ready)
         return None

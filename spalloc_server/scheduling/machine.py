@@ -423,9 +423,7 @@ class _Machine:
             head = self.see_head(now)
         return head
 
-    def head_to_try(
-        self, now: float, may_start: Callable[[_Job], bool]
-    ) -> _Job | None:
+    def head_to_try(self, now: float, may_start: Callable[[_Job], bool]) -> _Job | None:
         """Who is first in line and not known not to fit; see `start_one`."""
         head = self._see_allowed_head(now, may_start)
         return None if head is None or self.is_blocked(head) else head
