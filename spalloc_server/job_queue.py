@@ -349,12 +349,13 @@ class JobQueue:
         """
         if not self._is_settled:
             return False
+        is_fair = self._is_fair
         for machine in job.queues:
             if machine.line.head() == job.id:
                 return False
-            if self._is_fair and machine.line.next_to_try() is not None:
+            if is_fair and machine.line.next_to_try() is not None:
                 return False
-        return not self._is_fair or not self._is_time_to_look()
+        return not is_fair or not self._is_time_to_look()
 
     def _is_time_to_look(self) -> bool:
         now, patience = self._timeline.at(self.clock()), self._longest_overtaking

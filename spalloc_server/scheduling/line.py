@@ -88,17 +88,18 @@ class Line:
         boards: int,
         size_class: int = 0,
     ) -> None:
-        """Put a job where it belongs.
+        """Put a job in `next_place`; see `insert`."""
+        key = self.next_place(owner, number, size_class)
+        self.insert(job_id, owner, key, request, area, boards, size_class)
+
+    def next_place(self, owner: Owner, number: int, size_class: int = 0) -> Key:
+        """Where the next job of an owner belongs.
 
         :param number: more than that of those who came before
-        :param request: the same for jobs that ask for the same
-        :param area: how many free triads it needs at least, 0 for single boards
-        :param boards: for how many boards it counts
         :param size_class: its owner takes turns for each class by itself
         """
         turn = self._next_round((owner, size_class)) if self.fair else 0
-        key = (turn, number, 0)
-        self.insert(job_id, owner, key, request, area, boards, size_class)
+        return turn, number, 0
 
     def insert(
         self,
@@ -110,7 +111,13 @@ class Line:
         boards: int,
         size_class: int = 0,
     ) -> None:
-        """Put a job in a place of its own, see `append`."""
+        """Put a job in a place.
+
+        :param request: the same for jobs that ask for the same
+        :param area: how many free triads it needs at least, 0 for single boards
+        :param boards: for how many boards it counts
+        :param size_class: its owner takes turns for each class by itself
+        """
         group = self._groups.get(request)
         if group is None:
             group = self._groups[request] = Group(request, area, boards, size_class)

@@ -173,14 +173,17 @@ class _Job:
             job_id, True, demand.machine_name, demand.tags, demand.args, demand.kwargs
         )
         job.owner = owner
-        job.set_demand(demand)
+        job.demand = demand
+        job.boards = demand.boards
+        # One for all of them.
+        job.request = demand.request
         return job
 
     def set_demand(self, demand: Demand) -> None:
         """Say what the job asks for."""
         self.demand = demand
-        self.request = demand.request
         self.boards = demand.boards
+        self.request = demand.request
 
     def __repr__(self) -> str:
         return f"<_Job {self.id}>"
@@ -244,11 +247,10 @@ class _Machine:
         if needs is None:
             needs = self._find_needs(job)
         area, size_class = needs
-        what = request, area, job.boards, size_class
+        line, owner = self.line, job.owner
         if key is None:
-            self.line.append(job.id, job.owner, job.number, *what)
-        else:
-            self.line.insert(job.id, job.owner, key, *what)
+            key = line.next_place(owner, job.number, size_class)
+        line.insert(job.id, owner, key, request, area, job.boards, size_class)
         self.waiting[job.id] = job
         job.queues.append(self)
         if self.allocator.withheld_boards and self._needs_withheld(job):
