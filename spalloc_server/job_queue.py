@@ -13,7 +13,6 @@ does not fit is a matter of *scheduling*:
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -512,7 +511,7 @@ class JobQueue:
                 if job is not None and (first is None or job.number < first[0].number):
                     first = job, machine
             number = inf if first is None else first[0].number
-            older = list(itertools.takewhile(lambda job: job.number < number, nowhere))
+            older = [job for job in nowhere if job.number < number]
             if older:
                 self._cancel(older)
                 nowhere = nowhere[len(older) :]
