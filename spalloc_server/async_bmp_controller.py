@@ -329,6 +329,9 @@ class AsyncBMPController:
             logger.exception(
                 "BMP %s: unexpected error while its answer was handled", self.hostname
             )
+            # So that it is told again.
+            self._silence_told = False
+            self._ask_again_later()
 
     def _note_silence(self, problem: str) -> None:
         """Tell that the BMP, which has answered before, does not answer any more."""

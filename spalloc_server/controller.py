@@ -9,7 +9,7 @@ and cut them off from their surroundings. The parts that do so are in
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -159,6 +159,24 @@ class Controller:
         self._log.on_event = callback
 
     @property
+    def on_failure(self) -> Callable[[], object] | None:
+        """Told, with the lock held and by any thread, that because of an internal error
+        what was told and stored need not be what was done: what there is now counts.
+        """
+        return self._log.on_failure
+
+    @on_failure.setter
+    def on_failure(self, callback: Callable[[], object] | None) -> None:
+        self._log.on_failure = callback
+
+    @property
+    def failures(self) -> Counter[str]:
+        """How often there was an internal error in what no command explains, by what
+        it was in. To be read only.
+        """
+        return self._log.failures
+
+    @property
     def on_job_event(self) -> Callable[[JobEvent], object] | None:
         """Told, with the lock held and by any thread, what happens to jobs; must not
         block.
@@ -184,10 +202,11 @@ class Controller:
     def mend(self) -> None:
         """Put in order what a change has left that raised anything unexpected.
 
-        Takes time in proportion to all jobs.
+        What was stored before is no longer what was done, see `on_failure`. Takes time
+        in proportion to all jobs.
         """
         with self._log.lock:
-            self._parts.jobs.mend()
+            self._log.mend()
 
     def apply(self, change: Change, at: float | None = None) -> Any:
         """Do a change that is stored already, or that nobody stores.

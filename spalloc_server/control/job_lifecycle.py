@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable
 
-from spalloc_server.control.change_log import ChangeLog
+from spalloc_server.control.change_log import ChangeLog, EventFailedError
 from spalloc_server.control.frames import FrameControllers
 from spalloc_server.control.job_power import FrameResult, JobPower, boards_still_there
 from spalloc_server.control.sick_boards import SickBoards
@@ -94,6 +94,9 @@ class JobLifecycle:
         belong to nobody. Takes time in proportion to all jobs.
         """
         state, queue = self._state, self._state.job_queue
+        self._keepalives = Keepalives()
+        for job in state.jobs.values():
+            self._keepalives.watch(job)
         state.boards = BoardIndex(state.machines.values(), state.jobs.values())
         with queue:
             with_boards = {id: job.boards is not None for id, job in state.jobs.items()}
@@ -142,7 +145,13 @@ class JobLifecycle:
             because = "" if reason is None else f": {reason}"
             logger.info("Job %d of %s ended%s", job.id, job.owner, because)
         if self.on_job_event is not None:
-            self.on_job_event(job.job_event(kind, self._log.wall_time(), reason))
+            event = job.job_event(kind, self._log.wall_time(), reason)
+            try:
+                self.on_job_event(event)
+            except Exception:
+                # Whoever only looks on must not spoil it.
+                self._log.failures["job event"] += 1
+                logger.exception("Internal error while a job's event was told")
 
     # Commands
 
@@ -217,9 +226,19 @@ class JobLifecycle:
     def destroy_timed_out(self, heard_until: float) -> None:
         """Destroy the jobs that had not been heard of for too long at some time."""
         find = self._state.jobs.get
-        timed_out = list(self._keepalives.timed_out(heard_until, find))
-        if timed_out:
-            self._log.happen(TimedOut([job.id for job in timed_out]))
+        ids: list[int] = []
+        try:
+            with self._log.in_order("keepalives"):
+                for job in self._keepalives.timed_out(heard_until, find):
+                    ids.append(job.id)
+                if ids:
+                    self._log.happen(TimedOut(ids))
+        except EventFailedError:
+            # One by one, so that none is kept alive by the trouble with another.
+            for job_id in ids:
+                if job_id in self._state.jobs:
+                    with contextlib.suppress(EventFailedError):
+                        self._log.happen(TimedOut([job_id]))
 
     def excuse_silence(self, seconds: float) -> None:
         """Have the last seconds not count for keepalives: nobody could be heard."""
@@ -262,30 +281,37 @@ class JobLifecycle:
         :param number: the number of the request; one that is not outstanding was
             answered before, or belongs to an earlier life of the job
         """
-        job = result.job
-        changed = False
-        with self._log.lock:
-            if number not in job.outstanding:
-                return
-            job.outstanding.remove(number)
-            all_done = not job.outstanding
-            if job.id in self._state.jobs:
-                if result.problem is not None:
-                    changed = True
-                    boards = sorted(result.at_fault)
-                    self._log.happen(Failed(job.id, boards, result.problem))
-                elif all_done:
-                    changed = True
-                    self._log.happen(Ready(job.id))
-            elif job.id in self._state.ending_jobs:
-                if result.problem is not None:
-                    job.failure = result.problem
-                    job.faulty_boards.update(result.at_fault)
-                if all_done:
-                    changed = True
-                    self._power_off_done(job)
+        try:
+            with self._log.in_order("result of a frame"):
+                changed = self._take_result(number, result)
+        except EventFailedError:
+            changed = True
         if changed:
             self._log.wake()
+
+    def _take_result(self, number: int, result: FrameResult) -> bool:
+        """Do `frame_done`; has anything changed for others?"""
+        job = result.job
+        if number not in job.outstanding:
+            return False
+        job.outstanding.remove(number)
+        all_done = not job.outstanding
+        if job.id in self._state.jobs:
+            if result.problem is not None:
+                boards = sorted(result.at_fault)
+                self._log.happen(Failed(job.id, boards, result.problem))
+                return True
+            if all_done:
+                self._log.happen(Ready(job.id))
+            return all_done
+        if job.id not in self._state.ending_jobs:
+            return False
+        if result.problem is not None:
+            job.failure = result.problem
+            job.faulty_boards.update(result.at_fault)
+        if all_done:
+            self._power_off_done(job)
+        return all_done
 
     def ready(self, change: Ready) -> None:
         """Have a job's boards at its disposal."""
@@ -341,11 +367,13 @@ class JobLifecycle:
 
     def free(self, change: Freed) -> None:
         """Free the boards of an ended job, but not those that are at fault."""
-        job = self._state.ending_jobs.pop(change.job_id)
+        job = self._state.ending_jobs[change.job_id]
         with self._state.job_queue:
             if change.faulty:
                 machine = job.machine.name
                 self._sick_boards.take_out(machine, change.faulty, str(change.reason))
+            # Last: until then the boards are not forgotten, whatever goes wrong.
+            del self._state.ending_jobs[change.job_id]
             self._state.job_queue.free(change.job_id)
 
     # What the job queue has decided

@@ -87,12 +87,20 @@ class JobPower:
         result = FrameResult(job)
         if not success:
             at_fault = getattr(reason, "boards", None) or boards
-            cabinet, row = frame
-            at = {place: board for board, place in job.machine.board_locations.items()}
-            result = FrameResult(
-                job, str(reason), frozenset(at[cabinet, row, n] for n in at_fault)
-            )
+            result = FrameResult(job, str(reason), _boards_at(job, frame, at_fault))
         self._on_done(number, result)
+
+
+def _boards_at(job: _Job, frame: Frame, numbers: Iterable[int]) -> frozenset[Board]:
+    """The boards of a job with certain numbers in a frame.
+
+    Numbers of others are left out: a job answers for its own boards only.
+    """
+    cabinet, row = frame
+    locations = job.machine.board_locations
+    at = {locations[board]: board for board in job.boards or ()}
+    places = ((cabinet, row, number) for number in numbers)
+    return frozenset(at[place] for place in places if place in at)
 
 
 def boards_still_there(job: _Job, machines: Mapping[str, Machine]) -> list[Board]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from spalloc_server.async_bmp_controller import AsyncBMPController
 from spalloc_server.configuration import Machine
 from spalloc_server.control.availability import Availability
-from spalloc_server.control.change_log import ChangeLog
+from spalloc_server.control.change_log import ChangeLog, EventFailedError
 from spalloc_server.control.finder import Finder
 from spalloc_server.control.frames import FrameControllers
 from spalloc_server.control.job_lifecycle import JobLifecycle
@@ -77,7 +78,8 @@ class Parts:
                 changes.EndJobs: self.orders.end_jobs,
                 changes.MoveJob: self.orders.move_job,
                 changes.Rules: self._go_by_rules,
-            }
+            },
+            (self.machines.mend, self.sick_boards.mend, self.jobs.mend),
         )
 
     def start(self) -> None:
@@ -111,7 +113,12 @@ class Parts:
         queue = self.state.job_queue
         with self.log.lock:
             # Noted before jobs get the boards, and so before what comes of that.
-            with self.log.at_one_time(), queue:
+            with (
+                contextlib.suppress(EventFailedError),
+                self.log.in_order("cooled"),
+                self.log.at_one_time(),
+                queue,
+            ):
                 due = queue.is_due()
                 freed = queue.check_free()
                 if freed or due:

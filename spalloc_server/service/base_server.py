@@ -51,6 +51,9 @@ LONGEST_WAIT: Final = 3600.0
 """Seconds that the loop waits at most."""
 
 
+FAILED_TURNS: Final = 10
+"""After so many turns in a row that failed as a whole the server stops."""
+
 LOOK_SECONDS: Final = 2.0
 """How often the loop looks at files and addresses that may have been lost."""
 
@@ -276,7 +279,11 @@ class Server:
             self._config_source.refuse(_message(e))
             return
         logger.info("Config file %s read again", self._config_filename)
-        self._load_valid_config(configuration)
+        try:
+            self._load_valid_config(configuration)
+        except Exception as e:
+            self.stats.errors.note("configuration", e)
+            self._config_source.refuse("there was an internal error")
 
     def _on_sighup(self, _signal: int, _frame: FrameType | None) -> None:
         self.request_reload()
@@ -378,6 +385,15 @@ class Server:
         """How often state could not be written. From any thread."""
         return self._store.errors
 
+    @property
+    def internal_errors(self) -> dict[str, int]:
+        """How often there was an internal error that no command is told of, by what it
+        was in. From any thread.
+        """
+        found = self._controller.failures.copy()
+        found.update(self.stats.errors.counts.copy())
+        return dict(found)
+
     # The address
 
     @property
@@ -465,8 +481,16 @@ class Server:
         try:
             logger.info("Listening on %s port %d", *self.address)
             self.observer.started(self)
+            failed = 0
             while not self._stop_requested:
-                self._turn()
+                try:
+                    self._turn()
+                    failed = 0
+                except Exception as e:
+                    failed += 1
+                    if failed >= FAILED_TURNS:
+                        raise
+                    self.stats.errors.note("turn of the loop", e)
         except Exception:
             self._failed = True
             logger.critical("Unexpected error, the server stops", exc_info=True)
@@ -493,19 +517,39 @@ class Server:
             else:
                 self._config_source.note_news(channel)
         if began >= self._look_at:
-            self._look_around()
+            try:
+                self._look_around()
+            except Exception as e:
+                self.stats.errors.note("look around", e)
         self._reception.resume()
         clients = self._clients.take_ready()
         self._dispatcher.take_turns(clients)
-        # After the clients: one that has just sent a keepalive has not timed out.
-        self._do_what_is_due(len(ready), clients)
-        self._take_new_configuration()
-        self._send_change_notifications()
-        self._store.commit_events(self._controller)
+        # What fails from here on costs nothing but itself. After the clients: one that
+        # has just sent a keepalive has not timed out.
+        try:
+            self._do_what_is_due(len(ready), clients)
+        except Exception as e:
+            self.stats.errors.note("what is due", e)
+        try:
+            self._take_new_configuration()
+        except Exception as e:
+            self.stats.errors.note("configuration", e)
+        try:
+            self._send_change_notifications()
+        except Exception as e:
+            self.stats.errors.note("notifications", e)
+        try:
+            self._store.commit_events(self._controller)
+        except Exception as e:
+            self.stats.errors.note("store", e)
+            self._store.fail("internal error")
         # Nothing is sent before this.
         self._clients.finish_turn()
         self.stats.note_turn(began)
-        self.observer.turned()
+        try:
+            self.observer.turned()
+        except Exception as e:
+            self.stats.errors.note("observers", e)
 
     def _look_around(self) -> None:
         """See to what nothing tells of by itself."""

@@ -119,7 +119,12 @@ class Dispatcher:
             except Exception:
                 self._leave_after_error(client)
         if requests:
-            self._handle(requests)
+            try:
+                self._handle(requests)
+            except Exception:
+                # Whoever has not got a reply must not wait for it.
+                for client in {request.client for request in requests}:
+                    self._leave_after_error(client)
 
     def handle_line(self, client: Connection, line: bytes | str) -> dict[str, Any]:
         """Handle the command in a line, on behalf of a client.

@@ -77,6 +77,9 @@ class StateStore:
         self._identity = 0
         self._snapshot_number = 1
         self._events: list[str] = []
+        self.is_unexplained = False
+        """Is what is in memory not what the records say, because of an error? To be
+        read with the controller's lock held."""
         # Why nothing can be stored for now.
         self._problem = ""
         # Is all that is in memory to be written before anything is promised?
@@ -109,7 +112,7 @@ class StateStore:
             self._go_on_with(found)
             if self._journal is not None:
                 self._recorded = controller
-                controller.on_event = self._append
+                self._listen_to(controller)
         return controller
 
     def _go_on_with(self, found: Restored) -> None:
@@ -142,7 +145,7 @@ class StateStore:
         Where that is not possible, nothing is promised until it is.
         """
         with controller.lock:
-            controller.on_event = self._append
+            self._listen_to(controller)
             if self._journal is not None and self._recorded is controller:
                 self.commit_events(controller)
                 return
@@ -150,8 +153,16 @@ class StateStore:
         self._owed = True
         self._try_to_pay(controller)
 
+    def _listen_to(self, controller: Controller) -> None:
+        controller.on_event = self._append
+        controller.on_failure = self._note_unexplained
+
     def _append(self, record: Record) -> None:
         self._events += encoded([record])
+
+    def _note_unexplained(self) -> None:
+        # By any thread: the loop's does the rest before it stores anything else.
+        self.is_unexplained = True
 
     def _promise(self, number: int) -> None:
         if self.lock is not None:
@@ -163,6 +174,8 @@ class StateStore:
         :raises JournalError: if they cannot be written; these are then forgotten,
             the others are kept for the next try
         """
+        if self.is_unexplained:
+            self.owe_snapshot()
         if self._owed:
             raise JournalError(self._problem)
         if not self._events and not records:
@@ -197,6 +210,11 @@ class StateStore:
         self._tidying = None
         self._problem = self._problem or problem
 
+    def fail(self, problem: str) -> None:
+        """Have all that is in memory written, but not at once: something is wrong."""
+        self.owe_snapshot(problem)
+        self._note_failure(problem)
+
     def _note_failure(self, problem: str) -> None:
         self.errors += 1
         if self._failed_until is None:
@@ -211,6 +229,8 @@ class StateStore:
         Also write snapshots that are due, a little each time. To be called in every
         turn of the loop, before replies are sent.
         """
+        if self.is_unexplained:
+            self.owe_snapshot()
         if self._events and not self._owed:
             with controller.lock, contextlib.suppress(JournalError):
                 self.commit()
@@ -379,6 +399,7 @@ class StateStore:
                 pickled = _pickled(controller)
                 # They are part of it; what comes from now on is not.
                 self._events.clear()
+                self.is_unexplained = False
             return pickled
 
         self._identity = self._replacement.write(contents, self.close)
