@@ -20,6 +20,7 @@ from spalloc_server.pack_tree import PackTree, corners, exact_size, squarest
 from spalloc_server.placement.candidate_filter import _CandidateFilter, boards_of_triads
 from spalloc_server.placement.fault_map import FaultMap
 from spalloc_server.placement.free_regions import Sizes
+from spalloc_server.placement.mending import cut_anew
 from spalloc_server.placement.region import Region
 from spalloc_server.placement.shared_triads import SharedTriads
 from spalloc_server.plain.shapes import (
@@ -580,6 +581,24 @@ class Allocator:
             kept = self.pack_tree.kept
             if kept is None or (x, y) not in kept:
                 self._room = 0
+
+    def mend(self) -> None:
+        """Put in order what an error in the midst of another method has left.
+
+        What nobody holds is free, and nothing is kept.
+        """
+        held = self._held_boards.keys() | self._held_triads.keys()
+        self._cooling = {i: at for i, at in self._cooling.items() if i in held}
+        self._shared_triads = self._shared_triads.mended(self._held_boards.values())
+        taken: list[tuple[int, int, int, int]] = [*self._held_triads.values()]
+        taken += [(x, y, 1, 1) for x, y in self._shared_triads]
+        tree = PackTree.__new__(PackTree)
+        space = 0, 0, self.width, self.height
+        nodes = cut_anew(self.pack_tree.root, taken)
+        tree.__setstate__({"space": space, "nodes": nodes})
+        self.pack_tree = tree
+        self._room = inf
+        self.generation += 1
 
     def holdings(self) -> Iterator[tuple[int, bool, Iterable[Board]]]:
         """All that is not free: allocation ID, is it cooling down, its boards.

@@ -682,7 +682,7 @@ class Controller:
         result = FrameResult(job)
         if not success:
             at_fault = frozenset(getattr(reason, "boards", job.boards or ()))
-            result = FrameResult(job, str(reason), at_fault)
+            result = FrameResult(job, str(reason), lambda: at_fault)
         if job.outstanding:
             self._parts.jobs.frame_done(min(job.outstanding), result)
 

@@ -101,8 +101,11 @@ class JobLifecycle:
         with queue:
             with_boards = {id: job.boards is not None for id, job in state.jobs.items()}
             known = queue.mend(with_boards, state.ending_jobs)
-            for job_id in with_boards.keys() - known:
-                self.end(job_id, _INTERNAL_ERROR)
+            for job_id in sorted(with_boards.keys() - known):
+                if with_boards[job_id]:
+                    self.end(job_id, _INTERNAL_ERROR)
+                else:
+                    self._queue_anew(state.jobs[job_id])
             for job_id in state.ending_jobs.keys() - known:
                 del state.ending_jobs[job_id]
             self._resume(
@@ -110,6 +113,13 @@ class JobLifecycle:
                 for job in list(state.jobs.values())
                 if job.boards is not None and job.state is not JobState.ready
             )
+
+    def _queue_anew(self, job: _Job) -> None:
+        """Put a job into the queue that was lost on its way there."""
+        queue = self._state.job_queue
+        queue.add_job(
+            queue.make_job(*job.args, **job.kwargs, job_id=job.id, owner=job.owner)
+        )
 
     def _resume(self, unfinished: Iterable[_Job]) -> None:
         """Ask again for the power of these jobs, and of those that have ended."""
@@ -298,7 +308,7 @@ class JobLifecycle:
         all_done = not job.outstanding
         if job.id in self._state.jobs:
             if result.problem is not None:
-                boards = sorted(result.at_fault)
+                boards = sorted(result.at_fault())
                 self._log.happen(Failed(job.id, boards, result.problem))
                 return True
             if all_done:
@@ -308,7 +318,7 @@ class JobLifecycle:
             return False
         if result.problem is not None:
             job.failure = result.problem
-            job.faulty_boards.update(result.at_fault)
+            job.faulty_boards.update(result.at_fault())
         if all_done:
             self._power_off_done(job)
         return all_done

@@ -21,8 +21,8 @@ class FrameResult:
     job: _Job
     problem: str | None = None
     """What is wrong, for people; None if all was done."""
-    at_fault: frozenset[Board] = frozenset()
-    """The boards, as coordinates in the machine, that it is wrong with."""
+    at_fault: Callable[[], frozenset[Board]] = frozenset
+    """Finds the boards, as coordinates in the machine, that it is wrong with."""
 
     @property
     def success(self) -> bool:
@@ -86,8 +86,9 @@ class JobPower:
         """
         result = FrameResult(job)
         if not success:
-            at_fault = getattr(reason, "boards", None) or boards
-            result = FrameResult(job, str(reason), _boards_at(job, frame, at_fault))
+            numbers = getattr(reason, "boards", None) or boards
+            at_fault = partial(_boards_at, job, frame, numbers)
+            result = FrameResult(job, str(reason), at_fault)
         self._on_done(number, result)
 
 

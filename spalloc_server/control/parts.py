@@ -123,8 +123,12 @@ class Parts:
                 freed = queue.check_free()
                 if freed or due:
                     self.log.note(changes.Cooled(freed))
-            self.sick_boards.put_rested_back()
-            self.sick_boards.test_boards()
+            with (
+                contextlib.suppress(EventFailedError),
+                self.log.in_order("tests of boards"),
+            ):
+                self.sick_boards.put_rested_back()
+                self.sick_boards.test_boards()
 
     def _give_out_cooled(self, change: changes.Cooled) -> None:
         """Give out boards that had cooled down, in a replay."""
