@@ -25,16 +25,16 @@ from spalloc_server.job_queue import JobQueue
 from spalloc_server.model import changes
 from spalloc_server.model.board_states import BoardState
 from spalloc_server.model.changes import Change, Record
-from spalloc_server.model.job import (
+from spalloc_server.model.job import _Job
+from spalloc_server.model.job_events import JobEvent
+from spalloc_server.model.job_tuples import (
     JobDetails,
     JobMachineInfoTuple,
     JobState,
     JobStateTuple,
     JobTuple,
     MachineTuple,
-    _Job,
 )
-from spalloc_server.model.job_events import JobEvent
 from spalloc_server.model.report_limits import BoardKey
 from spalloc_server.model.withheld import Withheld
 from spalloc_server.scheduling.waiting import Waiting

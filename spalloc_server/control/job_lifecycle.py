@@ -29,8 +29,9 @@ from spalloc_server.model.changes import (
     TimedOut,
     as_board,
 )
-from spalloc_server.model.job import JobState, _Job
+from spalloc_server.model.job import _Job
 from spalloc_server.model.job_events import JobEvent, Kind
+from spalloc_server.model.job_tuples import JobState
 from spalloc_server.model.keepalives import Keepalives
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from spalloc_server.control.state import State
 from spalloc_server.coordinates import Board
 from spalloc_server.model.board_states import BoardState, states_of_boards
 from spalloc_server.model.changes import Configured
-from spalloc_server.model.job import MachineTuple
+from spalloc_server.model.job_tuples import MachineTuple
 from spalloc_server.model.machine_record import machine_from_record, machine_to_record
 
 

@@ -21,7 +21,9 @@ from spalloc_server.control.old_schemas import of_present_schema
 from spalloc_server.control.state import State
 from spalloc_server.job_queue import JobQueue
 from spalloc_server.model.board_health import BoardHealth
-from spalloc_server.model.job import JobState, _Job
+from spalloc_server.model.job import _Job
+from spalloc_server.model.job_record import job_from_plain, job_to_plain
+from spalloc_server.model.job_tuples import JobState
 from spalloc_server.model.machine_record import machine_from_record, machine_to_record
 from spalloc_server.model.withheld import Withheld
 from spalloc_server.plain.shapes import (
@@ -70,8 +72,10 @@ def to_plain(state: State) -> dict[str, Any]:
     :param state: to be called with the lock that guards it
     """
     machines = _Machines(state.machines)
-    jobs = [job.to_plain(machines.number(job)) for job in state.jobs.values()]
-    ending = [job.to_plain(machines.number(job)) for job in state.ending_jobs.values()]
+    jobs = [job_to_plain(job, machines.number(job)) for job in state.jobs.values()]
+    ending = [
+        job_to_plain(job, machines.number(job)) for job in state.ending_jobs.values()
+    ]
     return {
         "schema": SCHEMA,
         "next_id": state.next_id,
@@ -206,4 +210,4 @@ def _job_from_plain(data: dict[str, Any], machines: list[Machine]) -> _Job:
         if type(number) is not int or not 0 <= number < len(machines):
             raise PlainDataError(f"state: a job has boards of machine {number!r}")
         machine = machines[number]
-    return _Job.from_plain(data, machine)
+    return job_from_plain(data, machine)

@@ -19,7 +19,7 @@ from spalloc_server import __version__
 from spalloc_server.hardware import counts
 from spalloc_server.history.waiting_times import WaitingTimes
 from spalloc_server.model.board_states import count_states
-from spalloc_server.model.job import JobState
+from spalloc_server.model.job_tuples import JobState
 from spalloc_server.observe.observer import Observed
 from spalloc_server.observe.stats import Tally
 from spalloc_server.web.snapshot import Snapshot
