@@ -541,7 +541,7 @@ class Controller:
             anybody has been heard; nobody's silence since then counts
         """
         with self._log.lock:
-            self._parts.jobs.destroy_timed_out(heard_until)
+            self._parts.deadlines.destroy_timed_out(heard_until)
 
     def excuse_silence(self, seconds: float) -> None:
         """Have some time not count for the keepalives of jobs.
@@ -549,7 +549,7 @@ class Controller:
         :param seconds: for how long nobody could be heard until now
         """
         with self._log.lock:
-            self._parts.jobs.excuse_silence(seconds)
+            self._parts.deadlines.excuse_silence(seconds)
 
     def check_free(self) -> None:
         """Give out boards that have cooled down, and try those out of service again."""

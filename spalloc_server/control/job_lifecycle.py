@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from spalloc_server.control.change_log import ChangeLog, EventFailedError
+from spalloc_server.control.deadlines import Deadlines
 from spalloc_server.control.frames import FrameControllers
 from spalloc_server.control.job_power import FrameResult, JobPower, boards_still_there
 from spalloc_server.control.sick_boards import SickBoards
@@ -26,13 +27,11 @@ from spalloc_server.model.changes import (
     PowerOffJob,
     PowerOnJob,
     Ready,
-    TimedOut,
     as_board,
 )
 from spalloc_server.model.job import _Job
 from spalloc_server.model.job_events import JobEvent, Kind
 from spalloc_server.model.job_tuples import JobState
-from spalloc_server.model.keepalives import Keepalives
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +54,7 @@ class JobLifecycle:
         log: ChangeLog,
         frames: FrameControllers,
         sick_boards: SickBoards,
+        deadlines: Deadlines,
     ) -> None:
         """Look after jobs.
 
@@ -62,12 +62,13 @@ class JobLifecycle:
         :param log: what happens goes through it
         :param frames: of all machines
         :param sick_boards: is told of boards that fail
+        :param deadlines: watches the jobs
         """
         self._state = state
         self._log = log
         self._sick_boards = sick_boards
         self._power = JobPower(frames, self.frame_done)
-        self._keepalives = Keepalives()
+        self._deadlines = deadlines
         self.on_job_event: Callable[[JobEvent], object] | None = None
         """Told, with the lock held and by any thread, what happens to jobs; must not
         block. Not told during a replay."""
@@ -81,11 +82,10 @@ class JobLifecycle:
         Every job counts as heard from just now, so that its client has time to come
         back, and what was not finished is asked for again.
         """
-        # Jobs that were created in a replay are in the old one.
-        self._keepalives = Keepalives()
         for job in self._state.jobs.values():
             job.update_keepalive(job.lasthost)
-            self._keepalives.watch(job)
+        # Those that were created in a replay are watched from then on.
+        self._deadlines.watch_all_anew()
         self._resume(job for job in self._state.jobs.values() if job.outstanding)
 
     def mend(self) -> None:
@@ -95,9 +95,7 @@ class JobLifecycle:
         belong to nobody. Takes time in proportion to all jobs.
         """
         state, queue = self._state, self._state.job_queue
-        self._keepalives = Keepalives()
-        for job in state.jobs.values():
-            self._keepalives.watch(job)
+        self._deadlines.watch_all_anew()
         state.boards = BoardIndex(state.machines.values(), state.jobs.values())
         with queue:
             with_boards = {id: job.boards is not None for id, job in state.jobs.items()}
@@ -193,7 +191,7 @@ class JobLifecycle:
         try:
             state.jobs[job_id] = job
             state.changed_jobs.add(job_id)
-            self._keepalives.watch(job)
+            self._deadlines.watch(job)
             self._tell("created", job)
             state.job_queue.add_job(queued)
         except Exception:
@@ -231,39 +229,6 @@ class JobLifecycle:
         """End a job, and give its boards to others once they are powered off."""
         if self.touch(change.host, change.job_id) is not None:
             self._state.job_queue.destroy_job(change.job_id, change.reason)
-
-    # Deadlines
-
-    def destroy_timed_out(self, heard_until: float) -> None:
-        """Destroy the jobs that had not been heard of for too long at some time."""
-        find = self._state.jobs.get
-        ids: list[int] = []
-        try:
-            with self._log.in_order("keepalives"):
-                for job in self._keepalives.timed_out(heard_until, find):
-                    ids.append(job.id)
-                if ids:
-                    self._log.happen(TimedOut(ids))
-        except EventFailedError:
-            # One by one, so that none is kept alive by the trouble with another.
-            for job_id in ids:
-                if job_id in self._state.jobs:
-                    with contextlib.suppress(EventFailedError):
-                        self._log.happen(TimedOut([job_id]))
-
-    def excuse_silence(self, seconds: float) -> None:
-        """Have the last seconds not count for keepalives: nobody could be heard."""
-        for job in self._state.jobs.values():
-            if job.keepalive_until is not None:
-                job.keepalive_until += seconds
-
-    def time_out(self, change: TimedOut) -> None:
-        """End jobs that have not been heard of for too long."""
-        # As one change: the boards of one are not for the next of them.
-        with self._state.job_queue:
-            for job_id in change.job_ids:
-                job = self._state.jobs[job_id]
-                self._state.job_queue.destroy_job(job.id, "Job timed out.")
 
     # Hardware
 

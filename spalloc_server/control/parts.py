@@ -9,6 +9,7 @@ from spalloc_server.async_bmp_controller import AsyncBMPController
 from spalloc_server.configuration import Machine
 from spalloc_server.control.availability import Availability
 from spalloc_server.control.change_log import ChangeLog, EventFailedError
+from spalloc_server.control.deadlines import Deadlines
 from spalloc_server.control.finder import Finder
 from spalloc_server.control.frames import FrameControllers
 from spalloc_server.control.job_lifecycle import JobLifecycle
@@ -36,7 +37,10 @@ class Parts:
         self.frames = FrameControllers()
         self.availability = Availability(state)
         self.sick_boards = SickBoards(state, self.log, self.frames, self.availability)
-        self.jobs = JobLifecycle(state, self.log, self.frames, self.sick_boards)
+        self.deadlines = Deadlines(state, self.log)
+        self.jobs = JobLifecycle(
+            state, self.log, self.frames, self.sick_boards, self.deadlines
+        )
         self.machines = MachineSet(
             state,
             self.log,
@@ -58,7 +62,7 @@ class Parts:
                 changes.DestroyJob: self.jobs.destroy,
                 changes.PowerOnJob: self.jobs.power_on,
                 changes.PowerOffJob: self.jobs.power_off,
-                changes.TimedOut: self.jobs.time_out,
+                changes.TimedOut: self.deadlines.time_out,
                 changes.Ready: self.jobs.ready,
                 changes.Failed: self.jobs.fail,
                 changes.Freed: self.jobs.free,

@@ -16,6 +16,7 @@ import pytest
 
 from spalloc_server.allocator import Allocator
 from spalloc_server.async_bmp_controller import AsyncBMPController
+from spalloc_server.control.deadlines import Deadlines
 from spalloc_server.control.job_lifecycle import JobLifecycle
 from spalloc_server.control.job_power import JobPower
 from spalloc_server.control.parts import Parts
@@ -274,7 +275,7 @@ def test_an_error_in_the_loop_itself_costs_nobody_anything(tmp_path: Path) -> No
 
 RESULTS = [
     *((JobLifecycle, "ready"), (JobLifecycle, "free"), (JobLifecycle, "frame_done")),
-    *((JobLifecycle, "time_out"), (BoardIndex, "leave"), (JobQueue, "free")),
+    *((Deadlines, "time_out"), (BoardIndex, "leave"), (JobQueue, "free")),
 ]
 
 
