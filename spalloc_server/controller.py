@@ -49,9 +49,6 @@ __all__ = [
     "_Job",
 ]
 
-_UNKNOWN_JOB = JobStateTuple(JobState.unknown, None, None, None, None, None)
-_NO_BOARDS = JobMachineInfoTuple(None, None, None, None, None)
-
 
 class Controller:
     """Jobs, machines, and the hardware of the machines.
@@ -401,7 +398,9 @@ class Controller:
         """
         with self._log.lock:
             job = self._parts.jobs.touch(clienthost, job_id)
-            return self._ended_state(job_id) if job is None else job.state_tuple()
+            if job is None:
+                return self._parts.answers.ended_state(job_id)
+            return job.state_tuple()
 
     def get_job_machine_info(
         self, clienthost: str | None, job_id: int
@@ -412,9 +411,7 @@ class Controller:
         """
         with self._log.lock:
             job = self._parts.jobs.touch(clienthost, job_id)
-            if job is None or job.allocated_machine is None:
-                return _NO_BOARDS
-            return job.machine_info_tuple()
+            return self._parts.answers.boards(job)
 
     def describe_job(
         self, job_id: int
@@ -425,23 +422,7 @@ class Controller:
             is none), and its boards
         """
         with self._log.lock:
-            job = self._state.jobs.get(job_id)
-            if job is None:
-                return self._ended_state(job_id), None, _NO_BOARDS
-            boards = (
-                _NO_BOARDS
-                if job.allocated_machine is None
-                else job.machine_info_tuple()
-            )
-            return job.state_tuple(), job.list_tuple(), boards
-
-    def _ended_state(self, job_id: int) -> JobStateTuple:
-        """The state of a job that has ended, or that there never was."""
-        if job_id in self._state.retired_jobs:
-            return _UNKNOWN_JOB._replace(
-                state=JobState.destroyed, reason=self._state.retired_jobs[job_id]
-            )
-        return _UNKNOWN_JOB
+            return self._parts.answers.all_of(job_id)
 
     def power_on_job_boards(self, clienthost: str | None, job_id: int) -> None:
         """Power the boards of a job on, or reset them if they are on.
@@ -475,16 +456,7 @@ class Controller:
     def waiting(self, job_id: int) -> Waiting | None:
         """Where a job stands and why it waits, None if it does not wait."""
         with self._log.lock:
-            job = self._state.jobs.get(job_id)
-            return None if job is None else self._waiting(job)
-
-    def _waiting(self, job: _Job) -> Waiting | None:
-        if job.state is not JobState.queued:
-            return None
-        waiting = self._state.job_queue.waiting(job.id)
-        if waiting is None or waiting.reason != "withheld":
-            return waiting
-        return waiting._replace(text=self._parts.withheld_reasons.reason(job))
+            return self._parts.answers.waiting(job_id)
 
     def kept_boards(self) -> dict[str, int]:
         """How many boards of each machine are kept for somebody who waits."""
@@ -494,21 +466,12 @@ class Controller:
     def job_details(self) -> dict[int, JobDetails]:
         """What `list_jobs` does not tell, by job ID; for those who only look on."""
         with self._log.lock:
-            return {job.id: self._details(job) for job in self._state.jobs.values()}
+            return self._parts.answers.all_details()
 
     def details_of(self, job_id: int) -> JobDetails | None:
         """What `job_details` tells of a job, None if it has ended."""
         with self._log.lock:
-            job = self._state.jobs.get(job_id)
-            return None if job is None else self._details(job)
-
-    def _details(self, job: _Job) -> JobDetails:
-        queues = (
-            self._state.job_queue.queues_of(job.id)
-            if job.state is JobState.queued
-            else ()
-        )
-        return job.details(queues, self._waiting(job))
+            return self._parts.answers.details(job_id)
 
     def first_and_length_of_queue(self, machine_name: str) -> tuple[int | None, int]:
         """The first job that waits for a machine, and how many do.

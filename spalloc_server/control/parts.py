@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from spalloc_server.async_bmp_controller import AsyncBMPController
 from spalloc_server.configuration import Machine
+from spalloc_server.control.answers import Answers
 from spalloc_server.control.availability import Availability
 from spalloc_server.control.change_log import ChangeLog, EventFailedError
 from spalloc_server.control.deadlines import Deadlines
@@ -52,6 +53,7 @@ class Parts:
         self.orders = Orders(state, self.log, self.availability)
         self.finder = Finder(state)
         self.withheld_reasons = WithheldReasons(state, self.availability)
+        self.answers = Answers(state, self.withheld_reasons)
         self._make_frames = make_frames
         # What scheduling decides has to be decided again in a replay.
         state.job_queue.schedule_by(self.log.wall_time)
