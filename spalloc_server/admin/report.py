@@ -49,7 +49,7 @@ def status(server: Server) -> Document:
         "state": {
             "file": store.filename,
             "problem": store.problem,
-            "last_snapshot": store.snapshot_at,
+            "last_snapshot": store.snapshots.made_at,
         },
         "closed": _order(all_closed),
         "jobs": {

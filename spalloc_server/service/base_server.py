@@ -54,6 +54,9 @@ LONGEST_WAIT: Final = 3600.0
 FAILED_TURNS: Final = 10
 """After so many turns in a row that failed as a whole the server stops."""
 
+STORE_SECONDS: Final = 0.002
+"""How long the loop waits where changes have to."""
+
 LOOK_SECONDS: Final = 2.0
 """How often the loop looks at files and addresses that may have been lost."""
 
@@ -563,7 +566,8 @@ class Server:
 
     def _seconds_to_wait(self) -> float:
         if self._clients.any_ready():
-            return 0.0
+            # Those may be waiting for all state to be written.
+            return STORE_SECONDS if self._store.must_wait else 0.0
         due = self._timers.due
         for other in (
             self._look_at,

@@ -165,6 +165,10 @@ class Dispatcher:
                 reason = f"bad command: {e}: {line[:200]!r}"
                 self._clients.leave(client, reason, "bad command")
                 break
+            if spec.check is not None and self._server.intake.must_wait:
+                client.put_back(line)
+                self._clients.defer(client)
+                break
             is_long = command.name in LONG_REPLIES
             if is_long and not self._may_be_long(client):
                 client.put_back(line)

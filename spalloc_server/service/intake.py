@@ -30,6 +30,11 @@ class Intake:
         self._store = store
         self._now = 0.0
 
+    @property
+    def must_wait(self) -> bool:
+        """Had changes better wait until another turn of the loop?"""
+        return self._store.must_wait
+
     @contextlib.contextmanager
     def stored(self, changes: Sequence[Change]) -> Iterator[str | None]:
         """Store changes; they are to be done within, in this order, by `do`.
@@ -43,7 +48,7 @@ class Intake:
         with self._controller.lock:
             if self._store.is_unexplained:
                 # An event has failed since the last turn: that costs nobody's command.
-                self._store.commit_events(self._controller)
+                self._store.settle(self._controller)
             problem = None
             try:
                 self._store.commit([to_record(change, self._now) for change in changes])

@@ -35,7 +35,9 @@ from spalloc_server.service.config_source import ConfigSource
 from spalloc_server.service.notifier import Notifier
 from spalloc_server.service.reception import Reception
 from spalloc_server.service.timers import Timers
+from spalloc_server.storage import store as store_module
 from spalloc_server.storage.lock_file import StateLock
+from spalloc_server.storage.rewriting import Rewriting
 from spalloc_server.storage.store import StateStore
 from spalloc_server.wire.clients import Clients
 from tests.support import ONE_TRIAD, Client, CommandError, Site, ready, wait_until
@@ -226,6 +228,34 @@ def test_while_the_whole_cannot_be_written_nothing_is_promised(tmp_path: Path) -
                 client.call("create_job", owner="late", keepalive=None)
         assert [owner for _, owner, _ in jobs_of(client)] == ["first"]
         wait_until(lambda: is_created(client, "late"))
+
+
+def test_others_wait_while_much_state_is_written_and_are_not_refused(
+    tmp_path: Path,
+) -> None:
+    with ExitStack() as undo:
+        fault = Fault(undo, JobLifecycle, "create", after=True)
+        # As if there were many jobs, which a child process then writes.
+        undo.enter_context(mock.patch.object(store_module, "JOBS_AT_ONCE", 0))
+        begun = undo.enter_context(
+            mock.patch.object(store_module, "Rewriting", wraps=Rewriting)
+        )
+        site = Site(tmp_path, undo)
+        server = site.start()
+        client, other = site.connect(server), site.connect(server)
+        first = client.call("create_job", owner="first", keepalive=None)
+        for number in range(1, 4):
+            fault.strike(client, "create_job", owner="refused", keepalive=None)
+            for client_of in (client, other):
+                client_of.send_command("create_job", owner="next", keepalive=None)
+                client_of.send_command("job_keepalive", first)
+            assert "return" in client.reply()
+            assert "return" in other.reply()
+            assert client.reply() == other.reply() == {"return": None}
+            assert begun.call_count == number
+        before = jobs_of(client)
+        client = site.connect(restart_as_after_a_kill(site, server))
+        assert [job[:2] for job in jobs_of(client)] == [job[:2] for job in before]
 
 
 def is_created(client: Client, owner: str) -> bool:
