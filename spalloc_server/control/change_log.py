@@ -151,7 +151,7 @@ class ChangeLog:
                 try:
                     mend()
                 except Exception:
-                    logger.exception("Not everything could be put in order")
+                    logger.exception("The state could not be repaired completely")
         finally:
             self._is_mending = False
 

@@ -335,7 +335,7 @@ class JobLifecycle:
         faulty = boards_still_there(job, self._state.machines)
         if faulty:
             logger.error(
-                "Boards could not be switched after the end of their job: %s (%s)",
+                "Boards could not be powered off after their job had ended: %s (%s)",
                 job.failure,
                 describe_boards(job.machine, faulty),
             )

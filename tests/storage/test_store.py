@@ -450,7 +450,7 @@ def test_state_of_a_newer_version_is_named_and_never_comes_back(
     own = str(tmp_path / ".config.state.1.2.0")
     assert StateStore(own).restore() is None
     (message,) = caplog.messages
-    assert "is of a newer version, 1.99.0" in message
+    assert "is from a newer version, 1.99.0" in message
     assert not newer.exists()
     assert StateStore(str(newer)).restore() is None
 
@@ -498,7 +498,7 @@ def test_records_that_do_not_fit_are_kept_aside_and_no_others(
     assert [job.job_id for job in copy.list_jobs()] == [1]
     (message,) = caplog.messages
     assert "['freed', 1.5, 99, [], None]: KeyError: 99" in message
-    assert "2 changes that do not follow from that are in" in message
+    assert "2 changes that could not be replayed are in" in message
     assert "after 1970-01-01 00:00:12 UTC" in message
     asides = list(Path(filename).parent.glob("*.unreadable-*"))
     (lines,) = (path for path in asides if path.read_bytes().startswith(b"["))
@@ -531,7 +531,7 @@ def test_a_commit_that_is_damaged_costs_no_more_than_what_follows(
     assert [job.owner for job in copy.list_jobs()] == ["first"]
     (message,) = caplog.messages
     assert "commit 2 is damaged" in message
-    assert "1 changes that do not follow" in message
+    assert "1 changes that could not be replayed" in message
 
 
 def test_commits_that_were_promised_but_are_not_there_are_missed(
@@ -579,7 +579,7 @@ def test_commits_that_were_promised_but_are_not_there_are_missed(
         store.lock = lock
         assert store.restore() is None
         (message,) = caplog.messages
-        assert "is missing, which a server had kept" in message
+        assert "is missing, though the last server had one" in message
 
 
 def test_a_file_that_is_no_state_is_kept_aside(
