@@ -19,6 +19,7 @@ from spalloc_server.placement import parts, plans
 from spalloc_server.placement.candidate_filter import _CandidateFilter
 from spalloc_server.placement.free_regions import Sizes, exact_size
 from spalloc_server.placement.holdings import Holdings
+from spalloc_server.placement.mending import cut_anew
 from spalloc_server.placement.plans import Plans, _AllocationType
 from spalloc_server.placement.region import Region
 from spalloc_server.placement.shared_triads import SharedTriads
@@ -422,6 +423,25 @@ class Allocator:
             kept = self.pack_tree.kept
             if kept is None or (x, y) not in kept:
                 self._room = 0
+
+    def mend(self) -> None:
+        """Put in order what an error in the midst of another method has left.
+
+        What nobody holds is free, and nothing is kept.
+        """
+        self._cooling = {
+            i: at for i, at in self._cooling.items() if i in self._holdings
+        }
+        self._shared_triads = self._shared_triads.mended(self._holdings.boards())
+        taken: list[tuple[int, int, int, int]] = [*self._holdings.rectangles()]
+        taken += [(x, y, 1, 1) for x, y in self._shared_triads]
+        tree = PackTree.__new__(PackTree)
+        space = 0, 0, self.width, self.height
+        nodes = cut_anew(self.pack_tree.root, taken)
+        tree.__setstate__({"space": space, "nodes": nodes})
+        self.pack_tree = tree
+        self._room = inf
+        self.generation += 1
 
     def holdings(self) -> Iterator[tuple[int, bool, Iterable[Board]]]:
         """All that is not free: allocation ID, is it cooling down, its boards.

@@ -781,6 +781,10 @@ class JobQueue:
         :return: all jobs that are known here
         """
         with self:
+            for machine in self._machines.values():
+                machine.allocator.mend()
+            # One that was to hold the boards of another may have changed its number.
+            self._jobs = OrderedDict((job.id, job) for job in self._jobs.values())
             for job in list(self._jobs.values()):
                 if job.id in ending and job.allocation_id is not None:
                     job.pending, job.ending = False, True

@@ -98,6 +98,14 @@ class Holdings:
                 boards.append(1)
         return boards
 
+    def boards(self) -> list[Board]:
+        """Those that are held one by one."""
+        return list(self._boards.values())
+
+    def rectangles(self) -> list[Rectangle]:
+        """Those of triads that are held."""
+        return list(self._triads.values())
+
     def __iter__(self) -> Iterator[tuple[int, Iterable[Board]]]:
         """The ID and the boards of each.
 

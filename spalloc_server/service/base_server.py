@@ -52,6 +52,12 @@ logger = logging.getLogger(__name__)
 DEFAULT_PORT: Final = 22244
 """The TCP port where clients expect a server."""
 
+FAILED_TURNS: Final = 10
+"""After so many turns in a row that failed as a whole the server stops."""
+
+STORE_SECONDS: Final = 0.002
+"""How long the loop waits where changes have to."""
+
 LOOK_SECONDS: Final = 2.0
 """How often the loop looks at files and addresses that may have been lost; it waits no
 longer than that."""
@@ -266,6 +272,13 @@ class Server:
                     else "has been removed",
                 )
 
+    def _take_new_configuration(self) -> None:
+        """Put a configuration in force that has been read again, if there is one."""
+        configuration = self._config_source.poll()
+        if configuration is not None:
+            self._reload(configuration)
+            self.observer.reloaded()
+
     def _reload(self, configuration: Configuration) -> None:
         """Put a new configuration in force; one that cannot be changes nothing."""
         try:
@@ -274,7 +287,11 @@ class Server:
             self._config_source.refuse(_message(e))
             return
         logger.info("Config file %s read again", self._config_filename)
-        self._load_valid_config(configuration)
+        try:
+            self._load_valid_config(configuration)
+        except Exception as e:
+            self.stats.errors.note("configuration", e)
+            self._config_source.refuse("there was an internal error")
 
     def _on_sighup(self, _signal: int, _frame: FrameType | None) -> None:
         self.request_reload()
@@ -376,6 +393,15 @@ class Server:
         """How often state could not be written. From any thread."""
         return self._store.errors
 
+    @property
+    def internal_errors(self) -> dict[str, int]:
+        """How often there was an internal error that no command is told of, by what it
+        was in. From any thread.
+        """
+        found = self._controller.failures.copy()
+        found.update(self.stats.errors.counts.copy())
+        return dict(found)
+
     # The address
 
     @property
@@ -466,8 +492,16 @@ class Server:
         try:
             logger.info("Listening on %s port %d", *self.address)
             self.observer.started(self)
+            failed = 0
             while not self._stop_requested:
-                self._turn()
+                try:
+                    self._turn()
+                    failed = 0
+                except Exception as e:
+                    failed += 1
+                    if failed >= FAILED_TURNS:
+                        raise
+                    self.stats.errors.note("turn of the loop", e)
         except Exception:
             self._failed = True
             logger.critical("Unexpected error, the server stops", exc_info=True)
@@ -495,22 +529,39 @@ class Server:
             else:
                 self._config_source.note_news(channel)
         if now >= self._look_at:
-            self._look_around(now)
+            try:
+                self._look_around(now)
+            except Exception as e:
+                self.stats.errors.note("look around", e)
         self._reception.resume()
         clients = self._clients.take_ready()
         self._dispatcher.take_turns(clients)
-        # After the clients: one that has just sent a keepalive has not timed out.
-        self._do_what_is_due(now, len(ready), clients)
-        configuration = self._config_source.poll()
-        if configuration is not None:
-            self._reload(configuration)
-            self.observer.reloaded()
-        self._send_change_notifications()
-        self._store.commit_events(self._controller)
+        # What fails from here on costs nothing but itself. After the clients: one that
+        # has just sent a keepalive has not timed out.
+        try:
+            self._do_what_is_due(now, len(ready), clients)
+        except Exception as e:
+            self.stats.errors.note("what is due", e)
+        try:
+            self._take_new_configuration()
+        except Exception as e:
+            self.stats.errors.note("configuration", e)
+        try:
+            self._send_change_notifications()
+        except Exception as e:
+            self.stats.errors.note("notifications", e)
+        try:
+            self._store.commit_events(self._controller)
+        except Exception as e:
+            self.stats.errors.note("store", e)
+            self._store.fail("internal error")
         # Nothing is sent before this.
         self._clients.finish_turn()
         self.stats.note_turn(now)
-        self.observer.turned()
+        try:
+            self.observer.turned()
+        except Exception as e:
+            self.stats.errors.note("observers", e)
 
     def _look_around(self, now: float) -> None:
         """See to what nothing tells of by itself."""
@@ -524,7 +575,8 @@ class Server:
 
     def _seconds_to_wait(self, now: float) -> float:
         if self._clients.any_ready():
-            return 0.0
+            # Those may be waiting for all state to be written.
+            return STORE_SECONDS if self._store.must_wait else 0.0
         due = self._timers.due
         for other in (
             self._look_at,

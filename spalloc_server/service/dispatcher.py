@@ -132,7 +132,12 @@ class Dispatcher:
             except Exception:
                 self._leave_after_error(client)
         if requests:
-            self._handle(requests)
+            try:
+                self._handle(requests)
+            except Exception:
+                # Whoever has not got a reply must not wait for it.
+                for client in {client for client, _, _ in requests}:
+                    self._leave_after_error(client)
 
     def handle_line(self, client: Connection, line: bytes | str) -> dict[str, Any]:
         """Handle the command in a line, on behalf of a client.
@@ -159,6 +164,7 @@ class Dispatcher:
                 self._clients.leave(client, None, "connection lost")
                 return
         commands = commands_for(client.user)
+        must_wait = self._server.intake.must_wait
         left = share
         while left > 0:
             line = client.next_line()
@@ -173,6 +179,10 @@ class Dispatcher:
                     requests.append((client, command, unknown(e)))
                 reason = f"bad command: {e}: {line[:200]!r}"
                 self._clients.leave(client, reason, "bad command")
+                break
+            if spec.check is not None and must_wait:
+                client.put_back(line)
+                self._clients.defer(client)
                 break
             taken = SHARES.get(command.name, 1)
             if not taken:
