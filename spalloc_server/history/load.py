@@ -193,7 +193,7 @@ class LoadHistory:
         :return: ``start`` and ``step`` of the points as in `series`, and ``sizes``: for
             each of `SIZES` lists of how many ``jobs`` there were, and of the seconds
             that half of them (``median``), and 95 % (``most``), waited at most, null
-            where there were none
+            where there were none; and in ``all`` the same of all points together
         :raises sqlite3.Error: if the file cannot be read
         """
         start, end = self._limits(span.seconds, span.waits_step)
@@ -208,10 +208,20 @@ class LoadHistory:
         sizes = {}
         for size in SIZES:
             of_slots = [counts.get((slot, size), []) for slot in slots]
+            whole = Counter[int]()
+            for one in of_slots:
+                for step, jobs in one:
+                    whole[step] += jobs
+            ordered = sorted(whole.items())
             sizes[size] = {
                 "jobs": [sum(jobs for _, jobs in one) for one in of_slots],
                 "median": [_quantile(one, 0.5) for one in of_slots],
                 "most": [_quantile(one, 0.95) for one in of_slots],
+                "all": {
+                    "jobs": sum(whole.values()),
+                    "median": _quantile(ordered, 0.5),
+                    "most": _quantile(ordered, 0.95),
+                },
             }
         return {"start": start, "step": span.waits_step, "sizes": sizes}
 
