@@ -10,7 +10,7 @@ const NAMED = 40; // pixels that boards have at least when their names are writt
 // What tells states apart beside their colour; around the middle of a board.
 export const MARKS = {
   dead: "M-1.7-1.7 1.7 1.7M1.7-1.7-1.7 1.7",
-  out: "M0-2.1V.5M0 2V2.1",
+  out: "M0-2.4V.2M0 1.4V1.5",
   draining: "M-1.7 0 1.7 0",
   drained: "M-1.7-1 1.7-1M-1.7 1 1.7 1",
   powering: "M-1.7 1.1 0-1.1 1.7 1.1",
@@ -225,7 +225,7 @@ export class MachineMap {
     if (this.there.length > LABELLED && this.zoom?.boardSize >= NAMED)
       for (const [key, place] of this.places)
         if (this.zoom.sees(place, -2))
-          names.push(svg("text", { x: place[0].toFixed(2), y: (place[1] + 2.9).toFixed(2), "font-size": 1.5 }, key));
+          names.push(svg("text", { x: place[0].toFixed(2), y: (place[1] + 2.6).toFixed(2), "font-size": 1.4 }, key));
     this.names.replaceChildren(...names);
   }
 
@@ -300,7 +300,7 @@ export class MachineMap {
       );
     const small = this.there.length <= LABELLED;
     if (small)
-      for (const [key, [x, y]] of this.places) add([x, y + 2.9], 1.3, key.replaceAll(",", ", "), "name");
+      for (const [key, [x, y]] of this.places) add([x, y + 2.25], 1.3, key.replaceAll(",", ", "), "name");
     for (const [job, keys] of ofJobs) {
       if (keys.length < 3 && !small) continue;
       const size = small ? 1.6 : keys.length < 12 ? 2.8 : keys.length < 48 ? 4 : 6;

@@ -99,6 +99,19 @@ export class Model extends EventTarget {
     }
   }
 
+  // A page that the browser keeps for going back to holds no connection meanwhile: there
+  // are only six of them for all pages together.
+  constructor() {
+    super();
+    addEventListener("pagehide", () => this.#leave());
+    addEventListener("pageshow", (event) => event.persisted && this.geometry && this.#connect());
+  }
+
+  #leave() {
+    this.#source?.close();
+    clearTimeout(this.#timer);
+  }
+
   #connect() {
     const source = (this.#source = new EventSource("/events"));
     source.addEventListener("state", (event) => this.#take(JSON.parse(event.data), true));
@@ -120,8 +133,7 @@ export class Model extends EventTarget {
 
   // Not all pages at the same time: the server may just have come back.
   #later() {
-    this.#source?.close();
-    clearTimeout(this.#timer);
+    this.#leave();
     const again = () => (this.geometry ? this.#connect() : this.start());
     this.#timer = setTimeout(again, 1000 + 2000 * Math.random());
     this.dispatchEvent(new CustomEvent("connection", { detail: false }));

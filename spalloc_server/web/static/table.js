@@ -3,6 +3,7 @@
 import { el, setText } from "./dom.js";
 
 const MORE = 200; // rows that are added at a time
+const LOOKED_AT = 1000; // items that have to be the same, for a column to be left out
 
 const compare = (a, b) =>
   typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
@@ -127,7 +128,8 @@ export class Table {
   // A column in which all rows say the same is told once, above the table.
   #fold(rows) {
     const folded = this.columns.map(
-      ({ fold = true }, i) => fold && rows.length > 1 && rows.every((row) => row.texts[i] === rows[0].texts[i]),
+      ({ fold = true, text }, i) =>
+        fold && rows.length > 1 && this.items.slice(0, LOOKED_AT).every((item) => text(item) === rows[0].texts[i]),
     );
     folded.forEach((is, i) => this.table.classList.toggle(`without-${i + 1}`, is));
     const told = this.columns.flatMap((column, i) => (folded[i] && rows[0].texts[i] ? [[column, rows[0].texts[i]]] : []));

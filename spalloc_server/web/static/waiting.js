@@ -3,7 +3,7 @@
 import { count, duration, jobLink, moment, number, ownerLink, within } from "./dom.js";
 import { sizeOf } from "./model.js";
 
-const NAMED = 4; // holders that are named
+const NAMED = 3; // holders that are named
 
 export const placeText = (places) =>
   places.map(({ machine, place }) => (places.length > 1 ? `${number(place)} (${machine})` : number(place))).join(", ");
@@ -33,18 +33,15 @@ function holders(model, name, [left, low, width, height]) {
 
 function heldBy(model, machine, kept) {
   const found = holders(model, machine, kept.area);
-  const working = found.reduce((sum, [, boards]) => sum + boards, 0);
   const named = found.slice(0, NAMED).map(([id], i) => {
     const owner = model.jobs.get(id)?.owner;
     return [i ? ", " : "", "job ", jobLink(id), owner == null ? "" : [" of ", ownerLink(owner)]];
   });
-  const parts = [`${number(kept.held)} of them ${kept.held === 1 ? "is" : "are"} not free yet`];
-  if (found.length) parts.push(`; ${number(working)} ${working === 1 ? "is" : "are"} held by `, named);
-  if (found.length > NAMED) parts.push(` and ${count(found.length - NAMED, "other job")}`);
+  const more = found.length - NAMED;
+  const parts = [`${number(kept.held)} not free yet`];
+  if (found.length) parts.push(", held by ", named, more > 0 ? ` and ${count(more, "other job")}` : "");
   return parts;
 }
-
-const since = (model, at) => `for ${duration(model.now - at)}, since ${moment(at)}`;
 
 // What a job in the queue waits for: texts and links; `brief`: for a line of a table.
 export function waitsFor(model, job, places, brief = false) {
@@ -58,7 +55,8 @@ export function waitsFor(model, job, places, brief = false) {
     const or = i ? "; or " : "";
     if (kept)
       return [
-        `${or}${count(kept.boards, "board")} on ${machine}, kept for it ${since(model, kept.since)}: `,
+        `${or}${count(kept.boards, "board")} on ${machine}, kept for it for ${duration(model.now - kept.since)}`,
+        brief ? ": " : ` (since ${moment(kept.since)}): `,
         kept.held ? heldBy(model, machine, kept) : "all free by now",
       ];
     if (place === 1) return `${or}${size} to become free on ${machine}`;
