@@ -35,6 +35,7 @@ from spalloc_server.model.job_tuples import (
     JobTuple,
     MachineTuple,
 )
+from spalloc_server.model.load import Load
 from spalloc_server.model.report_limits import BoardKey
 from spalloc_server.model.withheld import Withheld
 from spalloc_server.scheduling.waiting import Waiting
@@ -338,6 +339,11 @@ class Controller:
         """
         with self._log.lock:
             return self._parts.machines.board_states(machine_name)
+
+    def load(self) -> Load:
+        """How busy the machines are. Takes time in proportion to jobs and boards."""
+        with self._log.lock:
+            return self._parts.machines.load()
 
     def get_board_position(
         self, machine_name: str, x: int, y: int, z: int
