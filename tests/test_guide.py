@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
+from spalloc_server.command_line import admin_options, options, usage_report
 from spalloc_server.simulator import BMPSimulator
 from tests.admin_command import Admin
 from tests.bmp_helpers import loopback_host
 from tests.hardware_faults.machine_room import QUICK, QUICK_SERVER
 from tests.support import Client, ServerProcess, ready, wait_until
 
-GUIDE = Path(__file__).parent.parent.joinpath("docs", "operating.rst").read_text()
+DOCS = Path(__file__).parent.parent / "docs"
+GUIDE = (DOCS / "operating.rst").read_text()
 
 WIDTH, HEIGHT = 5, 8
 
@@ -190,3 +192,34 @@ def play(week: Week, mend: Any) -> None:
     # That was all of it.
     written = re.findall(r"(?m)^ +\$ admin (.*)$", GUIDE)
     assert week.played == written
+
+
+def documented_lines() -> list[tuple[str, str]]:
+    """All command lines of our programs in the documentation, with their files."""
+    found = []
+    for path in sorted(DOCS.glob("*.rst")):
+        for line in re.findall(
+            r"(?m)^ +[$#] (?:\S*/)?(spalloc_server(?:_admin|_usage)? .*)$",
+            path.read_text(),
+        ):
+            if "[OPTIONS]" not in line:
+                found.append((path.name, line.partition(" && ")[0]))
+    return found
+
+
+def test_command_lines_of_the_docs_are_right(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parsers = {
+        "spalloc_server": options.make_parser(),
+        "spalloc_server_admin": admin_options.make_parser(),
+        "spalloc_server_usage": usage_report.make_parser(),
+    }
+    lines = documented_lines()
+    assert {line.split()[0] for _, line in lines} == parsers.keys()
+    for name, line in lines:
+        program, *arguments = shlex.split(line, comments=True)
+        try:
+            parsers[program].parse_args(arguments)
+        except SystemExit:
+            pytest.fail(f"{name}: {line}: {capsys.readouterr().err}")
