@@ -40,7 +40,7 @@ def block(comment: str) -> str:
 
 @pytest.fixture
 def net(monkeypatch: pytest.MonkeyPatch) -> str:
-    """What the addresses of the boards begin with: those in the tutorial may be used."""
+    """What the addresses of boards begin with: those in the tutorial may be used."""
     one, two = random.SystemRandom().randrange(2, 250), os.getpid() % 250
     text = TUTORIAL.replace("127.0.10.", f"127.{one}.{two}.")
     text = text.replace("127.0.15.", f"127.{one}.{two + 1}.")
