@@ -545,7 +545,7 @@ class Controller:
         y: int | None = None,
         p: int | None = None,
         description: str | None = None,
-    ) -> None:
+    ) -> dict[str, Any]:
         """Store that something is wrong with a board.
 
         Enough reports by different jobs take it out of service.
@@ -554,9 +554,14 @@ class Controller:
         :param x: chip on the board
         :param y: chip on the board
         :param p: core of the chip
+        :return: what came of it: ``machine``, ``board`` and ``physical`` say which
+            board it is, ``jobs`` how many jobs have reported it, ``out_of_service``
+            whether it is, and ``text`` what this means, for people
         :raises ValueError: if no board has this address
         """
-        self.apply(changes.ReportProblem(None, ip_address, x, y, p, description))
+        change = changes.ReportProblem(None, ip_address, x, y, p, description)
+        outcome: dict[str, Any] = self.apply(change)
+        return outcome
 
     def check_problem(self, ip_address: str) -> None:
         """Find out if one more report of a board would be kept.

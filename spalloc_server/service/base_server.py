@@ -11,7 +11,11 @@ from types import FrameType
 from typing import Any, Final
 
 from spalloc_server import __version__
-from spalloc_server.config.changes import compare_machines, fingerprints
+from spalloc_server.config.changes import (
+    compare_machines,
+    fingerprints,
+    harmless_settings,
+)
 from spalloc_server.config.script import (
     ConfigFileError,
     ParsedConfig,
@@ -38,6 +42,7 @@ from spalloc_server.simulator import BMPSimulator
 from spalloc_server.storage import names
 from spalloc_server.storage.files import StateFileError
 from spalloc_server.storage.lock_file import StateLock
+from spalloc_server.storage.reference_state import reference_states
 from spalloc_server.storage.store import StateStore
 from spalloc_server.wire.clients import Clients
 from spalloc_server.wire.connection import ChangeId, Connection
@@ -160,6 +165,8 @@ class Server:
         self.intake = Intake(self._controller, self._store)
 
     def _restore_controller(self, cold_start: bool) -> Controller:
+        for line in reference_states(self._config_filename, self._state_stem):
+            logger.warning("State %s", line)
         if cold_start:
             self._store.discard()
         controller = self._store.restore()
@@ -236,6 +243,7 @@ class Server:
             "version": __version__,
             "address": self.address,
             "machines": fingerprints(self._configuration.machines),
+            "settings": harmless_settings(self._configuration.machines),
         }
         try:
             self._state_lock.tell(facts)

@@ -10,7 +10,13 @@ from typing import Any, Final, Protocol
 from spalloc_server.model.changes import Change, RefusedError
 from spalloc_server.observe.stats import ServerStats
 from spalloc_server.service.intake import Intake
-from spalloc_server.service.registry import Spec, call, find
+from spalloc_server.service.registry import (
+    UNKNOWN,
+    Spec,
+    UnknownCommandError,
+    call,
+    find,
+)
 from spalloc_server.wire.clients import Clients
 from spalloc_server.wire.connection import Connection, OutputFullError
 from spalloc_server.wire.framing import LineTooLongError
@@ -155,10 +161,15 @@ class Dispatcher:
                 break
             try:
                 command = decode_command(line)
-                spec = _find(client, command)
             except OSError as e:
-                reason = f"bad command: {e}: {line[:200]!r}"
-                self._clients.leave(client, reason, "bad command")
+                self._leave_for(client, line, e)
+                break
+            try:
+                spec = _find(client, command)
+            except UnknownCommandError as e:
+                # It is answered, after those before it, and then the connection ends.
+                requests.append(Request(client, command, UNKNOWN, problem=e))
+                self._leave_for(client, line, e)
                 break
             is_long = command.name in LONG_REPLIES
             if is_long and not self._may_be_long(client):
@@ -170,6 +181,10 @@ class Dispatcher:
             taken = SHARES.get(command.name, 1)
             share -= taken
             self._commands += taken
+
+    def _leave_for(self, client: Connection, line: bytes, error: OSError) -> None:
+        reason = f"bad command: {error}: {line[:200]!r}"
+        self._clients.leave(client, reason, "bad command")
 
     def _may_be_long(self, client: Connection) -> bool:
         """May a client have a part of a long reply now? Else its turn is put off."""
@@ -267,10 +282,12 @@ class Dispatcher:
 
     def _failure(self, request: Request, error: Exception) -> dict[str, Any]:
         """The reply to a command that has raised something."""
-        name = request.command.name
+        name = request.spec.name
         # Whatever a change that was checked raises, but for this, is our own error.
         refused = (
-            RefusedError if request.change is not None else (TypeError, ValueError)
+            RefusedError
+            if request.change is not None
+            else (TypeError, ValueError, UnknownCommandError)
         )
         if isinstance(error, refused):
             self._stats.undone[name, "refused"] += 1

@@ -12,11 +12,23 @@ import functools
 import inspect
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, cast
+from typing import (
+    Any,
+    Concatenate,
+    Final,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+)
 
 from spalloc_server.model.changes import Change
 from spalloc_server.service.gateways import Gateways
 from spalloc_server.wire.messages import Command, LongReply
+
+LONGEST_SHOWN: Final = 100
+"""So many characters of a name that is no command's are told."""
 
 _COMMANDS: dict[str, Callable[..., Any]] = {}
 """From the names of commands to the functions, methods of the server, they call."""
@@ -50,6 +62,14 @@ class Spec(NamedTuple):
 
 class UnknownCommandError(IOError):
     """No command has the name that the client sent."""
+
+
+def _do_nothing(_server: object, _client: object, *_args: Any, **_kwargs: Any) -> None:
+    """What an unknown command would do."""
+
+
+UNKNOWN: Final = Spec("unknown", _do_nothing, None, None)
+"""Stands for all commands that there are not."""
 
 
 class Representable(Protocol):
@@ -154,7 +174,10 @@ def find(name: str, for_operator: bool = False) -> Spec:
     spec = _OPERATOR_SPECS.get(name) if for_operator else None
     spec = spec or _SPECS.get(name)
     if spec is None:
-        raise UnknownCommandError("unrecognised command name")
+        shown = (
+            name if len(name) <= LONGEST_SHOWN else f"{name[: LONGEST_SHOWN - 3]}..."
+        )
+        raise UnknownCommandError(f"unknown command {shown!r}")
     return spec
 
 
