@@ -6,8 +6,6 @@ import http.client
 import re
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +17,17 @@ import aiohttp
 import pytest
 import requests
 import websocket
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from spalloc_server_gateway.context import COOKIE
 from tests.gateway.boards import Echo, open_proxy, words
 from tests.gateway.support import Place, User, metric
-from tests.support import wait_until
+from tests.support import ServerProcess, wait_until
 
 
 def request(user: User, method: str, path: str, *headers: str) -> bytes:
@@ -378,57 +382,83 @@ def test_a_board_that_floods_harms_nobody_else(place: Place) -> None:
 
 def run(*options: str) -> tuple[int, str]:
     """Run the command, which is to fail; gives its status and what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "spalloc_server_gateway", *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    return done.returncode, done.stderr
+    process = ServerProcess(Path(), (), ["spalloc_server_gateway", *options])
+    try:
+        return process.wait(), process.log
+    finally:
+        process.kill()
 
 
 def test_what_is_missing_is_said_in_one_line(empty_place: Place) -> None:
-    place = empty_place
+    place, folder = empty_place, empty_place.folder
     place.secret.write_text("s" * 32)
     place.secret.chmod(0o600)
-    (place.folder / "bad").write_text("nonsense")
-    tls = ("--cert", str(place.cert), "--key", str(place.key))
-    secret = ("--secret", str(place.secret), "--state-dir", str(place.folder))
+    bad, readable, short, locked = (folder / n for n in ("bad", "users", "s", "locked"))
+    bad.write_text("nonsense")
+    bad.chmod(0o600)
+    readable.write_text("")
+    readable.chmod(0o644)
+    short.write_text("s" * 31)
+    short.chmod(0o600)
+    key = load_pem_private_key(place.key.read_bytes(), None)
+    locked.write_bytes(
+        key.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+        )
+    )
+    (folder / "state" / "spalloc_server_gateway.jobs").mkdir(parents=True)
+    right = {
+        "--cert": str(place.cert),
+        "--key": str(place.key),
+        "--secret": str(place.secret),
+        "--state-dir": str(folder),
+        "--listen": "127.0.0.1:0",
+    }
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        for options, problem in (
+        for option, value, problem in (
             (
-                ["--open", *secret, *tls, "--listen", f"127.0.0.1:{port}"],
+                *("--listen", f"127.0.0.1:{port}"),
                 f"cannot listen on 127.0.0.1 port {port}: Address already in use",
             ),
+            ("--listen", "192.0.2.1:0", "cannot listen on 192.0.2.1 port 0: Cannot"),
+            ("--cert", "none", "none: No such file or directory"),
+            ("--cert", str(place.ca), "KEY_VALUES_MISMATCH"),
+            ("--cert", str(bad), f"cannot use {bad} with {place.key}: "),
+            ("--cert", str(folder), f"{folder}: Is a directory"),
+            ("--key", "none", "none: No such file or directory"),
+            ("--key", str(bad), f"cannot use {place.cert} with {bad}: "),
+            ("--key", str(locked), f"cannot use {place.cert} with {locked}: "),
+            ("--secret", "none", "secret file none: No such file or directory"),
+            ("--secret", str(folder), f"secret file {folder}: is not a file"),
+            ("--secret", str(short), f"secret file {short}: has less than 32"),
             (
-                ["--open", *secret, "--cert", "none", "--key", str(place.key)],
-                "none: No such file or directory",
+                *("--secret", str(readable)),
+                f"secret file {readable}: others may read or write it; its mode should",
             ),
+            ("--users", "none", "none: No such file or directory"),
+            ("--users", str(folder), f"{folder}: Is a directory"),
+            ("--users", str(bad), f"{bad}: line 1 is no user with a password"),
+            ("--users", str(readable), f"{readable}: others may read or write it"),
             (
-                ["--open", *secret, "--cert", str(place.ca), "--key", str(place.key)],
-                "KEY_VALUES_MISMATCH",
-            ),
-            (
-                ["--open", *secret, "--cert", f"{place.folder}/bad", *tls[2:]],
-                "cannot use",
-            ),
-            (
-                ["--open", "--secret", "none", *tls],
-                "secret file none: No such file or directory",
-            ),
-            (
-                ["--users", "none", *secret, *tls],
-                "none: No such file or directory",
-            ),
-            (
-                ["--open", *secret[:2], "--state-dir", "/none", *tls],
+                *("--state-dir", "/none"),
                 "/none/spalloc_server_gateway.key: No such file or directory",
             ),
+            (
+                *("--state-dir", str(bad)),
+                f"{bad}/spalloc_server_gateway.key: Not a directory",
+            ),
+            (
+                *("--state-dir", f"{folder}/state"),
+                f"{folder}/state/spalloc_server_gateway.jobs: Is a directory",
+            ),
         ):
-            code, text = run(*options)
-            assert code == 1, text
+            options = {**right, option: value}
+            code, text = run(
+                *(word for pair in options.items() for word in pair),
+                *([] if option == "--users" else ["--open"]),
+            )
+            assert code == 1, (option, value, text)
             assert problem in text
             assert text.count("\n") == 1, text
 

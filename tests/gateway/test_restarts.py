@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -252,7 +253,7 @@ def test_sessions_and_waits_of_a_gateway_that_ends(place: Place, user: User) -> 
         waiting = pool.submit(user.state, job, wait="true")
         wait_until(lambda: "under_way 2.0" in place.get("metrics").text)
         plain, secure = place.connect(), place.connect_securely()
-        place.gateway.process.terminate()
+        place.gateway.process.send_signal(signal.SIGTERM)
         # It is answered, not cut off.
         assert waiting.result() == "READY"
         # So is who has just come: such a keepalive would be the client's last.
