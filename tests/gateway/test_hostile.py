@@ -6,6 +6,8 @@ import http.client
 import re
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -461,6 +463,23 @@ def test_what_is_missing_is_said_in_one_line(empty_place: Place) -> None:
             assert code == 1, (option, value, text)
             assert problem in text
             assert text.count("\n") == 1, text
+
+
+def test_what_is_not_installed_is_said_in_one_line() -> None:
+    missing = "import sys; sys.modules['aiohttp'] = None; "
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            missing + "from spalloc_server_gateway.__main__ import main; main()",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == (
+        "spalloc_server_gateway: aiohttp is not installed: install "
+        "spalloc_server[gateway]\n"
+    )
 
 
 @pytest.mark.parametrize(
