@@ -11,7 +11,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
-from spalloc_server.model.job import JobState
+from spalloc_server.model.job_tuples import JobState
 from spalloc_server_gateway.link import AwayError, BrokenError, Link, RefusedError
 from spalloc_server_gateway.owners import Owners
 from spalloc_server_gateway.patience import Patience

@@ -243,7 +243,7 @@ def test_the_guide_tells_every_metric() -> None:
 def test_the_guide_tells_every_path() -> None:
     # It is only looked at.
     nothing: Any = None
-    app = make_app(nothing, nothing, nothing, nothing)
+    app = make_app(nothing, nothing, nothing, nothing, nothing)
     served = {
         resource.canonical.replace("{job_id}", "N")
         for resource in app.router.resources()

@@ -22,6 +22,7 @@ from spalloc_server.hardware import directory
 from spalloc_server.hardware.directory import BMPAddress
 from spalloc_server.history.database import EventDatabase
 from spalloc_server.history.job_log import JobLog
+from spalloc_server.history.load import LoadHistory
 from spalloc_server.history.recorder import Consumer, EventRecorder
 from spalloc_server.history.waiting_times import WaitingTimes
 from spalloc_server.observe.observer import Observer, Observers
@@ -141,13 +142,15 @@ def make_observer(options: Options) -> Observer:
 
         history = names.history_file(_state_stem(options))
         times, histories = WaitingTimes(), EventDatabase(history)
-        consumers += [times, histories]
+        load = LoadHistory(histories.file)
+        consumers += [times, histories, load]
         observers.append(
             WebObserver(
                 options.http_address,
                 options.http,
                 times,
                 histories,
+                load,
                 options.http_host or (),
             )
         )

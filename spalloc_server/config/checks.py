@@ -246,7 +246,7 @@ def checked_ips(
     """Make sure that what works has IP addresses, each with one of its own.
 
     Other frames, other boards and dead ones may have IP addresses too; those of dead
-    boards are not looked at.
+    boards may be any text.
     """
     bmps = {_frame(frame): ip for frame, ip in _items("bmp_ips", bmp_ips)}
     chips = {
@@ -267,8 +267,11 @@ def checked_ips(
 
     for frame, ip in bmps.items():
         _check_ip(ip, _bmp_of(frame))
-    for board in chips.keys() - dead_boards:
-        _check_ip(chips[board], _chip_of(board))
+    for board, ip in sorted(chips.items()):
+        if board not in dead_boards:
+            _check_ip(ip, _chip_of(board))
+        elif not isinstance(ip, str):
+            raise TypeError(f"the IP of {_chip_of(board)} should be a str, not {ip!r}")
     check_ips_distinct(ip_claims(bmps, {board: chips[board] for board in working}))
     return bmps, chips
 

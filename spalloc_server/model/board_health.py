@@ -185,6 +185,16 @@ class BoardHealth:
             self._count_out((machine, board))
             self._schedule(problems.out, now)
 
+    def schedule_missing_test(self, machine: str, board: Board, now: float) -> None:
+        """Set when a board is tried again if that is not set, and it is to be.
+
+        :param now: by the monotonic clock
+        """
+        problems = self._problems.get((machine, board))
+        out = None if problems is None else problems.out
+        if out is not None and out.test_at is None:
+            self._schedule(out, now)
+
     def _schedule(self, out: OutOfService, now: float) -> None:
         if not out.waits_for_bmp:
             interval = self.first_interval * 2.0 ** min(out.tests, 60)

@@ -199,4 +199,4 @@ def test_a_lock_file_of_somebody_else(tmp_path: Path) -> None:
     (tmp_path / ".spalloc.cfg.state.lock").write_text("nonsense\n")
     done = check(config)
     assert done.returncode == 0
-    assert "server: cannot make sense of lock file " in done.stdout
+    assert "server: cannot understand lock file " in done.stdout

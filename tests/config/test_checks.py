@@ -91,6 +91,14 @@ def without(field: str, key: Any) -> dict[str, Any]:
             "machine 'm': the IP of the Ethernet chip of board (0, 0, 1) should be a "
             "str, not 5",
         ),
+        (
+            {
+                **changed("spinnaker_ips", (0, 0, 1), None),
+                "dead_boards": {(0, 0, 1)},
+            },
+            "machine 'm': the IP of the Ethernet chip of board (0, 0, 1) should be a "
+            "str, not None",
+        ),
     ],
 )
 def test_machine_refuses_wrong_kinds(changes: dict[str, Any], message: str) -> None:
