@@ -70,6 +70,8 @@ class Jobs:
         self._listing: asyncio.Task[list[Description]] | None = None
         self.watchers: list[Callable[[list[int] | None], object]] = []
         """Told of changed jobs; None for all of them."""
+        self.on_ending: Callable[[int], object] = _nothing
+        """Told of a job that is about to be ended."""
         self.stopping = asyncio.Event()
         """Nobody is to wait any longer."""
         self.late_keepalives = 0
@@ -328,14 +330,19 @@ class Jobs:
         """
         job = await self.describe(user, job_id)
         if job["state"] != ENDED:
-            await self._link.call(
-                "destroy_job",
-                job_id,
-                reason[:MAX_REASON],
-                patience=self.patience.call,
-                on_behalf_of=host,
-            )
-            self._forget_list()
+            # Before its boards can be those of others.
+            self.on_ending(job_id)
+            try:
+                await self._link.call(
+                    "destroy_job",
+                    job_id,
+                    reason[:MAX_REASON],
+                    patience=self.patience.call,
+                    on_behalf_of=host,
+                )
+            finally:
+                # Whether it has ended or not.
+                self._note_changes([job_id])
 
     async def switch(self, user: str, host: str, job_id: int, on: bool) -> None:
         """Switch the boards of a job of a user, or reset those that are on.
@@ -348,6 +355,10 @@ class Jobs:
         await self._link.call(
             name, job_id, patience=self.patience.call, on_behalf_of=host
         )
+
+
+def _nothing(_job_id: int) -> None:
+    pass
 
 
 def _end_of(job: Description) -> Description:
