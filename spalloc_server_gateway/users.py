@@ -117,7 +117,11 @@ class Users:
         if seen is not None and seen != self._seen:
             self._seen = seen
             try:
-                self._passwords = _read(self._path)
+                passwords = _read(self._path)
+                # An editor may just be writing it.
+                if not passwords and self._passwords:
+                    raise UsersError(f"{self._path}: there is nobody in it")
+                self._passwords = passwords
             except UsersError as e:
                 logger.error("The users stay as they were: %s", e)
         return self._passwords.get(name)
