@@ -199,6 +199,14 @@ def metric(place: Place, name: str) -> float:
     raise AssertionError(name)
 
 
+def memory(place: Place) -> int:
+    """Bytes of memory that the gateway has."""
+    text = Path(f"/proc/{place.gateway.process.pid}/status").read_text()
+    found = re.search(r"VmRSS:\s*(\d+) kB", text)
+    assert found is not None
+    return 1024 * int(found[1])
+
+
 class SharedPlace:
     """A place for one test after the other. A test may leave it broken."""
 

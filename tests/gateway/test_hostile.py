@@ -10,7 +10,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.cookies import SimpleCookie
-from pathlib import Path
 from urllib.parse import urlencode
 
 import aiohttp
@@ -20,7 +19,7 @@ import websocket
 
 from spalloc_server_gateway.context import COOKIE
 from tests.gateway.boards import Echo, open_proxy, words
-from tests.gateway.support import Place, User, metric
+from tests.gateway.support import Place, User, memory, metric
 from tests.support import wait_until
 
 
@@ -39,14 +38,6 @@ def status(connection: ssl.SSLSocket) -> int:
     found = re.match(rb"HTTP/1.1 (\d+) ", connection.recv(65536))
     assert found is not None
     return int(found[1])
-
-
-def memory(place: Place) -> int:
-    """Bytes of memory that the gateway has."""
-    text = Path(f"/proc/{place.gateway.process.pid}/status").read_text()
-    found = re.search(r"VmRSS:\s*(\d+) kB", text)
-    assert found is not None
-    return 1024 * int(found[1])
 
 
 def is_quick(user: User) -> bool:
