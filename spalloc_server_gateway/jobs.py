@@ -25,6 +25,9 @@ MAX_REMEMBERED: Final = 10_000
 LIST_SECONDS: Final = 0.5
 """How old a list of all jobs may be."""
 
+RETRY_SECONDS: Final = 0.2
+"""Pause between tries to make up for a keepalive."""
+
 MAX_REASON: Final = 1000
 
 Description: TypeAlias = dict[str, Any]
@@ -66,6 +69,7 @@ class Jobs:
         self._told: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._waiting: defaultdict[int, set[asyncio.Future[None]]] = defaultdict(set)
         self._owed: dict[int, tuple[str, str]] = {}
+        self._paying: asyncio.Task[None] | None = None
         self._listed: tuple[float, list[Description]] = (-1e9, [])
         self._listing: asyncio.Task[list[Description]] | None = None
         self.watchers: list[Callable[[list[int] | None], object]] = []
@@ -98,12 +102,28 @@ class Jobs:
     async def _catch_up(self) -> None:
         """There is a server again: make up for what it has missed."""
         self._note_changes(None)
+        self._pay_soon()
+
+    def _pay_soon(self) -> None:
+        """Have keepalives that are owed sent, as soon as the server takes them."""
+        if self._paying is None or self._paying.done():
+            self._paying = asyncio.create_task(self._pay())
+
+    async def _pay(self) -> None:
         while self._owed:
-            # It is owed until it has been sent: the server may go once more.
+            # It is owed until it has been sent: the server may go once more, or may not
+            # answer for a while although it is there.
             job_id, (user, host) = next(iter(self._owed.items()))
-            with contextlib.suppress(NoSuchJobError, RefusedError):
+            try:
                 await self._keep_alive(user, host, job_id)
                 self.late_keepalives += 1
+            except AwayError:
+                if not self._link.is_up:
+                    return  # until there is one
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            except (NoSuchJobError, RefusedError):
+                pass
             self._owed.pop(job_id, None)
 
     @contextlib.contextmanager
@@ -252,6 +272,7 @@ class Jobs:
                 return
             if job_id in self._owed or len(self._owed) < MAX_REMEMBERED:
                 self._owed[job_id] = user, host
+                self._pay_soon()
 
     async def _keep_alive(
         self, user: str, host: str, job_id: int, patience: float | None = None

@@ -82,6 +82,24 @@ def hasty(impatient_place: Place) -> User:
     return impatient_place.log_in("me")
 
 
+def test_keepalives_are_made_up_for_when_the_server_only_did_not_answer(
+    impatient_place: Place, hasty: User
+) -> None:
+    place, user = impatient_place, hasty
+    job = user.create(**{"keepalive-interval": "PT60S"})
+    late = metric(place, "late_keepalives_total")
+    connections = metric(place, "server_connections_total")
+    place.server.process.send_signal(signal.SIGSTOP)
+    try:
+        keepalive = user.ask("PUT", f"jobs/{job}/keepalive")
+        assert keepalive.status_code == 200
+        assert keepalive.elapsed.total_seconds() < PATIENCE.keepalive + 1
+    finally:
+        place.server.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: metric(place, "late_keepalives_total") == late + 1)
+    assert metric(place, "server_connections_total") == connections
+
+
 def test_what_is_told_while_the_server_is_away_for_long(
     impatient_place: Place, hasty: User
 ) -> None:
