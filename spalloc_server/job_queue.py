@@ -356,6 +356,18 @@ class JobQueue:
                 return False
         return not is_fair or not self._is_time_to_look()
 
+    def _follows_from_leaving(self, job: _Job) -> bool:
+        """May others start when a job leaves its lines?
+
+        Not if it is the head of none, and what its owner may have does not matter.
+        """
+        if not self._is_settled or self._postponed or self._limits.boards is not None:
+            return True
+        for machine in job.queues:
+            if machine.head is None or machine.head[0] == job.id:
+                return True
+        return self._is_fair and self._is_time_to_look()
+
     def _is_time_to_look(self) -> bool:
         now, patience = self._timeline.at(self.clock()), self._longest_overtaking
         return any(m.is_time_to_look(now, patience) for m in self._machines.values())
@@ -687,12 +699,14 @@ class JobQueue:
             raise KeyError(job_id)
         if job.pending:
             del self._jobs[job_id]
+            follows = self._follows_from_leaving(job)
             self._dequeue(job)
             self._limits.discard(job)
             self._restore(job.owner)
             if self.on_cancel is not None:
                 self.on_cancel(job_id, reason)
-            self._process_queue()
+            if follows:
+                self._process_queue()
         else:
             job.ending = True
             ran = self._timeline.at(self.clock()) - job.started_at
