@@ -24,11 +24,11 @@ from spalloc_server.wire.connection import Connection, OutputFullError
 from spalloc_server.wire.framing import LineTooLongError
 from spalloc_server.wire.log_source import SOURCE
 from spalloc_server.wire.messages import (
-    NOTHING_RETURNED,
     Command,
     LongReply,
     decode_command,
     encode_message,
+    encode_return,
 )
 
 logger = logging.getLogger(__name__)
@@ -278,11 +278,7 @@ class Dispatcher:
         except Exception as e:
             return encode_message(self._failure(request, e, checked))
         self._stats.done[spec.name] += 1
-        if returned is None:
-            return NOTHING_RETURNED
-        if isinstance(returned, ENCODED):
-            return returned
-        return encode_message({"return": returned})
+        return returned if isinstance(returned, ENCODED) else encode_return(returned)
 
     def _change(self, checked: Change | Exception) -> Any:
         """Make a change that is stored, or say why it cannot be made."""
