@@ -536,7 +536,7 @@ class Controller:
         :param x: chip on the board
         :param y: chip on the board
         :param p: core of the chip
-        :raises ValueError: if no board has this address
+        :raises ValueError: if no board has this address, or there are too many reports
         """
         self.apply(changes.ReportProblem(None, ip_address, x, y, p, description))
 

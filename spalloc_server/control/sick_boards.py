@@ -326,11 +326,14 @@ class SickBoards:
     def report(self, change: ReportProblem) -> None:
         """Store what a user says of a board; enough reports take it out of service.
 
-        :raises RefusedError: if no board has this address
+        :raises RefusedError: if no board has this address, or there are too many
+            reports
         """
         found = self._state.boards.board_of_ip(change.ip_address)
         if found is None:
             raise RefusedError(f"ip_address {change.ip_address!r} belongs to no board")
+        # Others may have come before it since it was checked.
+        self.check_report(change.ip_address)
         machine_name, board = found
         job = self._state.boards.job_at(machine_name, board)
         report = Report(
