@@ -35,6 +35,7 @@ from spalloc_server.model.job_tuples import (
     JobTuple,
     MachineTuple,
 )
+from spalloc_server.model.load import Load
 from spalloc_server.model.report_limits import BoardKey
 from spalloc_server.model.withheld import Withheld
 from spalloc_server.scheduling.waiting import Waiting
@@ -339,6 +340,11 @@ class Controller:
         with self._log.lock:
             return self._parts.machines.board_states(machine_name)
 
+    def load(self) -> Load:
+        """How busy the machines are. Takes time in proportion to jobs and boards."""
+        with self._log.lock:
+            return self._parts.machines.load()
+
     def get_board_position(
         self, machine_name: str, x: int, y: int, z: int
     ) -> Physical | None:
@@ -527,7 +533,7 @@ class Controller:
         y: int | None = None,
         p: int | None = None,
         description: str | None = None,
-    ) -> None:
+    ) -> dict[str, Any]:
         """Store that something is wrong with a board.
 
         Enough reports by different jobs take it out of service.
@@ -536,9 +542,14 @@ class Controller:
         :param x: chip on the board
         :param y: chip on the board
         :param p: core of the chip
+        :return: what came of it: ``machine``, ``board`` and ``physical`` say which
+            board it is, ``jobs`` how many jobs have reported it, ``out_of_service``
+            whether it is, and ``text`` what this means, for people
         :raises ValueError: if no board has this address, or there are too many reports
         """
-        self.apply(changes.ReportProblem(None, ip_address, x, y, p, description))
+        change = changes.ReportProblem(None, ip_address, x, y, p, description)
+        outcome: dict[str, Any] = self.apply(change)
+        return outcome
 
     def check_problem(self, ip_address: str) -> None:
         """Find out if one more report of a board would be kept.

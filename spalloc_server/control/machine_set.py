@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
@@ -17,7 +17,8 @@ from spalloc_server.control.state import State
 from spalloc_server.coordinates import Board
 from spalloc_server.model.board_states import BoardState, states_of_boards
 from spalloc_server.model.changes import Configured
-from spalloc_server.model.job_tuples import MachineTuple
+from spalloc_server.model.job_tuples import JobState, MachineTuple
+from spalloc_server.model.load import Load, MachineLoad, boards_asked
 from spalloc_server.model.machine_record import machine_from_record, machine_to_record
 
 
@@ -248,3 +249,22 @@ class MachineSet:
             self._state.ending_jobs.values(),
             self._availability.drained(machine),
         )
+
+    def load(self) -> Load:
+        """How busy the machines are."""
+        in_use: Counter[str] = Counter()
+        waiting = wanted = 0
+        for job in self._state.jobs.values():
+            if job.boards is not None and job.machine is not None:
+                in_use[job.machine.name] += len(job.boards)
+            elif job.state is JobState.queued:
+                waiting += 1
+                wanted += boards_asked(job.args)
+        machines = {}
+        for machine in self._state.machines.values():
+            withheld = self._availability.dead_boards(machine) - machine.dead_boards
+            boards = len(machine.board_locations.keys() - machine.dead_boards)
+            machines[machine.name] = MachineLoad(
+                boards, in_use[machine.name], len(withheld)
+            )
+        return Load(machines, waiting, wanted)

@@ -323,9 +323,10 @@ class SickBoards:
                     f"no more reports of {ip_address!r} are kept: {reason}"
                 )
 
-    def report(self, change: ReportProblem) -> None:
+    def report(self, change: ReportProblem) -> dict[str, Any]:
         """Store what a user says of a board; enough reports take it out of service.
 
+        :return: what came of it, see `Controller.report_problem`
         :raises RefusedError: if no board has this address, or there are too many
             reports
         """
@@ -346,7 +347,9 @@ class SickBoards:
             change.description,
         )
         machine = self._state.machines[machine_name]
-        reason, stays = self._state.health.report(
+        health = self._state.health
+        was_out = health.is_out(machine_name, board)
+        reason, stays = health.report(
             machine_name, board, report, len(machine.board_locations)
         )
         if not self._log.is_dormant:
@@ -360,6 +363,23 @@ class SickBoards:
                 self._tell_operators(machine_name, board, stays)
         if reason is not None:
             self.take_out(machine_name, [board], reason)
+        jobs = health.jobs_that_reported(machine_name, board)
+        if was_out:
+            text = "it is out of service already"
+        elif reason is not None:
+            text = "it is out of service from now"
+        elif stays is not None:
+            text = f"it stays in service: {stays}"
+        else:
+            text = "kept; a board goes out of service when two jobs report it"
+        return {
+            "machine": machine_name,
+            "board": board,
+            "physical": machine.board_locations[board],
+            "jobs": jobs,
+            "out_of_service": health.is_out(machine_name, board),
+            "text": text,
+        }
 
     def _tell_operators(self, machine_name: str, board: Board, stays: str) -> None:
         """Log, now and then, that reports are no longer believed."""

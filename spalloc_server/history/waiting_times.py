@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
 from spalloc_server.model.job_events import JobEvent
+from spalloc_server.model.load import boards_asked
 from spalloc_server.observe.stats import JOB_SECONDS, Tally
 
 _BOUNDS: Final = (1, 3, 12, 48, 192, 768)
@@ -22,17 +23,21 @@ SIZES: Final = (
 
 def size_class(args: Sequence[Any]) -> str:
     """Of which class of `SIZES` a job is that asks for this."""
-    if len(args) == 2:
-        boards = 3 * args[0] * args[1]
-    else:
-        boards = args[0] if len(args) == 1 and args[0] is not None else 1
-    return SIZES[bisect_left(_BOUNDS, boards)]
+    return SIZES[bisect_left(_BOUNDS, boards_asked(args))]
 
 
 class WaitingTimes:
     """Tallies of waiting; changed by one thread, read by any."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, on_wait: Callable[[JobEvent, float], object] | None = None
+    ) -> None:
+        """Start without any.
+
+        :param on_wait: called with each event by which a job is given boards, and for
+            how many seconds it has waited for them
+        """
+        self._on_wait = on_wait
         self.queued = Tally(JOB_SECONDS)
         """Seconds from the creation of jobs, or from when they lost faulty boards,
         until they were given boards."""
@@ -54,6 +59,8 @@ class WaitingTimes:
                 waited = max(0.0, event.time - since)
                 self.queued.add(waited)
                 self.queued_by_size[size_class(event.args)].add(waited)
+                if self._on_wait is not None:
+                    self._on_wait(event, waited)
                 self._allocated[event.job_id] = event.time
             elif event.kind == "ready":
                 # Later times are power cycles that the user asked for.

@@ -26,6 +26,8 @@ class KeptPart(NamedTuple):
     """How many jobs they belong to, or belonged to."""
     since: float
     """Since when it is kept, in seconds since 1970 (UTC)."""
+    area: tuple[int, int, int, int]
+    """Where it is: x and y of its first triad, its width and its height in triads."""
 
 
 class Place(NamedTuple):
@@ -122,7 +124,11 @@ def _kept_part(machine: _Machine, job: _Job) -> KeptPart | None:
         return None
     held = machine.allocator.boards_held_by(kept.holders)
     return KeptPart(
-        machine.allocator.working_boards(region), sum(held), len(held), kept.since
+        machine.allocator.working_boards(region),
+        sum(held),
+        len(held),
+        kept.since,
+        (region.x, region.y, region.width, region.height),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from spalloc_server.storage import database, files, names
 from spalloc_server.storage.contents import Contents
 from spalloc_server.storage.files import StateFileError
+from spalloc_server.storage.reference_state import is_reference_state
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ def choose(filename: str) -> str | None:
     candidates = []
     _clear_way(filename)
     for name, version in names.state_files(filename):
+        if is_reference_state(name, version):
+            continue
         _clear_way(name)
         _settle_new(name)
         written = _written_at(name)

@@ -21,6 +21,7 @@ from spalloc_server.storage.files import StateFileError
 from spalloc_server.storage.forked import ForkError
 from spalloc_server.storage.journal import Journal, JournalError, Record, encoded
 from spalloc_server.storage.lock_file import Promise, StateLock
+from spalloc_server.storage.reference_state import is_reference_state
 from spalloc_server.storage.replacement import Replacement
 from spalloc_server.storage.restoring import Restored, restore
 from spalloc_server.storage.rewriting import Rewriting
@@ -116,8 +117,8 @@ class StateStore:
 
     def discard(self) -> None:
         """Remove all state there is, of any version."""
-        for name, _ in names.state_files(self._filename):
-            if files.check_file(name):
+        for name, version in names.state_files(self._filename):
+            if not is_reference_state(name, version) and files.check_file(name):
                 files.remove(names.files_of(name))
         files.remove(names.files_of(self._filename))
         if self.lock is not None:

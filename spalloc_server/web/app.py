@@ -7,13 +7,14 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from spalloc_server.history.database import EventDatabase
+from spalloc_server.history.load import ALL, SPANS, LoadHistory
 from spalloc_server.history.waiting_times import WaitingTimes
 from spalloc_server.observe.observer import Observed
 from spalloc_server.web.encoding import encode
@@ -22,6 +23,8 @@ from spalloc_server.web.geometry import geometry_document
 from spalloc_server.web.metrics import metrics_text
 from spalloc_server.web.pages import page_routes
 from spalloc_server.web.snapshot import Snapshot, State, machine_documents, to_state
+
+Result = TypeVar("Result")
 
 LONGEST_TURN: Final = 15.0
 """Seconds without a turn of the loop after which the server counts as ill."""
@@ -45,6 +48,7 @@ SERVER: Final = web.AppKey("server", Observed)
 FEED: Final = web.AppKey("feed", Feed)
 TIMES: Final = web.AppKey("times", WaitingTimes)
 HISTORIES: Final = web.AppKey("histories", EventDatabase)
+LOAD: Final = web.AppKey("load", LoadHistory)
 
 
 def make_app(
@@ -52,6 +56,7 @@ def make_app(
     feed: Feed,
     times: WaitingTimes,
     histories: EventDatabase,
+    load: LoadHistory,
     guards: Sequence[Middleware] = (),
 ) -> web.Application:
     """The application, for the event loop of the web thread.
@@ -63,6 +68,7 @@ def make_app(
     app[FEED] = feed
     app[TIMES] = times
     app[HISTORIES] = histories
+    app[LOAD] = load
     app[LATEST] = _Latest()
     app.add_routes(
         [
@@ -74,7 +80,9 @@ def make_app(
             web.get("/api/machines", machines),
             web.get("/api/jobs", jobs),
             web.get("/api/jobs/{job_id:[0-9]{1,18}}", job),
+            web.get("/api/jobs/{job_id:[0-9]{1,18}}/events", job_events),
             web.get("/api/ended", ended),
+            web.get("/api/history", history),
         ]
     )
     return app
@@ -210,6 +218,34 @@ async def job(request: web.Request) -> web.Response:
     return _json({"job": current, "events": past})
 
 
+async def job_events(request: web.Request) -> web.Response:
+    """What happened to a job; nothing where nothing is known of it."""
+    job_id = int(request.match_info["job_id"])
+    return _json(await _from_histories(request.app[HISTORIES].events_of, job_id))
+
+
+async def history(request: web.Request) -> web.Response:
+    """The load and the waits of ``?span=day`` or ``week``; ``?machine=`` of one.
+
+    ``machines`` has the names of those of which the load is known by themselves;
+    ``load`` and ``waits`` are as `.LoadHistory` gives them.
+    """
+    span = SPANS.get(request.query.get("span", "day"))
+    if span is None:
+        raise web.HTTPBadRequest(text=f"span should be one of {', '.join(SPANS)}\n")
+    machine = request.query.get("machine", ALL)
+    kept = request.app[LOAD]
+
+    def read(_: int) -> dict[str, Any]:
+        return {
+            "machines": kept.machines(),
+            "load": kept.series(span, machine),
+            "waits": kept.waits(span),
+        }
+
+    return _json(await _from_histories(read, 0))
+
+
 async def ended(request: web.Request) -> web.Response:
     """The events by which the latest jobs ended; ``?limit=`` says how many."""
     try:
@@ -220,9 +256,7 @@ async def ended(request: web.Request) -> web.Response:
     return _json(await _from_histories(request.app[HISTORIES].latest_ends, limit))
 
 
-async def _from_histories(
-    read: Callable[[int], list[dict[str, Any]]], argument: int
-) -> list[dict[str, Any]]:
+async def _from_histories(read: Callable[[int], Result], argument: int) -> Result:
     """Read from the disk, in yet another thread."""
     try:
         return await asyncio.to_thread(read, argument)

@@ -14,11 +14,33 @@ FILES: Final[Mapping[str, str]] = {
     "style.css": "text/css",
     "icon.svg": "image/svg+xml",
     **dict.fromkeys(
-        ("boards.js", "dom.js", "jobs.js", "main.js", "map.js", "model.js"),
+        (
+            *(
+                "address.js",
+                "asking.js",
+                "dom.js",
+                "ended.js",
+                "history.js",
+                "jobpage.js",
+            ),
+            *("jobs.js", "machine.js", "main.js", "map.js", "model.js", "overview.js"),
+            *("plot.js", "search.js", "singles.js", "summary.js", "table.js"),
+            *("waiting.js", "zoom.js", "uplot.js"),
+        ),
         "text/javascript",
     ),
+    "uplot.css": "text/css",
+    "uplot.LICENSE": "text/plain",
 }
 """The files of the page, in ``static``, and their types."""
+
+PUBLISHED: Final[Mapping[str, str]] = {
+    "uplot.js": "5dd9b3281aa64b461b42d9945f6adb2649d346502b12281a9ae0d46599a80eba",
+    "uplot.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
+    "uplot.LICENSE": "8f989229699b4fe2f1a0432d0e9edc338a8a911e250e2d1b01ecd770a5f5b1bd",
+}
+"""The SHA-256 of those that are uPlot 1.6.32 (MIT licence), as npm has them:
+``dist/uPlot.esm.js``, ``dist/uPlot.min.css`` and ``LICENSE`` of the package ``uplot``."""
 
 
 def page_routes() -> list[web.RouteDef]:

@@ -15,6 +15,7 @@ from typing import Final
 from aiohttp import web
 
 from spalloc_server.history.database import EventDatabase
+from spalloc_server.history.load import LoadHistory
 from spalloc_server.history.waiting_times import WaitingTimes
 from spalloc_server.observe.observer import Observed, Observer
 from spalloc_server.web.app import make_app
@@ -24,6 +25,7 @@ from spalloc_server.web.feed import Feed
 from spalloc_server.web.guard import Guard
 from spalloc_server.web.hosts import ServedHosts
 from spalloc_server.web.pace import Pace
+from spalloc_server.web.sampler import Sampler
 from spalloc_server.web.snapshot import take_snapshot
 
 logger = logging.getLogger(__name__)
@@ -50,10 +52,12 @@ class WebObserver(Observer):
         port: int,
         times: WaitingTimes,
         histories: EventDatabase,
+        load: LoadHistory,
         hosts: Iterable[str] = (),
     ) -> None:
         """Serve at an IP address and a TCP port, 0 for a free one.
 
+        :param load: given samples while this serves
         :param hosts: further names by which the pages may be asked for, see
             `ServedHosts`
         """
@@ -61,16 +65,19 @@ class WebObserver(Observer):
         self._hosts = tuple(hosts)
         self._times = times
         self._histories = histories
+        self._load = load
         self._socket: socket.socket | None = None
         self._server: Observed | None = None
         self._thread: threading.Thread | None = None
         self._snapshot_wanted = False
+        self._load_wanted = False
         self._old_interval = 0.0
         # Of the server's thread.
         self._complaints = Complaints()
         # Of the thread's event loop.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._feed: Feed | None = None
+        self._sampler: Sampler | None = None
         self._end: asyncio.Event | None = None
         self._serving = threading.Event()
 
@@ -104,7 +111,10 @@ class WebObserver(Observer):
         logger.info("Serving http://%s:%d/", host, port)
 
     def turned(self) -> None:
-        """Take a snapshot, if one is wanted."""
+        """Take a snapshot or a sample of the load, if they are wanted."""
+        if self._load_wanted:
+            self._load_wanted = False
+            self._measure_load()
         if not self._snapshot_wanted:
             return
         self._snapshot_wanted = False
@@ -123,6 +133,24 @@ class WebObserver(Observer):
         # The thread may have ended by itself, with an error.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(deliver)
+
+    def _measure_load(self) -> None:
+        assert self._server is not None
+        assert self._loop is not None
+        assert self._sampler is not None
+        try:
+            load = self._server.controller.load()
+        except Exception as e:
+            self._complaints.note("the load cannot be measured", exc_info=e)
+            return
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._sampler.deliver, load)
+
+    def _request_load(self) -> None:
+        """Have the server's loop measure the load soon. In the web thread."""
+        assert self._server is not None
+        self._load_wanted = True
+        self._server.wake()
 
     def _request_snapshot(self) -> None:
         """Have the server's loop take a snapshot soon. In the web thread."""
@@ -161,6 +189,7 @@ class WebObserver(Observer):
         self._end = asyncio.Event()
         complaints = Complaints()
         self._feed = Feed(self._request_snapshot, complaints)
+        self._sampler = Sampler(self._request_load, self._load.add, complaints)
         self._serving.set()
         self._loop.set_exception_handler(
             lambda _, context: complaints.note(
@@ -172,7 +201,12 @@ class WebObserver(Observer):
         threading.Thread(target=hosts.find_full_name, daemon=True).start()
         guard = Guard(hosts, Pace(), complaints)
         app = make_app(
-            self._server, self._feed, self._times, self._histories, [guard.middleware]
+            self._server,
+            self._feed,
+            self._times,
+            self._histories,
+            self._load,
+            [guard.middleware],
         )
         runner = web.AppRunner(
             app,
@@ -186,6 +220,7 @@ class WebObserver(Observer):
         guard.connections = Connections(self._socket, runner.server, complaints)
         work = [
             asyncio.create_task(self._feed.run()),
+            asyncio.create_task(self._sampler.run()),
             asyncio.create_task(guard.connections.run()),
         ]
         try:

@@ -85,7 +85,7 @@ def test_a_full_disk_is_no_reason_to_begin_anew(
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as context:
-        context.setattr(histories, "_write", fail)
+        context.setattr(histories.file, "_change", fail)
         histories.take([event(job_id=1)])
         histories.take([event(job_id=1)])
     histories.take([event(job_id=1)])

@@ -43,6 +43,7 @@ from tests.support import (
     Client,
     CommandError,
     ServerProcess,
+    from_nothing,
     running_server,
     wait_until,
 )
@@ -592,7 +593,7 @@ def test_a_server_that_starts_without_room_serves_and_recovers(
     copy(left / way, folder)
     with no_room(folder) as relieve:
         with (
-            running_server(folder / "spalloc.cfg", "--simulate") as server,
+            from_nothing(folder / "spalloc.cfg", "--simulate") as server,
             Client(server.port) as client,
         ):
             assert owners_of(server) == OWNERS

@@ -35,7 +35,7 @@ def test_where_a_job_stands_and_what_is_kept_for_it() -> None:
     kept = first.places[0].kept
     assert kept is not None
     # One board is dead; the first job has three, the second one.
-    assert kept == (11, 4, 2, room.now)
+    assert kept == (11, 4, 2, room.now, (0, 0, 2, 2))
     assert told(room, 4).places[0].kept is None
     assert room.queue.kept_boards() == {"m": 11}
 

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from spalloc_server.configuration import Machine
 from spalloc_server.history.database import EventDatabase
+from spalloc_server.history.load import LoadHistory
 from spalloc_server.history.waiting_times import WaitingTimes
 from spalloc_server.model.board_states import BoardState
 from spalloc_server.observe.observer import Observer
@@ -315,7 +316,8 @@ class WebServer(SpallocServer):
     def __init__(self, config: str, folder: Path) -> None:
         histories = EventDatabase(str(folder / "history"))
         histories.open()
-        self.web = WebObserver("127.0.0.1", 0, WaitingTimes(), histories)
+        load = LoadHistory(histories.file)
+        self.web = WebObserver("127.0.0.1", 0, WaitingTimes(), histories, load)
         self.observer: Observer = self.web
         super().__init__(config, port=0)
 

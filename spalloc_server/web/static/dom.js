@@ -58,12 +58,40 @@ export function moment(seconds) {
   );
 }
 
+// From now on: [120, 840] is "in about 2 min to 14 min".
+export function within([from, to]) {
+  if (to <= 0) return "any moment";
+  if (from <= 0) return `within about ${roughly(to)}`;
+  const [low, high] = [roughly(from), roughly(to)];
+  return low === high ? `in about ${low}` : `in about ${low} to ${high}`;
+}
+
+// One unit is enough of an estimate, and its first two digits.
+function roughly(seconds) {
+  const [unit, size] = UNITS.find(([, size]) => seconds >= 2 * size) ?? UNITS.at(-1);
+  return `${Math.max(1, Math.round(seconds / size))} ${unit}`;
+}
+
 export const boardName = (board) => `(${board[0]}, ${board[1]}, ${board[2]})`;
 
 export const jobLink = (id) => el("a", { href: `#/job/${id}` }, String(id));
 
+// To the jobs of an owner: all of the name, as quotation marks say.
+export const ownerLink = (owner, page = "/") =>
+  el("a", { href: `#${page}?q=${encodeURIComponent(`"${owner}"`)}`, class: "owner" }, owner);
+
 export const machineLink = (name) =>
   el("a", { href: `#/machine/${encodeURIComponent(name)}` }, name);
+
+// Far apart for numbers that follow each other.
+export const hue = (id) => Math.round((id * 137.508) % 360);
+
+// The colour that a job has on the maps.
+export function swatch(id) {
+  const mark = el("span", { class: "swatch", "aria-hidden": "true" });
+  mark.style.setProperty("--hue", hue(id));
+  return mark;
+}
 
 // A table; each column is a heading.
 export function table(caption, headings, body) {

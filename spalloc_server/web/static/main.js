@@ -1,38 +1,52 @@
 // The page: which part of it is shown, light or dark, and the connection.
 
+import { parse } from "./address.js";
 import { el, setText } from "./dom.js";
-import { Ended, JobPage, Overview } from "./jobs.js";
+import { Ended } from "./ended.js";
+import { JobPage } from "./jobpage.js";
 import { Model } from "./model.js";
+import { Overview } from "./overview.js";
+import { Search } from "./search.js";
 
 const model = new Model();
 const main = document.getElementById("main");
 const connection = document.getElementById("connection");
+const search = new Search(document.getElementById("find"), document.getElementById("search"), () => show());
 let view = null;
+let shown = null;
 
-function pageOf(hash) {
-  const [, kind, argument = ""] = hash.split("/");
+// What an address is of: the name of its page, a title, and what makes it.
+function pageOf({ kind, argument }) {
   if (kind === "job" && /^\d{1,15}$/.test(argument))
     return ["job", `Job ${argument}`, () => new JobPage(model, Number(argument))];
-  if (kind === "machine") {
-    let name = argument;
-    try {
-      name = decodeURIComponent(argument);
-    } catch {
-      // then it is as it stands there
-    }
-    return ["overview", name, () => new Overview(model, name)];
-  }
-  if (kind === "ended") return ["ended", "Ended jobs", () => new Ended()];
-  return ["overview", "", () => new Overview(model)];
+  if (kind === "machine") return ["overview", argument, (query) => new Overview(model, argument, query)];
+  if (kind === "ended") return ["ended", "Ended jobs", (query) => new Ended(query)];
+  if (kind === "history") return ["history", "History", makeHistory];
+  return ["overview", "", (query) => new Overview(model, null, query)];
 }
 
-function show(event) {
+// What draws is loaded only where something is drawn.
+async function makeHistory(query) {
+  const { History } = await import("./history.js");
+  return new History(model, query);
+}
+
+async function show(event) {
   if (!model.known) return;
-  const [page, title, make] = pageOf(location.hash);
-  view = make();
+  const place = parse(location.hash);
+  search.show(place.query);
+  if (place.path === shown) {
+    view?.ask(place.query);
+    return;
+  }
+  shown = place.path;
+  const [page, title, make] = pageOf(place);
+  const made = await make(place.query);
+  if (shown !== place.path) return; // it has changed again meanwhile
+  view = made;
   main.replaceChildren(view.element);
   document.title = title ? `${title} – SpiNNaker boards` : "SpiNNaker boards";
-  for (const link of document.querySelectorAll("nav a"))
+  for (const link of document.querySelectorAll("header nav a"))
     if (link.dataset.page === page) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   if (event) {
@@ -45,7 +59,7 @@ addEventListener("hashchange", show);
 
 model.addEventListener("update", ({ detail }) => {
   if (view) view.update(detail);
-  else show();
+  else if (shown == null) show();
 });
 
 model.addEventListener("connection", ({ detail: alive }) => {
@@ -76,6 +90,7 @@ function paint() {
   document.documentElement.dataset.theme = dark ? "dark" : "light";
   setText(button, dark ? "Light" : "Dark");
   button.setAttribute("aria-label", `Change to ${dark ? "light" : "dark"} colours`);
+  dispatchEvent(new Event("themechange"));
 }
 
 button.addEventListener("click", () => {

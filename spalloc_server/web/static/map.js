@@ -1,14 +1,16 @@
 // One machine, drawn as the hexagons that its boards are.
 
-import { setAttribute, svg } from "./dom.js";
+import { hue, setAttribute, svg } from "./dom.js";
+import { Zoom } from "./zoom.js";
 
 const LABELLED = 60; // machines of up to so many boards have their names on the boards
 const MARGIN = 1.5;
+const NAMED = 40; // pixels that boards have at least when their names are written on them
 
 // What tells states apart beside their colour; around the middle of a board.
 export const MARKS = {
   dead: "M-1.7-1.7 1.7 1.7M1.7-1.7-1.7 1.7",
-  out: "M0-2.1V.5M0 2V2.1",
+  out: "M0-2.4V.2M0 1.4V1.5",
   draining: "M-1.7 0 1.7 0",
   drained: "M-1.7-1 1.7-1M-1.7 1 1.7 1",
   powering: "M-1.7 1.1 0-1.1 1.7 1.1",
@@ -17,9 +19,6 @@ export const MARKS = {
   off: "M-1.3 0A1.3 1.3 0 1 0 1.3 0 1.3 1.3 0 1 0-1.3 0",
   reserved: "M0 0V.1",
 };
-
-// Far apart for numbers that follow each other.
-export const hue = (id) => Math.round((id * 137.508) % 360);
 
 // Move a mark, which consists of absolute M, V and A.
 function moved(path, [x, y]) {
@@ -35,16 +34,34 @@ function moved(path, [x, y]) {
   return out.join("");
 }
 
+// Where boards should be large enough for a finger.
+const fingers = matchMedia("(pointer: coarse), (max-width: 640px)");
+
 export class MachineMap {
-  constructor(model, machine, { onselect, only = null }) {
+  // `emphasis`: gives a function that tells which boards stand out, or null for none.
+  constructor(model, machine, { onselect, emphasis = () => null }) {
     this.model = model;
     this.machine = machine;
-    this.only = only; // the job that all is about, if there is one
+    this.emphasis = emphasis;
     this.onselect = onselect;
     this.selected = null;
     this.#lay();
     this.#draw();
+    const [xs, ys] = [0, 1].map((i) => model.geometry.outline.map((p) => p[i]));
+    const side = Math.min(Math.max(...xs) - Math.min(...xs), Math.max(...ys) - Math.min(...ys));
+    this.zoom = new Zoom(this.element, this.box, side, {
+      kept: () => this.places.get(this.selected) ?? null,
+      onchange: () => this.#name(),
+    });
     this.update(machine);
+  }
+
+  // Go on from another map of this machine: what is selected, and what is seen.
+  resume({ selected, zoom }) {
+    if (this.places.has(selected)) this.selected = selected;
+    Object.assign(this.zoom, { scale: zoom.scale, middle: zoom.middle });
+    this.zoom.apply();
+    this.#light();
   }
 
   place(x, y, z) {
@@ -130,12 +147,15 @@ export class MachineMap {
       ghosts.append(cell);
     }
     this.borders = svg("path", { class: "borders" });
+    this.kept = svg("path", { class: "kept" });
+    this.dead = svg("path", { class: "dead-links", d: this.#deadLinks() });
     this.lit = svg("path", { class: "lit" });
     this.cursor = svg("path", { class: "cursor" });
     this.marks = Object.fromEntries(
       Object.keys(MARKS).map((state) => [state, svg("path", { class: `mark ${state}` })]),
     );
     this.labels = svg("g", { class: "labels" });
+    this.names = svg("g", { class: "names", "aria-hidden": "true" });
     this.element = svg(
       "svg",
       {
@@ -152,12 +172,61 @@ export class MachineMap {
       boards,
       ...Object.values(this.marks),
       this.borders,
+      this.dead,
+      this.kept,
       this.#axes(),
       this.labels,
+      this.names,
       this.lit,
       this.cursor,
     );
-    this.element.style.maxWidth = `${Math.round(this.box[2] * 9)}px`;
+    this.element.style.setProperty("--ratio", `${this.box[2]} / ${this.box[3]}`);
+    this.element.style.setProperty("--widest", `${Math.round(this.box[2] * 9)}px`);
+  }
+
+  // The sides of boards whose links do not work, as far as both ends are there.
+  #deadLinks() {
+    const sides = [];
+    this.deadLinks = 0;
+    for (const [key, all] of this.sides)
+      all.forEach((side, link) => {
+        if (!this.machine.dead.has(`${key},${link}`) || !this.places.has(side.key)) return;
+        sides.push(this.#side(this.places.get(key), link));
+        // One that is dead in both directions is one link.
+        const back = this.machine.dead.has(`${side.key},${(link + 3) % 6}`);
+        this.deadLinks += back ? 0.5 : 1;
+      });
+    return sides.join("");
+  }
+
+  // Around parts that are kept for jobs: [x, y, width, height] in triads.
+  showKept(areas) {
+    const text = JSON.stringify(areas);
+    if (text === this.keptText) return;
+    this.keptText = text;
+    const sides = [];
+    for (const [left, low, width, height] of areas) {
+      const has = (x, y) => x >= left && x < left + width && y >= low && y < low + height;
+      for (const [key, all] of this.sides) {
+        const [x, y] = key.split(",").map(Number);
+        if (!has(x, y)) continue;
+        all.forEach((side, link) => {
+          const [a, b] = side.key.split(",").map(Number);
+          if (!side.inside || !has(a, b) || !this.places.has(side.key)) sides.push(this.#side(this.places.get(key), link));
+        });
+      }
+    }
+    setAttribute(this.kept, "d", sides.join(""));
+  }
+
+  // Write their coordinates on the boards in sight, once these are large enough.
+  #name() {
+    const names = [];
+    if (this.there.length > LABELLED && this.zoom?.boardSize >= NAMED)
+      for (const [key, place] of this.places)
+        if (this.zoom.sees(place, -2))
+          names.push(svg("text", { x: place[0].toFixed(2), y: (place[1] + 2.6).toFixed(2), "font-size": 1.4 }, key));
+    this.names.replaceChildren(...names);
   }
 
   // Numbers of triads along two edges of large machines.
@@ -183,6 +252,7 @@ export class MachineMap {
   update(machine) {
     this.machine = machine;
     const { jobs } = this.model;
+    const standsOut = this.emphasis();
     const marks = Object.fromEntries(Object.keys(MARKS).map((state) => [state, []]));
     const looks = new Map();
     const borders = [];
@@ -191,7 +261,7 @@ export class MachineMap {
     for (const [key, place] of this.places) {
       const board = machine.boards.get(key);
       const state = board.shown(jobs);
-      const other = this.only != null && board.job !== this.only;
+      const other = standsOut != null && !standsOut(board);
       looks.set(key, [`${state}${other ? " other" : ""}`, board.job]);
       if (!other) marked.push([state, place]);
       if (board.job == null) continue;
@@ -230,7 +300,7 @@ export class MachineMap {
       );
     const small = this.there.length <= LABELLED;
     if (small)
-      for (const [key, [x, y]] of this.places) add([x, y + 2.3], 1.1, key.replaceAll(",", ", "), "name");
+      for (const [key, [x, y]] of this.places) add([x, y + 2.25], 1.3, key.replaceAll(",", ", "), "name");
     for (const [job, keys] of ofJobs) {
       if (keys.length < 3 && !small) continue;
       const size = small ? 1.6 : keys.length < 12 ? 2.8 : keys.length < 48 ? 4 : 6;
@@ -254,6 +324,7 @@ export class MachineMap {
 
   select(key, lasting = true) {
     if (lasting) this.selected = key;
+    if (lasting && key != null && !this.zoom.sees(this.places.get(key))) this.zoom.reveal(this.places.get(key));
     this.hovered = lasting ? null : key;
     this.#light();
     this.onselect(this.hovered ?? this.selected, lasting);
@@ -268,7 +339,10 @@ export class MachineMap {
     const key = event.target.dataset?.key ?? null;
     if (!lasting) {
       if (event.pointerType !== "touch") this.#hover(key);
-    } else this.select(key);
+    } else if (!this.zoom.dragged) {
+      this.select(key);
+      if (key != null && (event.pointerType === "touch" || fingers.matches)) this.zoom.enlarge(this.places.get(key));
+    }
   }
 
   // Outline the board that is looked at, and all boards of its job.
@@ -290,6 +364,9 @@ export class MachineMap {
   #key(event) {
     const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     if (event.key === "Escape") this.select(null);
+    if (event.key === "+" || event.key === "=") this.zoom.step(1.5);
+    if (event.key === "-") this.zoom.step(1 / 1.5);
+    if (event.key === "0") this.zoom.whole();
     if (!way) return;
     event.preventDefault();
     if (this.selected == null) return this.select(this.places.keys().next().value);

@@ -49,6 +49,11 @@ export class Board {
     return `cabinet ${this.cabinet}, frame ${this.frame}, board ${this.board}`;
   }
 
+  // Does a job have it? Those beside a job's boards are nobody's.
+  get inUse() {
+    return this.job != null;
+  }
+
   shown(jobs) {
     if (this.state !== "allocated") return OF_BOARD[this.state] ?? "dead";
     const job = jobs.get(this.job);
@@ -64,6 +69,11 @@ export class Model extends EventTarget {
   heard = new Map();
   geometry = null;
   known = false;
+  // What has been found out from these, until they change.
+  #places = null;
+  #queued = null;
+  #kept = null;
+  #loads = null;
   #source = null;
   #timer = 0;
   #time = [0, 0, 0]; // time and clock of the server when performance.now() was
@@ -89,6 +99,19 @@ export class Model extends EventTarget {
     }
   }
 
+  // A page that the browser keeps for going back to holds no connection meanwhile: there
+  // are only six of them for all pages together.
+  constructor() {
+    super();
+    addEventListener("pagehide", () => this.#leave());
+    addEventListener("pageshow", (event) => event.persisted && this.geometry && this.#connect());
+  }
+
+  #leave() {
+    this.#source?.close();
+    clearTimeout(this.#timer);
+  }
+
   #connect() {
     const source = (this.#source = new EventSource("/events"));
     source.addEventListener("state", (event) => this.#take(JSON.parse(event.data), true));
@@ -110,8 +133,7 @@ export class Model extends EventTarget {
 
   // Not all pages at the same time: the server may just have come back.
   #later() {
-    this.#source?.close();
-    clearTimeout(this.#timer);
+    this.#leave();
     const again = () => (this.geometry ? this.#connect() : this.start());
     this.#timer = setTimeout(again, 1000 + 2000 * Math.random());
     this.dispatchEvent(new CustomEvent("connection", { detail: false }));
@@ -124,6 +146,8 @@ export class Model extends EventTarget {
       this.jobs.clear();
       this.heard.clear();
     }
+    this.#loads = null;
+    if (whole || news.jobs) this.#places = this.#queued = this.#kept = null;
     const fresh = new Set();
     for (const [name, machine] of Object.entries(news.machines ?? {})) {
       if (machine === null) this.machines.delete(name);
@@ -162,8 +186,51 @@ export class Model extends EventTarget {
     return { ...document, boards, dead };
   }
 
-  // The job's place in each queue that it stands in: [machine, place, the job before].
+  // The jobs that wait, in no order.
+  queued() {
+    return (this.#queued ??= [...this.jobs.values()].filter((job) => job.state === "queued"));
+  }
+
+  // The parts of a machine that are kept: for which job, and where.
+  kept(name) {
+    if (!this.#kept) {
+      this.#kept = new Map();
+      for (const job of this.queued())
+        for (const { machine, kept } of job.waiting?.queues ?? [])
+          if (kept) this.#kept.set(machine, [...(this.#kept.get(machine) ?? []), { job: job.id, area: kept.area }]);
+    }
+    return this.#kept.get(name) ?? [];
+  }
+
+  // How busy a machine is: boards by state, in use, and that work at all; jobs waiting.
+  load(name) {
+    this.#loads ??= new Map();
+    if (!this.#loads.has(name)) this.#loads.set(name, this.#measure(this.machines.get(name)));
+    return this.#loads.get(name);
+  }
+
+  #measure(machine) {
+    const counts = Object.fromEntries(Object.keys(STATES).map((state) => [state, 0]));
+    Object.assign(counts, { all: 0, used: 0, working: 0 });
+    for (const board of machine.boards.values()) {
+      if (!board.exists) continue;
+      const state = board.shown(this.jobs);
+      counts[state] += 1;
+      counts.all += 1;
+      counts.used += board.inUse;
+      // What is going to be drained still works, for its job.
+      counts.working += board.inUse || !["dead", "out", "drained", "draining"].includes(state);
+    }
+    const waiting = this.queued().filter((job) => job.queues.includes(machine.name)).length;
+    return { machine, counts, closed: machine.closed, waiting };
+  }
+
+  // The job's place in each queue that it stands in: machine, place, the job before.
   places() {
+    return (this.#places ??= this.#findPlaces());
+  }
+
+  #findPlaces() {
     const queues = new Map();
     const places = new Map();
     for (const job of this.jobs.values()) {
