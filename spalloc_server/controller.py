@@ -557,7 +557,7 @@ class Controller:
         :raises ValueError: if its job has reported it often enough
         """
         with self._log.lock:
-            self._parts.sick_boards.check_report(ip_address)
+            self._parts.reports.check_report(ip_address)
 
     def list_problems(self, machine_name: str | None = None) -> list[dict[str, Any]]:
         """Describe the boards out of service, and those that were reported.
@@ -584,7 +584,7 @@ class Controller:
             out
         """
         with self._log.lock:
-            return list(self._parts.sick_boards.problems(boards))
+            return list(self._parts.reports.problems(boards))
 
     def clear_problem(self, machine_name: str, x: int, y: int, z: int) -> None:
         """Forget all problems of a board, and put it back into service.
