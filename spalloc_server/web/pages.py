@@ -40,7 +40,7 @@ PUBLISHED: Final[Mapping[str, str]] = {
     "uplot.LICENSE": "8f989229699b4fe2f1a0432d0e9edc338a8a911e250e2d1b01ecd770a5f5b1bd",
 }
 """The SHA-256 of those that are uPlot 1.6.32 (MIT licence), as npm has them:
-``dist/uPlot.esm.js``, ``dist/uPlot.min.css`` and ``LICENSE`` of the package ``uplot``."""
+``dist/uPlot.esm.js``, ``dist/uPlot.min.css``, ``LICENSE`` of the package ``uplot``."""
 
 
 def page_routes() -> list[web.RouteDef]:
