@@ -246,6 +246,12 @@ class Controller:
             changed, state.changed_machines = state.changed_machines, set()
             return changed
 
+    def note_changed(self, jobs: Iterable[int], machines: Iterable[str]) -> None:
+        """Have jobs and machines be among those that have changed."""
+        with self._log.lock:
+            self._state.changed_jobs.update(jobs)
+            self._state.changed_machines.update(machines)
+
     # Settings and machines
 
     def configure(

@@ -519,15 +519,19 @@ class Server:
         # All that is looked at in this turn is looked at as if it were still then.
         now = time.monotonic()
         unheard = self._attention.waited(since, timeout, now)
-        if unheard:
-            self._controller.excuse_silence(unheard)
-        for channel in self._clients.note_events(ready):
-            if self._reception.is_behind(channel):
-                self._accept_client()
-            elif self._operator_door.is_behind(channel):
-                self._operator_door.accept()
-            else:
-                self._config_source.note_news(channel)
+        # What fails costs nothing but itself: the poll tells again of what is left.
+        try:
+            if unheard:
+                self._controller.excuse_silence(unheard)
+            for channel in self._clients.note_events(ready):
+                if self._reception.is_behind(channel):
+                    self._accept_client()
+                elif self._operator_door.is_behind(channel):
+                    self._operator_door.accept()
+                else:
+                    self._config_source.note_news(channel)
+        except Exception as e:
+            self.stats.errors.note("channels", e)
         if now >= self._look_at:
             try:
                 self._look_around(now)
@@ -536,8 +540,7 @@ class Server:
         self._reception.resume()
         clients = self._clients.take_ready()
         self._dispatcher.take_turns(clients)
-        # What fails from here on costs nothing but itself. After the clients: one that
-        # has just sent a keepalive has not timed out.
+        # After the clients: one that has just sent a keepalive has not timed out.
         try:
             self._do_what_is_due(now, len(ready), clients)
         except Exception as e:

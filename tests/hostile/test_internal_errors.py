@@ -40,6 +40,7 @@ from spalloc_server.storage.lock_file import StateLock
 from spalloc_server.storage.rewriting import Rewriting
 from spalloc_server.storage.store import StateStore
 from spalloc_server.wire.clients import Clients
+from spalloc_server.wire.connection import Connection
 from tests.support import ONE_TRIAD, Client, CommandError, Site, ready, wait_until
 
 MESSAGE = "something is wrong in here"
@@ -301,6 +302,29 @@ def test_an_error_in_the_loop_itself_costs_nobody_anything(tmp_path: Path) -> No
             assert sum(told.values()) == number, (fault.name, told)
         use_all(server, client)
         assert server.is_alive()
+
+
+def test_a_watcher_misses_nothing_because_of_an_error(tmp_path: Path) -> None:
+    with ExitStack() as undo:
+        before = Fault(undo, Notifier, "send", after=False)
+        notify = Fault(undo, Connection, "notify", after=False)
+        site = Site(tmp_path, undo)
+        server = site.start()
+        watcher, other, client = (site.connect(server) for _ in range(3))
+        watcher.call("notify_job")
+        before.armed = True
+        job_id = client.call("create_job", owner="me", keepalive=None)
+        assert watcher.notification() == {"jobs_changed": [job_id]}
+        assert server.internal_errors == {"notifications": 1}
+        # An error with one of them costs that one its connection, and no other's news.
+        wait_until(lambda: ready(client, job_id))
+        other.call("notify_job")
+        notify.armed = True
+        client.call("destroy_job", job_id)
+        assert watcher.is_disconnected()
+        while job_id not in other.notification()["jobs_changed"]:
+            pass
+        assert server.internal_errors == {"notifications": 1}
 
 
 RESULTS = [
