@@ -23,6 +23,7 @@ from spalloc_server.config.script import (
     validate_config,
 )
 from spalloc_server.configuration import Configuration, Machine
+from spalloc_server.control.change_log import EventFailedError
 from spalloc_server.control.machine_set import Settings
 from spalloc_server.controller import Controller
 from spalloc_server.model.changes import Change
@@ -213,13 +214,6 @@ class Server:
 
     def _load_valid_config(self, validated_config: Configuration) -> None:
         """Put a configuration in force: the address, the settings, the machines."""
-        self._reception.move(
-            validated_config._replace(ip=self._choose_ip(validated_config)),
-            self._choose_port(validated_config),
-        )
-        self._operator_door.set_group(validated_config.admin_group)
-        self._configuration = validated_config
-        self._timers.check_soon()
         settings = Settings(
             validated_config.max_retired_jobs,
             validated_config.seconds_before_free,
@@ -235,7 +229,21 @@ class Server:
             (machine.name, machine) for machine in validated_config.machines
         )
         self._announce_losses(old, new)
-        self._controller.configure(settings, new)
+        # First, since all stays as it was if there is an error in it.
+        try:
+            self._controller.configure(settings, new)
+        except EventFailedError:
+            controller = self._controller
+            if (controller.settings, controller.machines) != (settings, new):
+                raise
+            # It is in force, and something that has come of it had to be mended.
+        self._reception.move(
+            validated_config._replace(ip=self._choose_ip(validated_config)),
+            self._choose_port(validated_config),
+        )
+        self._operator_door.set_group(validated_config.admin_group)
+        self._configuration = validated_config
+        self._timers.check_soon()
         self._config_source.done(_summary(old, new))
         logger.info("Machines: %s", _summary(old, new))
         self._tell_lock_file()

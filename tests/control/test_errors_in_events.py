@@ -135,6 +135,7 @@ class Place:
         self.kept = self.create(0, 0, 0, owner="kept")
         self.bmps.answer()
         self.disk = Disk(self.controller)
+        self.before = self.controller.settings, self.controller.machines
 
     def clock(self) -> float:
         return self.now
@@ -292,13 +293,18 @@ def rebuilt_machine(place: Place) -> Callable[[], None]:
     place.controller.machines = machines
     place.create(1, 1, owner="goes", machine="n")
     place.disk.write_anew()
+    place.before = place.controller.settings, place.controller.machines
     machines = {**machines, "n": machine("n", width=2)}
     return lambda: setattr(place.controller, "machines", machines)
 
 
 def other_settings(place: Place) -> Callable[[], None]:
     place.create(3, 1)
-    return lambda: place.controller.set_board_retries(200, 300)
+    place.create(1, 1, owner="you")
+    other = place.controller.settings._replace(
+        first_board_retry=200, scheduling="backfill", jobs_per_owner=7
+    )
+    return lambda: place.controller.configure(other)
 
 
 def fail_a_board(place: Place) -> None:
@@ -385,7 +391,9 @@ def check(
     place.disk.check()
     # Nothing is half done, and goes on.
     if error is not None:
+        in_force = controller.settings, controller.machines
         again()
+        assert in_force in (place.before, (controller.settings, controller.machines))
     place.settle()
     place.disk.check()
     for job in controller.list_jobs():

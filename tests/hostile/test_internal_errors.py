@@ -19,6 +19,7 @@ from spalloc_server.async_bmp_controller import AsyncBMPController
 from spalloc_server.control.deadlines import Deadlines
 from spalloc_server.control.job_lifecycle import JobLifecycle
 from spalloc_server.control.job_power import JobPower
+from spalloc_server.control.machine_set import MachineSet
 from spalloc_server.control.parts import Parts
 from spalloc_server.control.state import State
 from spalloc_server.controller import Controller
@@ -325,6 +326,39 @@ def test_a_watcher_misses_nothing_because_of_an_error(tmp_path: Path) -> None:
         while job_id not in other.notification()["jobs_changed"]:
             pass
         assert server.internal_errors == {"notifications": 1}
+
+
+def test_an_error_in_a_reload_leaves_the_old_configuration_in_force(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ExitStack() as undo:
+        faults = [
+            Fault(undo, MachineSet, "_add", after=True),
+            Fault(undo, JobQueue, "set_limits", after=False),
+        ]
+        site = Site(tmp_path, undo)
+        server = site.start()
+        client = site.connect(server)
+        kept = client.call("create_job", owner="kept", keepalive=None)
+        wait_until(lambda: ready(client, kept))
+        second = ONE_TRIAD.replace('"m"', '"n"').replace("10.11.12", "10.11.13")
+        both = f"{ONE_TRIAD}\nold = configuration.machines\n{second}\n"
+        both += "configuration = configuration._replace("
+        both += "machines=[*old, *configuration.machines], jobs_per_owner=9)\n"
+        for fault in faults:
+            site.write(both)
+            fault.armed = True
+            before = server.config_source.finished
+            server.request_reload()
+            wait_until(lambda before=before: server.config_source.finished > before)  # type: ignore[misc]
+            assert server.config_source.outcome.problem == "there was an internal error"
+            assert [m["name"] for m in client.call("list_machines")] == ["m"]
+            assert server.controller.settings.jobs_per_owner is None
+            assert ready(client, kept)
+        server.request_reload()
+        wait_until(lambda: len(client.call("list_machines")) == 2)
+        assert server.controller.settings.jobs_per_owner == 9
+        assert ready(client, kept)
 
 
 RESULTS = [
