@@ -42,6 +42,55 @@ def million_cores(seconds_before_free: float) -> str:
     return MILLION_CORES.replace("SECONDS_BEFORE_FREE", str(seconds_before_free))
 
 
+SITE = """
+def place(x, y, z):
+    frame = (x // 4) * 10 + y // 2
+    return frame // 5, frame % 5, (x % 4) * 6 + (y % 2) * 3 + z
+
+def triad(name, ip):
+    boards = {(0, 0, z): (0, 0, z) for z in range(3)}
+    tags = {"side", name}
+    return Machine.with_standard_ips(name, tags=tags, board_locations=boards, base_ip=ip)
+
+configuration = Configuration(
+    machines=[
+        Machine.with_standard_ips(
+            "million-core-machine",
+            board_locations={
+                (x, y, z): place(x, y, z)
+                for x in range(20) for y in range(20) for z in range(3)
+            },
+            base_ip="10.2.0.0",
+            dead_boards={(3, 7, 1), (3, 7, 2), (11, 2, 0), (17, 12, 1), (8, 18, 2)},
+            dead_links={(5, 5, 0, Links.north), (10, 10, 0, Links.south)},
+        ),
+        Machine.with_standard_ips(
+            "pair",
+            tags={"pair"},
+            board_locations={
+                (x, y, z): (0, x // 2, 6 * (x % 2) + 3 * y + z)
+                for x in range(4) for y in range(2) for z in range(3)
+            },
+            base_ip="10.12.0.0",
+        ),
+        triad("left", "10.11.12.0"),
+        triad("right", "10.11.13.0"),
+        *(
+            Machine.single_board(
+                f"single-{i:02}",
+                tags={"single"},
+                bmp_ip=f"10.200.{i}.0",
+                spinnaker_ip=f"10.200.{i}.1",
+            )
+            for i in range(1, 21)
+        ),
+    ],
+    seconds_before_free=0,
+    longest_overtaking=0,
+)
+"""
+"""A config file with that machine, some small ones, and twenty of a single board."""
+
 Faulty = Mapping[int, Sequence[int]]
 
 SCRIPT_OWNER = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"

@@ -48,103 +48,16 @@ configuration = Configuration(
 )
 """
 
-TWO_MACHINES = """
-configuration = Configuration(
-    machines=[
-        Machine.with_standard_ips(
-            name,
-            tags={"default", name},
-            board_locations={(0, 0, z): (0, 0, z) for z in range(3)},
-            base_ip=ip,
-        )
-        for name, ip in (("left", "10.11.12.0"), ("right", "10.11.13.0"))
-    ],
-    seconds_before_free=0,
-)
-"""
 
-
-@pytest.fixture(scope="module")
-def opened() -> Iterator[Browser]:
-    with browser() as one:
-        yield one
-
-
-@pytest.fixture
-def page(opened: Browser) -> Iterator[Browser]:
-    """A page as large as a desktop's; the browser must have nothing to complain of."""
-    opened.shape(1280, 1000)
-    opened.prefer("light")
-    opened.complaints()
-    yield opened
-    assert opened.complaints() == []
-    opened.driver.get("about:blank")
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """The machine of 1,200 boards, with many jobs."""
-    folder = tmp_path_factory.mktemp("large")
-    with running_server(
-        million_cores(0), "--simulate", "--http", "0", folder=folder
-    ) as server:
-        with Client(server.port) as client:
-            for i in range(200):
-                size = ((), (3,), (2, 2), (5,), (12,))[i % 5]
-                owner = OWNERS[i % len(OWNERS)]
-                client.call("create_job", *size, owner=owner, keepalive=None)
-            for _ in range(5):
-                client.call("create_job", 20, 20, owner="big@example.org")
-            wait_until(lambda: all(ready(client, job_id) for job_id in (1, 100)))
-        yield server
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[ServerProcess]:
-    with running_server(
-        TWO_MACHINES, "--simulate", "--http", "0", folder=tmp_path
-    ) as server:
-        yield server
-
-
-@pytest.fixture
-def client(small: ServerProcess) -> Iterator[Client]:
-    with Client(small.port) as client:
-        yield client
-
-
-def url_of(server: ServerProcess) -> str:
-    return server.wait_for_log(r"Serving (http://127\.0\.0\.1:\d+)/")[1]
-
-
-def cell(key: str) -> str:
-    return f'.map .boards path[data-key="{key}"]'
-
-
-def facts(page: Browser, within: str = ".details") -> dict[str, str]:
-    """Names and values as the page lists them."""
-    found = page.run(
-        "return [...document.querySelectorAll(arguments[0])]"
-        ".map((pair) => [...pair.children].map((part) => part.textContent))",
-        f"{within} dl > div",
-    )
-    return dict(found)
-
-
-def test_a_map_of_1200_boards(page: Browser, large: ServerProcess) -> None:
-    page.open(url_of(large) + "/")
+def test_a_map_of_1200_boards(page: Browser, url: str, caller: Client) -> None:
+    page.open(url + "/")
     assert len(page.all(".map .boards path")) == 1200
     assert len(page.all(".map .boards path.dead")) == 5
     # Every board of the edges is shown once more beyond the other edge.
     assert len(page.all(".map .ghosts path")) > 100
-    with Client(large.port) as client:
-        jobs = client.call("list_jobs")
-        job = jobs[70]
-        wait_until(lambda: ready(client, job["job_id"]))
-    waiting = sum(job["state"] == 1 for job in jobs)
-    summary = (
-        rf"[\d,]+ of 1,195 working boards in use \(\d+ %\), {waiting} jobs waiting"
-    )
+    job = caller.call("list_jobs")[70]
+    wait_until(lambda: ready(caller, job["job_id"]))
+    summary = r"[\d,]+ of 1,195 working boards in use \(\d+ %\), [\d,]+ jobs waiting"
     assert re.fullmatch(summary, page.text(".summary"))
     boards = [",".join(map(str, board)) for board in job["boards"]]
     hues = {
@@ -166,8 +79,8 @@ def test_a_map_of_1200_boards(page: Browser, large: ServerProcess) -> None:
     assert len(page.one(".map .lit").get_attribute("d") or "") > 50
 
 
-def test_the_map_without_a_mouse(page: Browser, large: ServerProcess) -> None:
-    page.open(url_of(large) + "/")
+def test_the_map_without_a_mouse(page: Browser, url: str, caller: Client) -> None:
+    page.open(url + "/")
     the_map = page.one("svg.map[role=application]")
     assert "Map of million-core-machine: " in (
         the_map.get_attribute("aria-label") or ""
@@ -186,8 +99,8 @@ def test_the_map_without_a_mouse(page: Browser, large: ServerProcess) -> None:
     page.wait_for_text(".details", "Point at a board")
 
 
-def test_all_boards_as_a_table(page: Browser, large: ServerProcess) -> None:
-    page.open(url_of(large) + "/")
+def test_all_boards_as_a_table(page: Browser, url: str, caller: Client) -> None:
+    page.open(url + "/")
     page.one(".all-boards summary").click()
     page.wait(lambda: len(page.all(".all-boards tbody tr")) == 1200)
     assert page.texts(".all-boards tbody tr:nth-child(5) td")[:3] == [
@@ -199,9 +112,9 @@ def test_all_boards_as_a_table(page: Browser, large: ServerProcess) -> None:
 
 
 def test_changes_are_pushed_and_drawn_without_delay(
-    page: Browser, large: ServerProcess
+    page: Browser, url: str, caller: Client
 ) -> None:
-    page.open(url_of(large) + "/")
+    page.open(url + "/")
     page.run(
         "window.longest = 0;"
         "new PerformanceObserver((list) => {"
@@ -503,9 +416,9 @@ def test_light_and_dark(page: Browser, small: ServerProcess) -> None:
     page.wait(lambda: colour() == light)
 
 
-def test_contrast_of_texts(page: Browser, large: ServerProcess) -> None:
+def test_contrast_of_texts(page: Browser, url: str, caller: Client) -> None:
     """At least 4.5 to 1, as the WCAG want it."""
-    page.open(url_of(large) + "/")
+    page.open(url + "/")
     script = """
         const value = (name) => getComputedStyle(document.documentElement)
           .getPropertyValue(name).trim();
@@ -533,9 +446,9 @@ def _contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_on_a_phone(page: Browser, large: ServerProcess) -> None:
+def test_on_a_phone(page: Browser, url: str, caller: Client) -> None:
     page.shape(360, 740, 2, phone=True)
-    page.open(url_of(large) + "/")
+    page.open(url + "/")
     for fragment in ("#/", "#/job/3", "#/ended"):
         page.go(fragment)
         page.wait_for(".panel")
@@ -560,10 +473,10 @@ def test_on_a_phone(page: Browser, large: ServerProcess) -> None:
 
 
 def test_names_for_those_who_do_not_see_the_page(
-    page: Browser, large: ServerProcess
+    page: Browser, url: str, caller: Client
 ) -> None:
     for fragment in ("#/", "#/ended", "#/job/2"):
-        page.open(f"{url_of(large)}/{fragment}")
+        page.open(f"{url}/{fragment}")
         nameless = page.run(
             "return [...document.querySelectorAll('input, select, button, a, svg')]"
             ".filter((e) => e.getAttribute('aria-hidden') !== 'true')"
@@ -589,7 +502,7 @@ def test_names_for_those_who_do_not_see_the_page(
         ("count(1200, 'board')", "1,200 boards"),
     ],
 )
-def test_words(page: Browser, large: ServerProcess, call: str, text: str) -> None:
-    page.open(url_of(large) + "/")
+def test_words(page: Browser, url: str, caller: Client, call: str, text: str) -> None:
+    page.open(url + "/")
     script = f"return import('/static/dom.js').then((dom) => dom.{call})"
     assert page.run(script) == text
