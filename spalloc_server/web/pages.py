@@ -15,7 +15,14 @@ FILES: Final[Mapping[str, str]] = {
     "icon.svg": "image/svg+xml",
     **dict.fromkeys(
         (
-            *("address.js", "asking.js", "dom.js", "ended.js", "history.js", "jobpage.js"),
+            *(
+                "address.js",
+                "asking.js",
+                "dom.js",
+                "ended.js",
+                "history.js",
+                "jobpage.js",
+            ),
             *("jobs.js", "machine.js", "main.js", "map.js", "model.js", "overview.js"),
             *("plot.js", "search.js", "singles.js", "summary.js", "table.js"),
             *("waiting.js", "zoom.js", "uplot.js"),

@@ -42,7 +42,8 @@ def page(opened: Browser) -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """Machines of 1,200, 24, 3 and 1 boards, and many jobs on the largest; a week of
-    history. Others than that machine are left as they were found."""
+    history. Others than that machine are left as they were found.
+    """
     folder = tmp_path_factory.mktemp("site")
     _write_history(str(folder / "spalloc.cfg"))
     options = ("--simulate", "--http", "0")

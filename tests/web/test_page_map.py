@@ -160,16 +160,10 @@ def test_the_wheel_zooms_about_the_pointer(still: Browser) -> None:
     to = (at[0] + 60, at[1] + 40)
     page.drag(at, (at[0] + 20, at[1] + 10), to)
     page.wait(lambda: close(page.middle(cell("5,15,0")), to))
-    assert facts(page).get("Board") in (None, "(5, 15, 0)")
-    assert page.run("return document.querySelector('.map .cursor').getAttribute('d')") in (
-        *("", None),
-        page.run("return document.querySelector('.map .cursor').getAttribute('d')"),
-    )
+    assert page.all(".map .cursor[d*=M]") == []
     before = page.run("return scrollY")
-    page.wheel(to, 2000)
-    page.wait(lambda: size_of(page, "5,15,0")[0] < 1.5 * small)
-    for _ in range(4):
-        page.wheel(to, 2000)
+    for _ in range(8):
+        page.wheel(to, 240)
     page.wait(lambda: abs(size_of(page, "5,15,0")[0] - small) < 1)
     # All of it is seen again; from here the wheel scrolls the page.
     page.wheel(to, 300)

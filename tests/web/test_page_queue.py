@@ -113,24 +113,3 @@ def test_a_long_queue_is_shown_in_part(page: Browser, url: str) -> None:
     button.click()
     page.wait(lambda: len(shown(page, ".queued")) > 6)
     assert shown(page, ".queued")[:6] == jobs
-
-
-@pytest.mark.parametrize(
-    ("about", "text"),
-    [
-        ((-5, 0), "any moment"),
-        ((-60, 45), "within about 45 s"),
-        ((130, 845), "in about 2 min to 14 min"),
-        ((3600, 3650), "in about 60 min to 61 min"),
-        ((7300, 86400), "in about 2 h to 24 h"),
-        ((400_000, 400_100), "in about 5 d"),
-    ],
-)
-def test_estimates_in_words(
-    page: Browser, url: str, about: tuple[int, int], text: str
-) -> None:
-    if page.driver.current_url == "about:blank":
-        page.open(f"{url}/")
-    script = "return import('/static/dom.js').then((d) => d.within(arguments[0]))"
-    script = script.replace("arguments[0]", str(list(about)))
-    assert page.run(script) == text

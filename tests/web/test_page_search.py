@@ -9,7 +9,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.support import Client, ready, wait_until
 from tests.web.browser import Browser
-from tests.web.parts import cell, row, shown
+from tests.web.parts import row, shown
 from tests.web.scenes import OWNERS
 
 pytestmark = pytest.mark.slow
@@ -172,9 +172,10 @@ def test_what_all_rows_have_in_common_is_told_once(
     # A single row tells all of itself.
     page.go(f"#/?q={jobs[0]}")
     page.wait(lambda: shown(page) == [jobs[0]])
-    assert page.texts(f"{running} .same > span") == [] or not page.one(
-        f"{running} .same"
-    ).is_displayed()
+    assert (
+        page.texts(f"{running} .same > span") == []
+        or not page.one(f"{running} .same").is_displayed()
+    )
     assert "Owner" in columns()
 
 

@@ -18,7 +18,8 @@ Create = Callable[..., int]
 
 
 @pytest.mark.parametrize(
-    ("width", "height"), [(1920, 1080), (1280, 720), (768, 1024), (390, 844), (320, 568)]
+    ("width", "height"),
+    [(1920, 1080), (1280, 720), (768, 1024), (390, 844), (320, 568)],
 )
 def test_the_summary_is_seen_first_and_the_queue_begins_below_it(
     page: Browser, url: str, width: int, height: int
@@ -62,7 +63,12 @@ def test_single_boards_take_one_line_each(
     page: Browser, url: str, create: Create, caller: Client
 ) -> None:
     page.open(f"{url}/")
-    assert page.texts(".machine h2") == ["million-core-machine", "pair", "left", "right"]
+    assert page.texts(".machine h2") == [
+        "million-core-machine",
+        "pair",
+        "left",
+        "right",
+    ]
     assert len(page.texts(".singles li")) == 20
     heights = page.run(
         "return [...document.querySelectorAll('.singles li')]"
@@ -105,7 +111,9 @@ def test_what_operators_order_is_shown(
         admin.text("drain", "single-05", "--frame", 0, 0, "--reason", "dust")
         admin.text("close", "single-06", "--reason", "a course")
         page.go("#/")
-        page.wait_for_text(".singles li:nth-child(5)", f"drained. drained by {user}: dust")
+        page.wait_for_text(
+            ".singles li:nth-child(5)", f"drained. drained by {user}: dust"
+        )
         closed = f"free; closed by {user}: no job starts (a course)"
         page.wait_for_text(".singles li:nth-child(6)", closed)
         assert figure(page, "trouble") == 3

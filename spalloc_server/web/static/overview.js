@@ -72,7 +72,7 @@ export class Overview {
     });
     if (!names.length) this.machines.replaceChildren(el("p", { class: "hint" }, "There is no such machine."));
     else if (this.machines.firstElementChild?.className === "hint") this.machines.firstElementChild.remove();
-    this.summary.element.hidden = !names.length;
+    for (const part of [this.summary, this.queued, this.running]) part.element.hidden = !names.length;
     this.names = names;
     this.#jobs();
   }
