@@ -134,22 +134,22 @@ class _OnDemand(StateStore):
 
     def open(self, controller: Controller) -> None:
         """Begin to be asked."""
-        super().open(controller)
         self._asked = False
+        super().open(controller)
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
         for _ in sys.stdin:
             self._asked = True
 
-    def _is_long(self, _controller: Controller) -> bool:
-        asked, self._asked = self._asked, False
-        return asked
-
-    def _work_on_snapshot(self, controller: Controller) -> None:
-        was_busy = self._background is not None or self._tidying is not None
-        super()._work_on_snapshot(controller)
-        if was_busy and self._background is None and self._tidying is None:
+    def commit_events(self, controller: Controller) -> None:
+        """Do what is asked, too."""
+        was_busy = self.snapshots.is_working
+        if self._asked:
+            self._asked = False
+            self.snapshots.request()
+        super().commit_events(controller)
+        if was_busy and not self.snapshots.is_working:
             print("written", flush=True)
 
 

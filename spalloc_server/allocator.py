@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from enum import Enum
 from math import inf
 from typing import Any, NamedTuple
 
-from spalloc_server.area_to_rect import area_to_rect
 from spalloc_server.coordinates import Board, BoardLink, WrapAround
 from spalloc_server.links import Links
-from spalloc_server.pack_tree import PackTree, corners, exact_size, squarest
-from spalloc_server.placement.candidate_filter import _CandidateFilter, boards_of_triads
-from spalloc_server.placement.fault_map import FaultMap
-from spalloc_server.placement.free_regions import Sizes
+from spalloc_server.pack_tree import PackTree
+from spalloc_server.placement import parts, plans
+from spalloc_server.placement.candidate_filter import _CandidateFilter
+from spalloc_server.placement.free_regions import Sizes, exact_size
+from spalloc_server.placement.holdings import Holdings
+from spalloc_server.placement.mending import cut_anew
+from spalloc_server.placement.plans import Plans, _AllocationType
 from spalloc_server.placement.region import Region
 from spalloc_server.placement.shared_triads import SharedTriads
 from spalloc_server.plain.shapes import (
@@ -44,10 +45,6 @@ _NO_TORUS = WrapAround.none
 #: How to ask `Allocator.alloc` for any single board.
 _ANY_BOARD = ((), (1,))
 
-#: Remembered answers to `Allocator.alloc_possible`, and remembered filters; jobs come
-#: in few shapes.
-_MAX_REMEMBERED = 4096
-
 #: What a single board takes from free regions where no shared triad has one left.
 _ONE_TRIAD = Sizes(exact_size(1, 1))
 
@@ -70,47 +67,6 @@ _STATE = fields(
 )
 
 
-class _AllocationType(Enum):
-    """What kind of thing is allocated."""
-
-    triads = 0
-    """A rectangle of triads."""
-    board = 1
-    """One board."""
-    boards = 2
-    """At least a number of boards; what is allocated is `triads`."""
-
-
-# Looking a member of an enumeration up costs as much as a call.
-_BOARD, _BOARDS, _TRIADS = (
-    _AllocationType.board,
-    _AllocationType.boards,
-    _AllocationType.triads,
-)
-
-
-class _Plan:
-    """How to meet a request; worked out once for as long as the faults are the same."""
-
-    __slots__ = ("accepts", "area", "board", "sizes")
-
-    def __init__(
-        self,
-        area: int,
-        sizes: Sizes | None = None,
-        accepts: _CandidateFilter | None = None,
-        board: Board | None = None,
-    ) -> None:
-        self.area = area
-        """How many triads are needed; 0 where a board of a shared one will do."""
-        self.sizes = sizes
-        """What to take from a free region; None for a single board."""
-        self.accepts = accepts
-        """What decides on a rectangle; None for a single board."""
-        self.board = board
-        """The only board that will do."""
-
-
 class Allocation(NamedTuple):
     """What `Allocator.alloc` gives."""
 
@@ -122,15 +78,6 @@ class Allocation(NamedTuple):
     """The links that leave the boards."""
     torus: WrapAround
     """The axes around which the boards are connected."""
-
-
-class _Rectangle(NamedTuple):
-    """A standing allocation of triads."""
-
-    x: int
-    y: int
-    width: int
-    height: int
 
 
 class Allocator:
@@ -165,14 +112,11 @@ class Allocator:
         """
         self.width = width
         self.height = height
-        self.next_id = next_id
         self.seconds_before_free = seconds_before_free
         self.pack_tree = PackTree(0, 0, width, height)
         self.generation = 0
         """Counts the changes after which a request that failed may succeed."""
-        # The standing allocations, by ID: one board each, or a rectangle of triads.
-        self._held_boards: dict[int, Board] = {}
-        self._held_triads: dict[int, _Rectangle] = {}
+        self._holdings = Holdings(next_id)
         # Of those that were given back, when they may be given out again, in the
         # order in which they were given back.
         self._cooling: dict[int, float] = {}
@@ -196,12 +140,15 @@ class Allocator:
         boards |= withheld
         self._dead_boards = boards
         self._dead_links = links
-        self._faults = FaultMap(self.width, self.height, boards, links)
-        self._possible: dict[Any, bool] = {}
-        self._plans: dict[Any, _Plan | None] = {}
+        self._plans = Plans(self.width, self.height, boards, links)
         self.generation += 1
         self._room: float = inf
         self._shared_triads.set_dead_boards(boards)
+
+    @property
+    def next_id(self) -> int:
+        """The ID of the next allocation."""
+        return self._holdings.next_id
 
     @property
     def dead_boards(self) -> frozenset[Board]:
@@ -242,12 +189,10 @@ class Allocator:
         return {
             "width": self.width,
             "height": self.height,
-            "next_id": self.next_id,
             "seconds_before_free": self.seconds_before_free,
             "dead_boards": set(self._dead_boards),
             "dead_links": {(x, y, z, int(link)) for x, y, z, link in self._dead_links},
-            "boards": dict(self._held_boards),
-            "triads": {i: tuple(held) for i, held in self._held_triads.items()},
+            **self._holdings.to_plain(),
             "cooling": [(i, until - now) for i, until in self._cooling.items()],
             "shared_triads": self._shared_triads.to_plain(),
             "pack_tree": self.pack_tree.__getstate__(),
@@ -262,14 +207,11 @@ class Allocator:
         now = self.clock()
         self.width = state["width"]
         self.height = state["height"]
-        self.next_id = state["next_id"]
         self.seconds_before_free = state["seconds_before_free"]
         self.generation = 0
-        self._held_boards = dict(state["boards"])
-        self._held_triads = {i: _Rectangle(*t) for i, t in state["triads"].items()}
+        self._holdings = Holdings.from_plain(state)
         self._cooling = {i: left + now for i, left in state["cooling"]}
-        unknown = self._cooling.keys() - self._held_boards.keys()
-        if unknown - self._held_triads.keys():
+        if not all(allocation_id in self._holdings for allocation_id in self._cooling):
             raise PlainDataError("allocator: boards cool down that nobody has had")
         self.pack_tree = PackTree.__new__(PackTree)
         self.pack_tree.__setstate__(state["pack_tree"])
@@ -297,20 +239,7 @@ class Allocator:
 
     def alloc_possible_now(self, *args: Any, **kwargs: Any) -> bool:
         """The same as `alloc_possible`, but without the boards that are withheld."""
-        request = (args, *sorted(kwargs.items()))
-        possible = self._possible.get(request)
-        if possible is None:
-            kind = self._alloc_type(*args, **kwargs)
-            if kind is _BOARD:
-                possible = self._alloc_board_possible(*_board_args(args), **kwargs)
-            elif kind is _BOARDS:
-                possible = self._alloc_boards_possible(*args, **kwargs)
-            else:
-                possible = self._alloc_triads_possible(*args, **kwargs)
-            if len(self._possible) >= _MAX_REMEMBERED:
-                self._possible.clear()
-            self._possible[request] = possible
-        return possible
+        return self._plans.is_possible(self._plans.find(args, kwargs))
 
     def alloc(  # noqa: DOC102 (it tells the keywords)
         self, *args: Any, **kwargs: Any
@@ -349,7 +278,7 @@ class Allocator:
         if not kwargs and args in _ANY_BOARD:
             # By far the most frequent request, and the cheapest one to meet.
             return self._alloc_any_board(in_kept)
-        plan = self._plan(args, kwargs)
+        plan = self._plans.find(args, kwargs)
         if plan is None:
             return None
         if plan.sizes is None:
@@ -363,25 +292,6 @@ class Allocator:
         assert accepts is not None
         return self._hold_triads(*found, accepts)
 
-    def _plan(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Plan | None:
-        """How to meet a request, None if it makes no sense here."""
-        request = (args, *kwargs.items()) if kwargs else args
-        try:
-            return self._plans[request]
-        except KeyError:
-            pass
-        kind = self._alloc_type(*args, **kwargs)
-        if kind is _BOARD:
-            plan = self._plan_board(*_board_args(args), **kwargs)
-        elif kind is _BOARDS:
-            plan = self._plan_boards(*args, **kwargs)
-        else:
-            plan = self._plan_triads(*args, **kwargs)
-        if len(self._plans) >= _MAX_REMEMBERED:
-            self._plans.clear()
-        self._plans[request] = plan
-        return plan
-
     # The part kept for somebody
 
     @property
@@ -391,7 +301,7 @@ class Allocator:
 
     def area_of(self, *args: Any, **kwargs: Any) -> int:
         """How many free triads a request needs at least; 0 for single boards."""
-        plan = self._plan(args, kwargs)
+        plan = self._plans.find(args, kwargs)
         return 0 if plan is None else plan.area
 
     def take_room(self) -> float:
@@ -402,6 +312,8 @@ class Allocator:
         :return: the area of the largest free rectangle that is new, in triads; 0 if
             there are only single boards of shared triads, -1 if there is nothing
         """
+        if self._room < 0 and not self.pack_tree.freed:
+            return -1
         room = max(self._room, self.pack_tree.freed or -1)
         self._room = -1
         self.pack_tree.freed = 0
@@ -409,82 +321,28 @@ class Allocator:
 
     def parts_for(
         self, *args: Any, **kwargs: Any
-    ) -> Iterator[tuple[Region, list[int]]]:
+    ) -> Iterable[tuple[Region, list[int]]]:
         """The parts of the machine that would do for a request were they free.
 
         Only such as become free as one when all that lies in them has been freed, and
-        only the smallest of them. Nothing may be changed meanwhile.
+        only the smallest of them.
 
         :return: each part, and the allocations that lie in it; in tree order
         """
-        plan = self._plan(args, kwargs)
+        plan = self._plans.find(args, kwargs)
         if plan is None:
-            return
-        holders = self._holders_by_corner()
+            return ()
+        holders = self._holdings.by_corner()
         if plan.board is not None:
             x, y, _ = plan.board
             leaf = self.pack_tree.leaf_at(x, y)
-            yield leaf, holders.get((leaf.x, leaf.y), [])
-            return
-        found: list[tuple[Region, list[int]]] = []
-        self._find_parts(self.pack_tree.root, plan, holders, found)
-        yield from found
-
-    def _find_parts(
-        self,
-        region: Region,
-        plan: _Plan,
-        holders: dict[tuple[int, int], list[int]],
-        found: list[tuple[Region, list[int]]],
-    ) -> list[int]:
-        """Add what will do to ``found``; the allocations that lie in the region."""
-        before = len(found)
-        if region.children is None:
-            inside = holders.get((region.x, region.y), [])
-        else:
-            first, second = region.children
-            inside = self._find_parts(first, plan, holders, found) + self._find_parts(
-                second, plan, holders, found
-            )
-        if (
-            len(found) == before
-            and region.width * region.height >= plan.area
-            and self._would_do(region, plan)
-        ):
-            found.append((region, inside))
-        return inside
-
-    def _would_do(self, region: Region, plan: _Plan) -> bool:
-        """Could a request be met in this region were it free?"""
-        if plan.sizes is None:
-            return any(
-                self._has_working_board(x, y, 1, 1) for x, y in corners(region, 1, 1)
-            )
-        size = plan.sizes[region.width, region.height]
-        accepts = plan.accepts
-        if size is None or accepts is None:
-            return False
-        would_do = any(accepts(x, y, *size) for x, y in corners(region, *size))
-        accepts.forget()
-        return would_do
+            return ((leaf, holders.get((leaf.x, leaf.y), [])),)
+        return parts.parts_for(plan, self._plans, self.pack_tree.root, holders)
 
     def would_do(self, region: Region, *args: Any, **kwargs: Any) -> bool:
         """Could a request be met in this region were it free?"""
-        plan = self._plan(args, kwargs)
-        if plan is None:
-            return False
-        if plan.board is not None:
-            return plan.board[:2] in region
-        return self._would_do(region, plan)
-
-    def _holders_by_corner(self) -> dict[tuple[int, int], list[int]]:
-        """The allocations, by the corner of the rectangle that they are or lie in."""
-        holders: dict[tuple[int, int], list[int]] = {}
-        for allocation_id, (x, y, _) in self._held_boards.items():
-            holders.setdefault((x, y), []).append(allocation_id)
-        for allocation_id, rectangle in self._held_triads.items():
-            holders[rectangle[0], rectangle[1]] = [allocation_id]
-        return holders
+        plan = self._plans.find(args, kwargs)
+        return plan is not None and self._plans.would_do(region, plan)
 
     def keep(self, region: Region) -> None:
         """Give nothing of a region out any more but by `alloc_kept`.
@@ -514,33 +372,18 @@ class Allocator:
 
         :param allocations: IDs, some of which may be free
         """
-        boards = []
-        for allocation_id in allocations:
-            rectangle = self._held_triads.get(allocation_id)
-            if rectangle is not None:
-                boards.append(3 * rectangle.width * rectangle.height)
-            elif allocation_id in self._held_boards:
-                boards.append(1)
-        return boards
+        return self._holdings.sizes(allocations)
 
     def boards_asked(self, *args: Any, **kwargs: Any) -> int:
         """How many boards a request takes, with those that come with whole triads."""
-        kind = self._alloc_type(*args, **kwargs)
-        if kind is _BOARD:
-            return 1
-        width_or_boards = args[0]
-        if kind is _BOARDS:
-            return int(3 * -(-width_or_boards // 3))
-        return int(3 * width_or_boards * args[1])
+        return plans.boards_asked(*args, **kwargs)
 
     def free(self, allocation_id: int) -> None:
         """Take an allocation back; its boards are free once they have cooled down.
 
         :raises KeyError: if there is no such allocation
         """
-        if allocation_id in self._cooling or not (
-            allocation_id in self._held_boards or allocation_id in self._held_triads
-        ):
+        if allocation_id in self._cooling or allocation_id not in self._holdings:
             raise KeyError(allocation_id)
         if self.seconds_before_free > 0:
             self._cooling[allocation_id] = self.clock() + self.seconds_before_free
@@ -568,9 +411,9 @@ class Allocator:
 
     def _release(self, allocation_id: int) -> None:
         self.generation += 1
-        board = self._held_boards.pop(allocation_id, None)
+        board = self._holdings.take_board(allocation_id)
         if board is None:
-            rectangle = self._held_triads.pop(allocation_id)
+            rectangle = self._holdings.take_triads(allocation_id)
             self.pack_tree.free(rectangle.x, rectangle.y)
             return
         x, y, z = board
@@ -581,16 +424,88 @@ class Allocator:
             if kept is None or (x, y) not in kept:
                 self._room = 0
 
+    def mend(self) -> None:
+        """Put in order what an error in the midst of another method has left.
+
+        What nobody holds is free, and nothing is kept.
+        """
+        self._cooling = {
+            i: at for i, at in self._cooling.items() if i in self._holdings
+        }
+        self._shared_triads = self._shared_triads.mended(self._holdings.boards())
+        taken: list[tuple[int, int, int, int]] = [*self._holdings.rectangles()]
+        taken += [(x, y, 1, 1) for x, y in self._shared_triads]
+        tree = PackTree.__new__(PackTree)
+        space = 0, 0, self.width, self.height
+        nodes = cut_anew(self.pack_tree.root, taken)
+        tree.__setstate__({"space": space, "nodes": nodes})
+        self.pack_tree = tree
+        self._room = inf
+        self.generation += 1
+
     def holdings(self) -> Iterator[tuple[int, bool, Iterable[Board]]]:
         """All that is not free: allocation ID, is it cooling down, its boards.
 
         The boards of a rectangle are all there are in it, working or not.
         """
-        for allocation_id, board in self._held_boards.items():
-            yield allocation_id, allocation_id in self._cooling, (board,)
-        for allocation_id, rectangle in self._held_triads.items():
-            boards = boards_of_triads(*rectangle)
+        for allocation_id, boards in self._holdings:
             yield allocation_id, allocation_id in self._cooling, boards
+
+    def _alloc_this_board(
+        self, board: Board, in_kept: bool = False
+    ) -> Allocation | None:
+        x, y, z = board
+        if (x, y) in self._shared_triads:
+            kept = self.pack_tree.kept
+            if kept is not None and not in_kept and (x, y) in kept:
+                return None
+            if z not in self._shared_triads.boards_left((x, y)):
+                return None
+        elif self.pack_tree.request_kept(x, y, in_kept) is None:
+            return None
+        self._shared_triads.take((x, y), z)
+        return self._hold_board(board)
+
+    def _alloc_any_board(self, in_kept: bool = False) -> Allocation | None:
+        board = self._shared_triads.take_any(in_kept)
+        if board is not None:
+            return self._hold_board(board)
+        found = self.pack_tree.alloc_sized(
+            _ONE_TRIAD,
+            self._plans.has_working_board if self._dead_boards else None,
+            in_kept,
+        )
+        if found is None:
+            return None
+        return self._hold_board(self._shared_triads.open_triad(found[:2]))
+
+    def _hold_board(self, board: Board) -> Allocation:
+        allocation_id = self._holdings.hold_board(board)
+        # A board in a row or column of one board wraps to itself, but single
+        # boards are always cut off all around.
+        x, y, z = board
+        periphery = {
+            (x, y, z, _EAST),
+            (x, y, z, _NORTH_EAST),
+            (x, y, z, _NORTH),
+            (x, y, z, _WEST),
+            (x, y, z, _SOUTH_WEST),
+            (x, y, z, _SOUTH),
+        }
+        return Allocation(allocation_id, {board}, periphery, _NO_TORUS)
+
+    def _hold_triads(
+        self, x: int, y: int, width: int, height: int, accepted: _CandidateFilter
+    ) -> Allocation:
+        boards, periphery, torus = accepted.boards, accepted.periphery, accepted.torus
+        assert boards is not None
+        assert periphery is not None
+        assert torus is not None
+        accepted.forget()
+        allocation_id = self._holdings.hold_triads(x, y, width, height)
+        return Allocation(allocation_id, boards, periphery, torus)
+
+    # The manual's names for what is asked for by `alloc` and `alloc_possible`
 
     def _alloc_type(
         self,
@@ -604,16 +519,11 @@ class Allocator:
     ) -> _AllocationType:
         """What kind of allocation these arguments ask for.
 
-        :raises TypeError: if an argument is unknown
         :raises ValueError: if a torus is required of a single board
         """
-        if z is not None or (y_or_height is None and x_or_num_or_width in (None, 1)):
-            if require_torus:
-                raise ValueError("require_torus must be False for single boards")
-            return _BOARD
-        if y_or_height is None:
-            return _BOARDS
-        return _TRIADS
+        return plans.kind_of(
+            x_or_num_or_width, y_or_height, z, require_torus=require_torus
+        )
 
     def _alloc_triads_possible(
         self,
@@ -625,33 +535,8 @@ class Allocator:
         min_ratio: float = 0.0,
     ) -> bool:
         """Would `_alloc_triads` succeed on the empty machine?"""
-        return self._would_do_empty(
-            self._plan_triads(
-                width, height, max_dead_boards, max_dead_links, require_torus
-            )
-        )
-
-    def _plan_triads(
-        self,
-        width: int,
-        height: int,
-        max_dead_boards: int | None = None,
-        max_dead_links: int | None = None,
-        require_torus: bool = False,
-        min_ratio: float = 0.0,
-    ) -> _Plan | None:
-        """How to allocate a rectangle of triads. ``min_ratio`` is ignored."""
-        if not self._may_fit(width, height, require_torus):
-            return None
-        return _Plan(
-            width * height,
-            Sizes(exact_size(width, height)),
-            self._filter(max_dead_boards, max_dead_links, require_torus),
-        )
-
-    def _would_do_empty(self, plan: _Plan | None) -> bool:
-        empty = Region(0, 0, self.width, self.height)
-        return plan is not None and self._would_do(empty, plan)
+        demands = max_dead_boards, max_dead_links, require_torus
+        return self._plans.is_possible(self._plans.for_triads(width, height, *demands))
 
     def _alloc_triads(
         self,
@@ -675,30 +560,9 @@ class Allocator:
         require_torus: bool = False,
     ) -> bool:
         """Would `_alloc_boards` succeed on the empty machine?"""
-        return self._would_do_empty(
-            self._plan_boards(
-                boards, min_ratio, max_dead_boards, max_dead_links, require_torus
-            )
-        )
-
-    def _plan_boards(
-        self,
-        boards: int,
-        min_ratio: float = 0.0,
-        max_dead_boards: int | None = None,
-        max_dead_links: int | None = None,
-        require_torus: bool = False,
-    ) -> _Plan | None:
-        """How to allocate at least so many boards."""
-        triads = self._triads_for(boards, require_torus)
-        if triads is None:
-            return None
-        # Complains of what makes no sense, where no region may be left to do so.
-        area_to_rect(triads, self.width, self.height, min_ratio)
-        return _Plan(
-            triads,
-            Sizes(squarest(triads, min_ratio)),
-            self._filter(max_dead_boards, max_dead_links, require_torus, boards),
+        demands = max_dead_boards, max_dead_links, require_torus
+        return self._plans.is_possible(
+            self._plans.for_boards(boards, min_ratio, *demands)
         )
 
     def _alloc_boards(
@@ -728,13 +592,7 @@ class Allocator:
         min_ratio: float = 0.0,
     ) -> bool:
         """Is there such a working board? Only the coordinates are looked at."""
-        if x is None or y is None or z is None:
-            return self._would_do_empty(_Plan(0))
-        return (
-            (x, y) in self.pack_tree
-            and 0 <= z <= 2
-            and (x, y, z) not in self._dead_boards
-        )
+        return self._plans.is_possible(self._plans.for_board(x, y, z))
 
     def _alloc_board(
         self,
@@ -757,119 +615,6 @@ class Allocator:
             return None
         return self._alloc_this_board((x, y, z))
 
-    def _plan_board(
-        self,
-        x: int | None = None,
-        y: int | None = None,
-        z: int | None = None,
-        max_dead_boards: int | None = None,
-        max_dead_links: int | None = None,
-        require_torus: bool = False,
-        min_ratio: float = 0.0,
-    ) -> _Plan | None:
-        """How to allocate the board named, or else any."""
-        if x is None or y is None or z is None:
-            return _Plan(0)
-        possible = self._alloc_board_possible(x, y, z)
-        return _Plan(0, board=(x, y, z)) if possible else None
-
-    def _alloc_this_board(
-        self, board: Board, in_kept: bool = False
-    ) -> Allocation | None:
-        x, y, z = board
-        if (x, y) in self._shared_triads:
-            kept = self.pack_tree.kept
-            if kept is not None and not in_kept and (x, y) in kept:
-                return None
-            if z not in self._shared_triads.boards_left((x, y)):
-                return None
-        elif self.pack_tree.request_kept(x, y, in_kept) is None:
-            return None
-        self._shared_triads.take((x, y), z)
-        return self._hold_board(board)
-
-    def _alloc_any_board(self, in_kept: bool = False) -> Allocation | None:
-        board = self._shared_triads.take_any(in_kept)
-        if board is not None:
-            return self._hold_board(board)
-        found = self.pack_tree.alloc_sized(
-            _ONE_TRIAD, self._has_working_board if self._dead_boards else None, in_kept
-        )
-        if found is None:
-            return None
-        return self._hold_board(self._shared_triads.open_triad(found[:2]))
-
-    def _has_working_board(self, x: int, y: int, width: int, height: int) -> bool:
-        """A filter for triads that single boards can share."""
-        return any((x, y, z) not in self._dead_boards for z in (0, 1, 2))
-
-    def _hold_board(self, board: Board) -> Allocation:
-        allocation_id = self._take_id()
-        self._held_boards[allocation_id] = board
-        # A board in a row or column of one board wraps to itself, but single
-        # boards are always cut off all around.
-        x, y, z = board
-        periphery = {
-            (x, y, z, _EAST),
-            (x, y, z, _NORTH_EAST),
-            (x, y, z, _NORTH),
-            (x, y, z, _WEST),
-            (x, y, z, _SOUTH_WEST),
-            (x, y, z, _SOUTH),
-        }
-        return Allocation(allocation_id, {board}, periphery, _NO_TORUS)
-
-    def _hold_triads(
-        self, x: int, y: int, width: int, height: int, accepted: _CandidateFilter
-    ) -> Allocation:
-        boards, periphery, torus = accepted.boards, accepted.periphery, accepted.torus
-        assert boards is not None
-        assert periphery is not None
-        assert torus is not None
-        accepted.forget()
-        allocation_id = self._take_id()
-        self._held_triads[allocation_id] = _Rectangle(x, y, width, height)
-        return Allocation(allocation_id, boards, periphery, torus)
-
-    def _take_id(self) -> int:
-        allocation_id = self.next_id
-        self.next_id += 1
-        return allocation_id
-
-    def _may_fit(self, width: int, height: int, require_torus: bool) -> bool:
-        """Does this size make sense here? Only the whole machine is a torus."""
-        if require_torus:
-            return (width, height) == (self.width, self.height)
-        return 1 <= width <= self.width and 1 <= height <= self.height
-
-    def _triads_for(self, boards: int, require_torus: bool) -> int | None:
-        """How many triads so many boards need, None if that makes no sense here."""
-        triads = -(-boards // 3)
-        most = self.width * self.height
-        least = most if require_torus else 1
-        return triads if least <= triads <= most else None
-
-    def _filter(
-        self,
-        max_dead_boards: int | None,
-        max_dead_links: int | None,
-        require_torus: bool,
-        expected_boards: int | None = None,
-    ) -> _CandidateFilter:
-        """A filter for these demands, until the faults of the machine change."""
-        accepts = _CandidateFilter(
-            self.width,
-            self.height,
-            self._dead_boards,
-            self._dead_links,
-            max_dead_boards,
-            max_dead_links,
-            require_torus,
-            expected_boards,
-        )
-        accepts.faults = self._faults
-        return accepts
-
 
 def _named(
     max_dead_boards: int | None, max_dead_links: int | None, require_torus: bool
@@ -880,8 +625,3 @@ def _named(
         "max_dead_links": max_dead_links,
         "require_torus": require_torus,
     }
-
-
-def _board_args(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The coordinates in a request for a board: ``alloc(1)`` names none."""
-    return args if len(args) == 3 else ()

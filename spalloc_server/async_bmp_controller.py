@@ -13,22 +13,16 @@ import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 
-from spalloc_server.hardware import counts, directory
+from spalloc_server.hardware import counts
+from spalloc_server.hardware.performing import Performer
 from spalloc_server.hardware.requests import AtomicRequests, Failure, LinkRequest
-from spalloc_server.hardware.schedule import TASK_TRIES, Schedule, Stage, Step, Task
-from spalloc_server.hardware.transceiver import BMPError, BMPTransceiver, boards_text
+from spalloc_server.hardware.schedule import Schedule, Stage, Step, Task
+from spalloc_server.hardware.transceiver import BMPError, BMPTransceiver
 from spalloc_server.links import Links
 
 __all__ = ["AsyncBMPController", "AtomicRequests", "Failure", "LinkRequest"]
 
 logger = logging.getLogger(__name__)
-
-FIRST_VERSION_WITH_FPGAS = (2, 0, 0)
-"""BMPs older than this give no access to the registers of the FPGAs."""
-
-_SMALL_COMMANDS_SECONDS = 0.02
-"""How long the checks or links of one request go on before others have a turn."""
-
 
 _ASK = Step(Stage.CHECK, [])
 """Not a step of any task: ask the BMP whether it is there."""
@@ -87,9 +81,14 @@ class AsyncBMPController:
         self.hostname = hostname
         self._on_thread_start = on_thread_start
         self._transceiver = BMPTransceiver(hostname)
-        # Boards whose BMP was found to be new enough. A BMP that was not may since have
-        # been updated, so it is asked again.
-        self._boards_with_fpgas: set[int] = set()
+        self._give_up_at = math.inf
+        self._performer = Performer(
+            hostname,
+            self._transceiver,
+            retry_seconds=lambda: self.RETRY_SECONDS,
+            gives_up=lambda: time.monotonic() >= self._give_up_at,
+            on_silence=self._note_silence,
+        )
         # The schedule belongs to the thread. What follows the condition is shared with
         # other threads under it.
         self._schedule = Schedule()
@@ -105,7 +104,6 @@ class AsyncBMPController:
         # Was `_on_answer` told that the BMP does not answer? Belongs to the thread.
         self._silence_told = False
         self._stopping = False
-        self._give_up_at = math.inf
         self._abandoned = False
         self._ended = False
         self._thread = threading.Thread(
@@ -226,13 +224,16 @@ class AsyncBMPController:
             self._ask()
             return True
         try:
-            self._perform(step)
+            if step is not _TELL:
+                self._performer.perform(step)
         except Exception as error:
             # A defect here must not leave jobs waiting for ever.
             logger.exception("BMP %s: internal error", self.hostname)
             for task in step.tasks:
                 if task.result is None:
-                    self._fail(task, f"internal error: {error!r}", task.boards)
+                    self._performer.fail(
+                        task, f"internal error: {error!r}", task.boards
+                    )
         self._report(self._schedule.take_ended())
         return True
 
@@ -329,6 +330,9 @@ class AsyncBMPController:
             logger.exception(
                 "BMP %s: unexpected error while its answer was handled", self.hostname
             )
+            # So that it is told again.
+            self._silence_told = False
+            self._ask_again_later()
 
     def _note_silence(self, problem: str) -> None:
         """Tell that the BMP, which has answered before, does not answer any more."""
@@ -339,136 +343,11 @@ class AsyncBMPController:
             self._ask_again_later()
             self._tell_answer(problem)
 
-    def _perform(self, step: Step) -> None:
-        if step is _TELL:
-            return
-        if step.stage is Stage.POWER_ON or step.stage is Stage.POWER_OFF:
-            self._power(step.tasks, step.stage is Stage.POWER_ON)
-            return
-        # The small commands of a task follow each other for a while, because looking at
-        # the schedule each time costs much when all frames of a machine are busy.
-        until = time.monotonic() + _SMALL_COMMANDS_SECONDS
-        task = step.tasks[0]
-        failures = task.failures
-        command = self._check if step.stage is Stage.CHECK else self._change_link
-        command(task)
-        while (
-            task.stage is step.stage
-            and task.failures == failures
-            and task.result is None
-            and time.monotonic() < until
-        ):
-            command(task)
-
-    def _power(self, tasks: list[Task], on: bool) -> None:
-        """Send the power command of one task or several merged ones."""
-        boards = frozenset[int]().union(*(task.to_power() for task in tasks))
-        # Whether the BMP answers at all is found out in much less time than with a
-        # power-on.
-        silence = self._silence()
-        try:
-            if silence is not None:
-                raise silence
-            self._transceiver.set_power(on, boards)
-        except BMPError as error:
-            if len(tasks) > 1 and silence is None:
-                logger.warning("%s; trying each request separately", error)
-                for task in tasks:
-                    task.alone = True
-                return
-            for task in tasks:
-                blamed = BMPError(
-                    self.hostname,
-                    f"power {'on' if on else 'off'} of {boards_text(task.to_power())}",
-                    error.problem,
-                    task.to_power(),
-                )
-                self._fail(task, str(blamed), blamed.boards)
-            if silence is not None and any(task.result for task in tasks):
-                self._note_silence(str(silence))
-            return
-        logger.info(
-            "BMP %s: powered %s %s",
-            self.hostname,
-            "on" if on else "off",
-            boards_text(boards),
-        )
-        settled = time.monotonic() + directory.lookup(self.hostname).settle_seconds
-        for task in tasks:
-            if on:
-                task.powered_on(settled)
-            else:
-                task.powered_off()
-
-    def _check(self, task: Task) -> None:
-        """Check that the FPGAs of one board were loaded well."""
-        board = task.to_check[0]
-        try:
-            wrong = (
-                self._transceiver.wrong_fpgas(board) if self._has_fpgas(board) else {}
-            )
-        except BMPError as error:
-            self._fail(task, str(error), [board])
-            return
-        problem = None
-        if wrong:
-            fpgas = ", ".join(f"FPGA {n} says {given}" for n, given in wrong.items())
-            problem = (
-                f"BMP {self.hostname}: wrong FPGA identity on board {board}: {fpgas}"
-            )
-            logger.warning("%s", problem)
-        now = time.monotonic()
-        task.checked(problem, now, now + self.RETRY_SECONDS)
-
-    def _change_link(self, task: Task) -> None:
-        """Change the next link of a task."""
-        request = task.next_link
-        if request is not None:
-            try:
-                self._set_link_state(request.link, request.enable, request.board)
-            except BMPError as error:
-                self._fail(task, str(error), [request.board])
-                return
-        task.link_done()
-
     def _set_link_state(
         self, link: Links, enable: bool, board: int | Iterable[int]
     ) -> None:
-        """Let the traffic of a link pass (True) or stop it, on a board or several.
-
-        Nothing is done on boards whose BMP is too old for that.
-
-        :raises BMPError: if that fails
-        """
-        for number in [board] if isinstance(board, int) else board:
-            if self._has_fpgas(number):
-                self._transceiver.set_link(number, link, enable)
-
-    def _has_fpgas(self, board: int) -> bool:
-        if board not in self._boards_with_fpgas:
-            if self._transceiver.version(board) < FIRST_VERSION_WITH_FPGAS:
-                return False
-            self._boards_with_fpgas.add(board)
-        return True
-
-    def _silence(self) -> BMPError | None:
-        """Find out whether the BMP is there; None if it is."""
-        try:
-            self._transceiver.version()
-        except BMPError as error:
-            return error
-        return None
-
-    def _fail(self, task: Task, text: str, boards: Iterable[int]) -> None:
-        """Note that a task failed, to be tried again if it was the first time."""
-        if time.monotonic() >= self._give_up_at:
-            # There was no time for it: nobody knows whether it would have failed.
-            return
-        self._boards_with_fpgas.clear()
-        logger.warning("%s (try %d of %d)", text, task.failures + 1, TASK_TRIES)
-        task.failed(
-            Failure(text, frozenset(boards)), time.monotonic() + self.RETRY_SECONDS
-        )
+        """See `Performer.set_link_state`."""
+        self._performer.set_link_state(link, enable, board)
 
     def _report(self, ended: list[Task]) -> None:
         """Tell the results of tasks that have ended."""

@@ -9,7 +9,7 @@ and cut them off from their surroundings. The parts that do so are in
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,16 +25,16 @@ from spalloc_server.job_queue import JobQueue
 from spalloc_server.model import changes
 from spalloc_server.model.board_states import BoardState
 from spalloc_server.model.changes import Change, Record
-from spalloc_server.model.job import (
+from spalloc_server.model.job import _Job
+from spalloc_server.model.job_events import JobEvent
+from spalloc_server.model.job_tuples import (
     JobDetails,
     JobMachineInfoTuple,
     JobState,
     JobStateTuple,
     JobTuple,
     MachineTuple,
-    _Job,
 )
-from spalloc_server.model.job_events import JobEvent
 from spalloc_server.model.load import Load
 from spalloc_server.model.report_limits import BoardKey
 from spalloc_server.model.withheld import Withheld
@@ -49,9 +49,6 @@ __all__ = [
     "MachineTuple",
     "_Job",
 ]
-
-_UNKNOWN_JOB = JobStateTuple(JobState.unknown, None, None, None, None, None)
-_NO_BOARDS = JobMachineInfoTuple(None, None, None, None, None)
 
 
 class Controller:
@@ -160,6 +157,24 @@ class Controller:
         self._log.on_event = callback
 
     @property
+    def on_failure(self) -> Callable[[], object] | None:
+        """Told, with the lock held and by any thread, that because of an internal error
+        what was told and stored need not be what was done: what there is now counts.
+        """
+        return self._log.on_failure
+
+    @on_failure.setter
+    def on_failure(self, callback: Callable[[], object] | None) -> None:
+        self._log.on_failure = callback
+
+    @property
+    def failures(self) -> Counter[str]:
+        """How often there was an internal error in what no command explains, by what
+        it was in. To be read only.
+        """
+        return self._log.failures
+
+    @property
     def on_job_event(self) -> Callable[[JobEvent], object] | None:
         """Told, with the lock held and by any thread, what happens to jobs; must not
         block.
@@ -185,10 +200,11 @@ class Controller:
     def mend(self) -> None:
         """Put in order what a change has left that raised anything unexpected.
 
-        Takes time in proportion to all jobs.
+        What was stored before is no longer what was done, see `on_failure`. Takes time
+        in proportion to all jobs.
         """
         with self._log.lock:
-            self._parts.jobs.mend()
+            self._log.mend()
 
     def apply(self, change: Change, at: float | None = None) -> Any:
         """Do a change that is stored already, or that nobody stores.
@@ -388,7 +404,9 @@ class Controller:
         """
         with self._log.lock:
             job = self._parts.jobs.touch(clienthost, job_id)
-            return self._ended_state(job_id) if job is None else job.state_tuple()
+            if job is None:
+                return self._parts.answers.ended_state(job_id)
+            return job.state_tuple()
 
     def get_job_machine_info(
         self, clienthost: str | None, job_id: int
@@ -399,9 +417,7 @@ class Controller:
         """
         with self._log.lock:
             job = self._parts.jobs.touch(clienthost, job_id)
-            if job is None or job.allocated_machine is None:
-                return _NO_BOARDS
-            return job.machine_info_tuple()
+            return self._parts.answers.boards(job)
 
     def describe_job(
         self, job_id: int
@@ -412,23 +428,7 @@ class Controller:
             is none), and its boards
         """
         with self._log.lock:
-            job = self._state.jobs.get(job_id)
-            if job is None:
-                return self._ended_state(job_id), None, _NO_BOARDS
-            boards = (
-                _NO_BOARDS
-                if job.allocated_machine is None
-                else job.machine_info_tuple()
-            )
-            return job.state_tuple(), job.list_tuple(), boards
-
-    def _ended_state(self, job_id: int) -> JobStateTuple:
-        """The state of a job that has ended, or that there never was."""
-        if job_id in self._state.retired_jobs:
-            return _UNKNOWN_JOB._replace(
-                state=JobState.destroyed, reason=self._state.retired_jobs[job_id]
-            )
-        return _UNKNOWN_JOB
+            return self._parts.answers.all_of(job_id)
 
     def power_on_job_boards(self, clienthost: str | None, job_id: int) -> None:
         """Power the boards of a job on, or reset them if they are on.
@@ -462,16 +462,7 @@ class Controller:
     def waiting(self, job_id: int) -> Waiting | None:
         """Where a job stands and why it waits, None if it does not wait."""
         with self._log.lock:
-            job = self._state.jobs.get(job_id)
-            return None if job is None else self._waiting(job)
-
-    def _waiting(self, job: _Job) -> Waiting | None:
-        if job.state is not JobState.queued:
-            return None
-        waiting = self._state.job_queue.waiting(job.id)
-        if waiting is None or waiting.reason != "withheld":
-            return waiting
-        return waiting._replace(text=self._parts.withheld_reasons.reason(job))
+            return self._parts.answers.waiting(job_id)
 
     def kept_boards(self) -> dict[str, int]:
         """How many boards of each machine are kept for somebody who waits."""
@@ -481,21 +472,12 @@ class Controller:
     def job_details(self) -> dict[int, JobDetails]:
         """What `list_jobs` does not tell, by job ID; for those who only look on."""
         with self._log.lock:
-            return {job.id: self._details(job) for job in self._state.jobs.values()}
+            return self._parts.answers.all_details()
 
     def details_of(self, job_id: int) -> JobDetails | None:
         """What `job_details` tells of a job, None if it has ended."""
         with self._log.lock:
-            job = self._state.jobs.get(job_id)
-            return None if job is None else self._details(job)
-
-    def _details(self, job: _Job) -> JobDetails:
-        queues = (
-            self._state.job_queue.queues_of(job.id)
-            if job.state is JobState.queued
-            else ()
-        )
-        return job.details(queues, self._waiting(job))
+            return self._parts.answers.details(job_id)
 
     def first_and_length_of_queue(self, machine_name: str) -> tuple[int | None, int]:
         """The first job that waits for a machine, and how many do.
@@ -528,7 +510,7 @@ class Controller:
             anybody has been heard; nobody's silence since then counts
         """
         with self._log.lock:
-            self._parts.jobs.destroy_timed_out(heard_until)
+            self._parts.deadlines.destroy_timed_out(heard_until)
 
     def excuse_silence(self, seconds: float) -> None:
         """Have some time not count for the keepalives of jobs.
@@ -536,7 +518,7 @@ class Controller:
         :param seconds: for how long nobody could be heard until now
         """
         with self._log.lock:
-            self._parts.jobs.excuse_silence(seconds)
+            self._parts.deadlines.excuse_silence(seconds)
 
     def check_free(self) -> None:
         """Give out boards that have cooled down, and try those out of service again."""
@@ -551,7 +533,7 @@ class Controller:
         y: int | None = None,
         p: int | None = None,
         description: str | None = None,
-    ) -> None:
+    ) -> dict[str, Any]:
         """Store that something is wrong with a board.
 
         Enough reports by different jobs take it out of service.
@@ -560,9 +542,14 @@ class Controller:
         :param x: chip on the board
         :param y: chip on the board
         :param p: core of the chip
+        :return: what came of it: ``machine``, ``board`` and ``physical`` say which
+            board it is, ``jobs`` how many jobs have reported it, ``out_of_service``
+            whether it is, and ``text`` what this means, for people
         :raises ValueError: if no board has this address
         """
-        self.apply(changes.ReportProblem(None, ip_address, x, y, p, description))
+        change = changes.ReportProblem(None, ip_address, x, y, p, description)
+        outcome: dict[str, Any] = self.apply(change)
+        return outcome
 
     def check_problem(self, ip_address: str) -> None:
         """Find out if one more report of a board would be kept.
@@ -669,7 +656,7 @@ class Controller:
         result = FrameResult(job)
         if not success:
             at_fault = frozenset(getattr(reason, "boards", job.boards or ()))
-            result = FrameResult(job, str(reason), at_fault)
+            result = FrameResult(job, str(reason), lambda: at_fault)
         if job.outstanding:
             self._parts.jobs.frame_done(min(job.outstanding), result)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from math import inf
 from types import TracebackType
@@ -24,6 +24,7 @@ from typing import Any
 from spalloc_server.allocator import Allocation, Allocator
 from spalloc_server.coordinates import Board, BoardLink, WrapAround
 from spalloc_server.scheduling import stored
+from spalloc_server.scheduling.demands import DEFAULT_TAGS, Demands
 from spalloc_server.scheduling.limits import Limits
 from spalloc_server.scheduling.machine import _Job, _Machine
 from spalloc_server.scheduling.recent import RecentTimes
@@ -37,11 +38,6 @@ __all__ = ["Holding", "JobQueue", "_Job", "_Machine"]
 OnAllocate = Callable[[int, str, set[Board], set[BoardLink], WrapAround], object]
 #: ``f(job_id, reason)``
 OnEnd = Callable[[int, "str | None"], object]
-
-#: Never allocated from: it is only asked whether a request makes sense at all.
-_ANY_MACHINE = Allocator(1, 1)
-
-_DEFAULT_TAGS = frozenset({"default"})
 
 #: Why a job that no machine could ever hold is cancelled.
 _NO_MACHINE = "No suitable machines available."
@@ -97,8 +93,13 @@ class JobQueue:
         self._seconds_before_free = seconds_before_free
         # By name, highest priority first.
         self._machines: OrderedDict[str, _Machine] = OrderedDict()
+        self._demands = Demands(self._machines)
         # By ID, oldest first.
-        self._jobs: dict[int, _Job] = {}
+        self._jobs: OrderedDict[int, _Job] = OrderedDict()
+        # Those that wait, but do not stand in line yet.
+        self._newcomers: list[_Job] = []
+        # Is it known that nobody can start, whoever is tried?
+        self._is_settled = False
         self._postponed = 0
         self._machines_changed = False
         self._to_process = False
@@ -153,11 +154,7 @@ class JobQueue:
     def scheduling(self, word: str) -> None:
         if _checked_scheduling(word) != self._scheduling:
             self._scheduling = word
-            for job in self._jobs.values():
-                job.queues.clear()
-            for machine in self._machines.values():
-                machine.let_go()
-                machine.empty_line(self._is_fair)
+            self._empty_lines()
             self._regenerate_queues()
 
     @property
@@ -253,24 +250,30 @@ class JobQueue:
         self._limits = Limits(state["boards_per_owner"], state["jobs_per_owner"])
         self._timeline = Timeline(*state["time"])
         self._arrivals, self._requeued = state["arrivals"], state["requeued"]
-        machines, self._jobs = stored.from_plain(state, self._is_fair)
-        self._machines = OrderedDict((m.name, m) for m in machines)
+        machines, jobs = stored.from_plain(state, self._is_fair)
+        self._jobs.update(jobs)
+        self._machines.update((m.name, m) for m in machines)
         for job in self._jobs.values():
-            job.boards = _ANY_MACHINE.boards_asked(*job.args, **job.kwargs)
+            demand = self._demands.of(job)
+            job.set_demand(demand)
+            if job.pending:
+                demand.jobs[job.id] = job
         self._count_again()
 
-    def _candidates(self, job: _Job) -> Iterator[_Machine]:
+    def _empty_lines(self) -> None:
+        """Have nobody stand in line; who waits will have to be put there again."""
+        for demand in self._demands.waiting():
+            demand.placed = None
+            for job in demand.jobs.values():
+                job.queues.clear()
+        for machine in self._machines.values():
+            machine.let_go()
+            machine.empty_line(self._is_fair)
+
+    def _candidates(self, job: _Job) -> tuple[_Machine, ...]:
         """The machines that could hold a job were they idle, by priority."""
-        machines: Iterable[_Machine]
-        if job.machine_name is not None:
-            named = self._machines.get(job.machine_name)
-            machines = () if named is None else (named,)
-        else:
-            tags = _DEFAULT_TAGS if job.tags is None else job.tags
-            machines = (m for m in self._machines.values() if m.tags.issuperset(tags))
-        for machine in machines:
-            if machine.allocator.alloc_possible(*job.args, **job.kwargs):
-                yield machine
+        assert job.demand is not None
+        return self._demands.machines_for(job.demand)
 
     def _try_job(self, job: _Job, machine: _Machine) -> bool:
         """Allocate a job on a machine if there is room, and say so to `on_allocate`.
@@ -304,6 +307,8 @@ class JobQueue:
         for machine in job.queues:
             machine.dequeue(job)
         job.queues.clear()
+        assert job.demand is not None
+        job.demand.jobs.pop(job.id, None)
 
     def _enqueue_job(self, job: _Job) -> None:
         """Put a job into the queue of every machine that could hold it.
@@ -313,14 +318,47 @@ class JobQueue:
         """
         if self._postponed:
             # All waiting jobs are enqueued when the block ends.
+            self._newcomers.append(job)
             self._machines_changed = True
             return
-        for machine in self._candidates(job):
-            machine.enqueue(job)
-        if job.queues:
-            self._process_queue()
-        else:
+        self._place(job)
+        if not job.queues:
             self.destroy_job(job.id, self._why_impossible(job))
+        elif not self._is_just_one_more(job):
+            self._process_queue()
+
+    def _place(self, job: _Job) -> None:
+        """Put a job that stands nowhere yet in line."""
+        demand = job.demand
+        assert demand is not None
+        machines = self._demands.machines_for(demand)
+        for machine in machines:
+            machine.enqueue(job)
+        if not demand.jobs:
+            demand.placed = machines
+        elif demand.placed != machines:
+            demand.placed = None
+        demand.jobs[job.id] = job
+
+    def _is_just_one_more(self, job: _Job) -> bool:
+        """Does nothing follow from a job's having been put in line?
+
+        So it is where others are before it, nobody could start before it came, and it
+        is not yet time to keep a part for somebody.
+        """
+        if not self._is_settled:
+            return False
+        is_fair = self._is_fair
+        for machine in job.queues:
+            if machine.line.head() == job.id:
+                return False
+            if is_fair and machine.line.next_to_try() is not None:
+                return False
+        return not is_fair or not self._is_time_to_look()
+
+    def _is_time_to_look(self) -> bool:
+        now, patience = self._timeline.at(self.clock()), self._longest_overtaking
+        return any(m.is_time_to_look(now, patience) for m in self._machines.values())
 
     def _why_impossible(self, job: _Job) -> str:
         """Why no machine could ever hold a job."""
@@ -333,18 +371,22 @@ class JobQueue:
         self._to_process = self._postponed > 0
         if self._to_process:
             return
+        self._is_settled = False
         patience = self._longest_overtaking if self._is_fair else None
         told = self.clock()
         now = self._timeline.at(told)
-        progress = True
+        progress, changed = True, False
         while progress:
-            progress = False
+            progress = changed = False
             for machine in list(self._machines.values()):
                 before = machine.head, machine.kept, machine.looked
                 if machine.start_one(now, patience, self._may_start, self._try_job):
                     progress = True
                 elif before != (machine.head, machine.kept, machine.looked):
+                    changed = True
                     self._timeline.go_to(told)
+        # What is kept for one may be a reason to pass over another.
+        self._is_settled = not changed
 
     def _may_start(self, job: _Job) -> bool:
         """Is a job within what its owner may hold?
@@ -395,46 +437,90 @@ class JobQueue:
             self._machines_changed = True
             return
         self._machines_changed = False
-        waiting = [job for job in self._jobs.values() if job.pending]
-        if self._is_fair:
-            self._match_again(waiting)
-            return
-        for machine in self._machines.values():
-            machine.empty_line(fair=False)
-        for job in waiting:
-            job.queues.clear()
-        for job in waiting:
-            # Callbacks for an earlier one may have destroyed a later one.
-            if job.pending:
-                self._enqueue_job(job)
+        nowhere = self._match_again()
+        with self:
+            if self._is_fair:
+                self._to_process = True
+                self._cancel(nowhere)
+            else:
+                self._start_by_age(nowhere)
 
-    def _match_again(self, waiting: Iterable[_Job]) -> None:
-        """Put jobs in the queues where they belong now; leave them where they do."""
-        nowhere = []
+    def _match_again(self) -> list[_Job]:
+        """Put jobs in the lines where they belong now; leave them where they do.
+
+        Takes time in proportion to the number of different requests, and of the jobs
+        that do not belong where they stand.
+
+        :return: those that belong nowhere, oldest first
+        """
+        self._demands.note_change()
+        displaced = self._newcomers
+        self._newcomers = []
+        for demand in self._demands.waiting():
+            wanted = self._demands.machines_for(demand)
+            if demand.placed is None or demand.placed != wanted:
+                displaced += demand.jobs.values()
+                demand.placed = wanted
+        displaced = sorted({j for j in displaced if j.pending}, key=_number)
         present = set(self._machines.values())
-        for job in waiting:
-            wanted = list(self._candidates(job))
-            for machine in job.queues:
-                if machine in present and machine not in wanted:
+        for job in displaced:
+            wanted = self._candidates(job)
+            already = [machine for machine in job.queues if machine in present]
+            for machine in already:
+                if machine not in wanted:
                     machine.dequeue(job)
-            already = set(job.queues)
             job.queues.clear()
             for machine in wanted:
                 if machine in already:
                     job.queues.append(machine)
                 else:
                     machine.enqueue(job)
-            if not wanted:
-                nowhere.append(job.id)
+            assert job.demand is not None
+            if not job.demand.jobs:
+                job.demand.placed = wanted
+            job.demand.jobs[job.id] = job
         for machine in self._machines.values():
             machine.match_withheld()
             machine.check_kept()
-        with self:
-            self._to_process = True
-            for job_id in nowhere:
-                if job_id in self._jobs:
-                    reason = self._why_impossible(self._jobs[job_id])
-                    self.destroy_job(job_id, reason)
+        return [job for job in displaced if not job.queues]
+
+    def _cancel(self, jobs: Iterable[_Job]) -> None:
+        """Drop jobs that no machine could ever hold."""
+        for job in jobs:
+            # A callback for one of them may have destroyed another one.
+            if job.pending:
+                self.destroy_job(job.id, self._why_impossible(job))
+
+    def _start_by_age(self, nowhere: Sequence[_Job]) -> None:
+        """Start whoever is first in a line and fits, the oldest before all others.
+
+        Only for lines in which nobody is overtaken. It decides as if they had all come
+        just now, one after the other, each to the first machine that has room.
+
+        :param nowhere: those that are to be dropped, oldest first
+        """
+        told = self.clock()
+        now = self._timeline.at(told)
+        while True:
+            first: tuple[_Job, _Machine] | None = None
+            for machine in self._machines.values():
+                before = machine.head
+                job = machine.head_to_try(now, self._may_start)
+                if before != machine.head:
+                    self._timeline.go_to(told)
+                if job is not None and (first is None or job.number < first[0].number):
+                    first = job, machine
+            number = inf if first is None else first[0].number
+            older = [job for job in nowhere if job.number < number]
+            if older:
+                self._cancel(older)
+                nowhere = nowhere[len(older) :]
+                continue
+            if first is None:
+                return
+            job, machine = first
+            if not self._try_job(job, machine):
+                machine.note_blocked(job)
 
     def add_machine(
         self,
@@ -465,7 +551,7 @@ class JobQueue:
         )
         if self._cool_by is not None:
             allocator.clock = self._cool_by
-        machine = _Machine(name, _DEFAULT_TAGS if tags is None else tags, allocator)
+        machine = _Machine(name, DEFAULT_TAGS if tags is None else tags, allocator)
         machine.empty_line(self._is_fair)
         self._machines[name] = machine
         self._regenerate_queues()
@@ -476,6 +562,7 @@ class JobQueue:
         :raises KeyError: if there is no such machine
         """
         self._machines.move_to_end(name)
+        self._demands.note_change()
 
     def modify_machine(
         self,
@@ -521,6 +608,7 @@ class JobQueue:
         allocator = self._machines[name].allocator
         allocator.dead_boards = frozenset(dead)
         allocator.withheld_boards = frozenset(withheld)
+        self._demands.note_change()
         self._machines[name].match_withheld()
 
     def remove_machine(self, name: str) -> None:
@@ -534,6 +622,7 @@ class JobQueue:
                 if job.machine is machine and not job.ending:
                     self.destroy_job(job.id, "Machine removed.")
             del self._machines[name]
+            self._demands.note_change()
             self._machines_changed = True
 
     def create_job(self, *args: Any, **kwargs: Any) -> None:
@@ -581,17 +670,8 @@ class JobQueue:
             raise TypeError("only one of machine and tags may be specified for a job")
         if job_id in self._jobs:
             raise ValueError(f"job_id {job_id} is in use")
-        _ANY_MACHINE.alloc_possible(*args, **kwargs)
-        job = _Job(
-            job_id,
-            machine_name=machine_name,
-            tags=None if tags is None else frozenset(tags),
-            args=args,
-            kwargs=kwargs,
-        )
-        job.owner = None if owner is None else str(owner)
-        job.boards = _ANY_MACHINE.boards_asked(*args, **kwargs)
-        return job
+        demand = self._demands.find(machine_name, tags, args, kwargs)
+        return _Job.of(demand, job_id, None if owner is None else str(owner))
 
     def destroy_job(self, job_id: int, reason: str | None = None) -> None:
         """End a job.
@@ -654,25 +734,21 @@ class JobQueue:
         holder = self._jobs.get(job_id)
         if holder is None or holder.pending or holder.ending:
             raise KeyError(job_id)
-        job = _Job(
-            job_id,
-            machine_name=holder.machine_name,
-            tags=holder.tags,
-            args=holder.args,
-            kwargs=holder.kwargs,
-        )
-        job.owner, job.boards = holder.owner, holder.boards
+        assert holder.demand is not None
+        job = _Job.of(holder.demand, job_id, holder.owner)
         self._requeued += 1
         job.number, job.queued_at = -self._requeued, self._go_on()
         holder.id = holder_id
         holder.ending = True
         self._limits.release(holder)
         self._restore(holder.owner)
-        del self._jobs[job_id]
-        self._jobs = {job_id: job, **self._jobs, holder_id: holder}
+        self._jobs[job_id] = job
+        self._jobs.move_to_end(job_id, last=False)
+        self._jobs[holder_id] = holder
         if self._is_fair:
             for machine in self._candidates(job):
                 machine.enqueue_first(job)
+        self._newcomers.append(job)
         self._regenerate_queues()
 
     def move_to_head(self, job_id: int) -> None:
@@ -685,8 +761,7 @@ class JobQueue:
             raise KeyError(job_id)
         self._requeued += 1
         job.number = -self._requeued
-        del self._jobs[job_id]
-        self._jobs = {job_id: job, **self._jobs}
+        self._jobs.move_to_end(job_id, last=False)
         machines, job.queues = job.queues, []
         for machine in machines:
             # Whoever orders this has it before a promise to somebody else.
@@ -706,6 +781,10 @@ class JobQueue:
         :return: all jobs that are known here
         """
         with self:
+            for machine in self._machines.values():
+                machine.allocator.mend()
+            # One that was to hold the boards of another may have changed its number.
+            self._jobs = OrderedDict((job.id, job) for job in self._jobs.values())
             for job in list(self._jobs.values()):
                 if job.id in ending and job.allocation_id is not None:
                     job.pending, job.ending = False, True
@@ -717,10 +796,13 @@ class JobQueue:
                 else:
                     job.ending = False
                 job.queues.clear()
+            self._newcomers = [job for job in self._jobs.values() if job.pending]
+            self._demands = Demands(self._machines)
+            for job in self._jobs.values():
+                job.set_demand(self._demands.of(job))
             for machine in self._machines.values():
                 self._free_unheld(machine)
-                machine.let_go()
-                machine.empty_line(self._is_fair)
+            self._empty_lines()
             self._count_again()
             self._machines_changed = True
             return set(self._jobs)
@@ -835,6 +917,11 @@ class JobQueue:
             for _ in range(number):
                 self._machines[name].allocator._free_next()
         self._process_queue()
+
+
+def _number(job: _Job) -> int:
+    """The place of a job in the order of arrival."""
+    return job.number
 
 
 def _checked_scheduling(word: str) -> str:

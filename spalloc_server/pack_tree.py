@@ -21,12 +21,18 @@ only those become free as one when all that lies in them has been freed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from spalloc_server.area_to_rect import area_to_rect
-from spalloc_server.placement.free_regions import FreeRegions, Size, Sizes
-from spalloc_server.placement.region import Region
+from spalloc_server.placement.free_regions import (
+    FreeRegions,
+    Size,
+    Sizes,
+    exact_size,
+    squarest,
+)
+from spalloc_server.placement.region import Region, corners, leaves
 from spalloc_server.plain.shapes import (
     INT,
     PlainDataError,
@@ -452,48 +458,3 @@ def _cut_columns(free: FreeRegions, region: Region, x: int, width: int) -> Regio
         region, spare = region.split_columns(x + width)
     free.add(spare)
     return region
-
-
-def exact_size(width: int, height: int) -> Callable[[int, int], Size | None]:
-    """What to take from a region of any size for a rectangle of this size."""
-
-    def size_for(free_width: int, free_height: int) -> Size | None:
-        fits = width <= free_width and height <= free_height
-        return (width, height) if fits else None
-
-    return size_for
-
-
-def squarest(area: int, min_ratio: float) -> Callable[[int, int], Size | None]:
-    """What to take from a region of any size for a rectangle of at least this area."""
-
-    def size_for(free_width: int, free_height: int) -> Size | None:
-        if area > free_width * free_height:
-            return None
-        return area_to_rect(area, free_width, free_height, min_ratio)
-
-    return size_for
-
-
-def leaves(region: Region) -> Iterator[Region]:
-    """The free and allocated regions that a region is made of."""
-    waiting = [region]
-    while waiting:
-        region = waiting.pop()
-        if region.children is None:
-            yield region
-        else:
-            waiting += region.children
-
-
-def corners(region: Region, width: int, height: int) -> Iterator[tuple[int, int]]:
-    """Where a rectangle lies in each corner of a region, in the order of trial."""
-    right = region.x + region.width - width
-    top = region.y + region.height - height
-    yield region.x, region.y
-    if top != region.y:
-        yield region.x, top
-    if right != region.x:
-        yield right, region.y
-        if top != region.y:
-            yield right, top

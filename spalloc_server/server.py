@@ -16,7 +16,7 @@ import spalloc_server.admin.faults  # noqa: F401 (brings its commands, as that d
 from spalloc_server import __version__
 from spalloc_server.command_line import run as cli
 from spalloc_server.configuration import Configuration
-from spalloc_server.controller import JobState, JobStateTuple
+from spalloc_server.controller import JobState
 from spalloc_server.model.changes import (
     ClearProblem,
     CreateJob,
@@ -25,7 +25,6 @@ from spalloc_server.model.changes import (
     PowerOnJob,
     ReportProblem,
 )
-from spalloc_server.scheduling.waiting import Waiting
 from spalloc_server.service import arguments, replies
 from spalloc_server.service.base_server import DEFAULT_PORT, Server, _CriticalStop
 from spalloc_server.service.gateways import Gateways
@@ -153,28 +152,22 @@ class SpallocServer(Server):
         Of a job that waits for boards also ``waiting``: see
         :py:class:`~spalloc_server.scheduling.waiting.Waiting`.
         """
-        state = self._job_state(client, job_id)
-        waiting = self._waiting(state, job_id)
+        job_id = arguments.check_job_id(job_id)
+        state = self._controller.get_job_state(self._name(client), job_id)
+        waiting = self._controller.waiting(job_id)
         if waiting is None:
             return replies.job_state(state)
         return replies.waiting_job_state(state, waiting)
 
     @encodes("get_job_state")
     def _encoded_job_state(self, client: Connection, job_id: int) -> bytes:
-        state = self._job_state(client, job_id)
-        waiting = self._waiting(state, job_id)
+        job_id = arguments.check_job_id(job_id)
+        state = self._controller.get_job_state(self._name(client), job_id)
+        is_queued = state.state is JobState.queued
+        waiting = self._controller.waiting(job_id) if is_queued else None
         if waiting is None:
             return replies.job_state_reply(state)
         return encode_message({"return": replies.waiting_job_state(state, waiting)})
-
-    def _waiting(self, state: JobStateTuple, job_id: int) -> Waiting | None:
-        if state.state is not JobState.queued:
-            return None
-        return self._controller.waiting(job_id)
-
-    def _job_state(self, client: Connection, job_id: int) -> JobStateTuple:
-        job_id = arguments.check_job_id(job_id)
-        return self._controller.get_job_state(self._name(client), job_id)
 
     @spalloc_command
     @reads

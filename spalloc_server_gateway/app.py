@@ -123,15 +123,18 @@ class Router:
         self.add("GET", "proxy/([0-9]{1,18})", self.proxies.serve)
 
     def _add_counts(self) -> None:
-        counts = self.proxies.counts
-        for name, text, function in (
-            ("proxies", "WebSockets to boards", lambda: len(counts.sockets)),
-            ("channels", "UDP sockets to boards", lambda: counts.channels),
-            ("packets_to_boards", "Packets sent", lambda: counts.to_boards),
-            ("packets_from_boards", "Packets received", lambda: counts.from_boards),
-            ("packets_lost", "Packets not carried", lambda: counts.lost),
-        ):
-            self.metrics.add(name, text, function)
+        counts, metrics = self.proxies.counts, self.metrics
+        metrics.add_gauge(
+            "proxies", "WebSockets to boards", lambda: len(counts.sockets)
+        )
+        metrics.add_gauge("channels", "UDP sockets to boards", lambda: counts.channels)
+        metrics.add_counter(
+            "packets_to_boards", "Packets sent", lambda: counts.to_boards
+        )
+        metrics.add_counter(
+            "packets_from_boards", "Packets received", lambda: counts.from_boards
+        )
+        metrics.add_counter("packets_lost", "Packets not carried", lambda: counts.lost)
 
     def add(
         self, method: str, pattern: str, handler: Handler, is_open: bool = False

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias
 
-from spalloc_server_gateway.jobs import PATIENCE, POWER, READY, Jobs
+from spalloc_server_gateway.jobs import POWER, READY, Jobs
 from spalloc_server_gateway.link import AwayError, Link
 
 Chip: TypeAlias = tuple[int, int]
@@ -34,6 +34,8 @@ class BoardWatch:
         :param jobs: tells when jobs have changed
         """
         self._link = link
+        self.patience = jobs.patience
+        """How long is waited."""
         self._holders: defaultdict[int, set[Holder]] = defaultdict(set)
         self._reviews: dict[int, asyncio.Task[None]] = {}
         self._again: set[int] = set()
@@ -77,7 +79,9 @@ class BoardWatch:
 
     async def _look_at(self, job_id: int) -> None:
         try:
-            job = await self._link.call("describe_job", job_id, patience=PATIENCE)
+            job = await self._link.call(
+                "describe_job", job_id, patience=self.patience.call
+            )
         except AwayError:
             return  # it is looked at again when there is a connection
         boards = await _addresses(job)

@@ -15,6 +15,7 @@ from yarl import URL
 from spalloc_server_gateway.jobs import Jobs
 from spalloc_server_gateway.link import Link
 from spalloc_server_gateway.logins import Logins
+from spalloc_server_gateway.patience import Patience
 from spalloc_server_gateway.sessions import Session, Sessions
 
 COOKIE: Final = "JSESSIONID"
@@ -22,9 +23,6 @@ CSRF_HEADER: Final = "X-CSRF-TOKEN"
 
 MAX_BODY: Final = 64 * 1024
 """The most bytes of a body, where it is not the contents of memory."""
-
-BODY_SECONDS: Final = 10.0
-"""How long a body may take."""
 
 SERVICE: Final = "srv/spalloc"
 """The path of the service below the base that users are told."""
@@ -63,6 +61,11 @@ class Asking(NamedTuple):
     host: str
     """The IP address that it comes from."""
     session: Session | None
+
+    @property
+    def patience(self) -> Patience:
+        """How long is waited."""
+        return self.gateway.jobs.patience
 
     @property
     def user(self) -> str:
@@ -125,11 +128,12 @@ class Asking(NamedTuple):
         return values
 
 
-async def read_body(request: web.Request, limit: int = MAX_BODY) -> bytes:
+async def read_body(asking: Asking, limit: int = MAX_BODY) -> bytes:
     """Read the body of a request that may not be long, nor slow.
 
     :raises HTTPException: if it is
     """
+    request = asking.request
     if (request.content_length or 0) > limit:
         raise web.HTTPRequestEntityTooLarge(limit, request.content_length or 0)
     body = bytearray()
@@ -141,18 +145,18 @@ async def read_body(request: web.Request, limit: int = MAX_BODY) -> bytes:
                 raise web.HTTPRequestEntityTooLarge(limit, len(body))
 
     try:
-        await asyncio.wait_for(read(), BODY_SECONDS)
+        await asyncio.wait_for(read(), asking.patience.body)
     except asyncio.TimeoutError:
         raise web.HTTPRequestTimeout(text="the body took too long\n") from None
     return bytes(body)
 
 
-async def read_json(request: web.Request) -> Any:
+async def read_json(asking: Asking) -> Any:
     """Read a body that has to be JSON.
 
     :raises HTTPBadRequest: if it is not
     """
-    body = await read_body(request)
+    body = await read_body(asking)
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

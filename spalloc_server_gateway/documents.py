@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Any, Final, TypeAlias
 
 from spalloc_server.links import Links
-from spalloc_server.model.job import JobState
+from spalloc_server.model.job_tuples import JobState
 
 Document: TypeAlias = dict[str, Any]
 Place: TypeAlias = Sequence[int]

@@ -15,7 +15,6 @@ from spalloc_server_gateway.documents import (
     power_name,
     where_is_document,
 )
-from spalloc_server_gateway.jobs import PATIENCE
 from spalloc_server_gateway.link import RefusedError
 from spalloc_server_gateway.wishes import Wish, WishError, read_wish
 
@@ -54,7 +53,7 @@ async def list_jobs(asking: Asking, _parts: Parts) -> web.Response:
 async def create_job(asking: Asking, _parts: Parts) -> web.Response:
     """Ask for boards."""
     try:
-        wish = read_wish(await read_json(asking.request))
+        wish = read_wish(await read_json(asking))
         if wish.owner not in (None, asking.user):
             raise web.HTTPForbidden(text="a job is owned by who asks for it\n")
         await _find_board(asking, wish)
@@ -73,8 +72,8 @@ async def _find_board(asking: Asking, wish: Wish) -> None:
     """
     if wish.place is None and wish.address is None:
         return
-    link = asking.gateway.link
-    listed = await link.call("list_machines", patience=PATIENCE)
+    link, patience = asking.gateway.link, asking.patience.call
+    listed = await link.call("list_machines", patience=patience)
     name, tags = wish.demands.get("machine"), wish.demands.pop("tags", None)
     machines = [
         machine["name"]
@@ -87,13 +86,13 @@ async def _find_board(asking: Asking, wish: Wish) -> None:
     ]
     board = machine_of = None
     if wish.address is not None:
-        found = await link.call("where_is", ip_address=wish.address, patience=PATIENCE)
+        found = await link.call("where_is", ip_address=wish.address, patience=patience)
         if found is not None and found["machine"] in machines:
             board, machine_of = found["logical"], found["machine"]
     else:
         for machine in machines:
             board = await link.call(
-                "get_board_at_position", machine, *wish.place or (), patience=PATIENCE
+                "get_board_at_position", machine, *wish.place or (), patience=patience
             )
             if board is not None:
                 machine_of = machine
@@ -153,7 +152,7 @@ async def power(asking: Asking, parts: Parts) -> web.Response:
 
 async def set_power(asking: Asking, parts: Parts) -> web.Response:
     """Switch the boards of a job on (or reset them) or off."""
-    body = await read_json(asking.request)
+    body = await read_json(asking)
     wanted = body.get("power") if isinstance(body, dict) else None
     if wanted not in ("ON", "OFF"):
         raise web.HTTPBadRequest(text="power must be ON or OFF\n")
@@ -171,7 +170,7 @@ async def job_chip(asking: Asking, parts: Parts) -> web.Response:
     if not job["boards"] or x >= job["width"] or y >= job["height"]:
         return web.Response(status=204)
     found = await asking.gateway.link.call(
-        "where_is", job_id=job_id, chip_x=x, chip_y=y, patience=PATIENCE
+        "where_is", job_id=job_id, chip_x=x, chip_y=y, patience=asking.patience.call
     )
     if found is None:
         return web.Response(status=204)
@@ -180,7 +179,7 @@ async def job_chip(asking: Asking, parts: Parts) -> web.Response:
 
 async def report_issue(asking: Asking, parts: Parts) -> web.Response:
     """Report that something is wrong with boards of a job."""
-    body = await read_json(asking.request)
+    body = await read_json(asking)
     boards = body.get("boards") if isinstance(body, dict) else None
     if not isinstance(boards, list) or not 0 < len(boards) <= MAX_REPORTED_BOARDS:
         raise web.HTTPBadRequest(
@@ -198,7 +197,7 @@ async def report_issue(asking: Asking, parts: Parts) -> web.Response:
                 address,
                 *chip,
                 description=str(body.get("issue", ""))[:1000],
-                patience=PATIENCE,
+                patience=asking.patience.call,
                 on_behalf_of=asking.host,
             )
         except RefusedError as e:
@@ -243,7 +242,9 @@ async def _find(asking: Asking, job: Mapping[str, Any], board: Any) -> Any:
             form = ("x", "y", "z") if "x" in board else ("cabinet", "frame", "board")
             names = {name: board[name] for name in form}
             names["machine"] = board.get("machine", job["allocated_machine_name"])
-        return await asking.gateway.link.call("where_is", patience=PATIENCE, **names)
+        return await asking.gateway.link.call(
+            "where_is", patience=asking.patience.call, **names
+        )
     except (TypeError, KeyError, ValueError, AttributeError, RefusedError):
         return None
 

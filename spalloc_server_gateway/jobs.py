@@ -11,23 +11,13 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
-from spalloc_server.model.job import JobState
+from spalloc_server.model.job_tuples import JobState
 from spalloc_server_gateway.link import AwayError, BrokenError, Link, RefusedError
+from spalloc_server_gateway.owners import Owners
+from spalloc_server_gateway.patience import Patience
 from spalloc_server_gateway.wishes import Wish, WishError
 
 logger = logging.getLogger(__name__)
-
-PATIENCE: Final = 7.0
-"""How long the server is waited for: clients wait for 10 s."""
-
-CREATE_PATIENCE: Final = 22.0
-"""The same to create a job: clients wait for 30 s."""
-
-KEEPALIVE_PATIENCE: Final = 3.0
-"""The same for a keepalive, which is made up for later."""
-
-WAIT_SECONDS: Final = 30.0
-"""For how long a request waits for a change."""
 
 MAX_REMEMBERED: Final = 10_000
 """Of how many jobs, told states and owed keepalives something is remembered."""
@@ -55,12 +45,21 @@ class NoSuchJobError(Exception):
 class Jobs:
     """All jobs, by what the server says of them. For one event loop."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(
+        self,
+        link: Link,
+        patience: Patience | None = None,
+        owners: Owners | None = None,
+    ) -> None:
         """Ask the server for all of it.
 
         :param link: its connection; tells this object what changes
+        :param patience: how long is waited
+        :param owners: whose jobs were
         """
         self._link = link
+        self.patience = patience or Patience()
+        self._owners = owners or Owners()
         # The latest news of jobs that were asked about, the longest unasked first. The
         # owner stays when the job has ended and the server has forgotten it.
         self._known: OrderedDict[int, Description] = OrderedDict()
@@ -122,7 +121,7 @@ class Jobs:
     # Reading
 
     async def describe(
-        self, user: str, job_id: int, patience: float = PATIENCE
+        self, user: str, job_id: int, patience: float | None = None
     ) -> Description:
         """What is known of a job of a user; what was last known, if the server is away.
 
@@ -132,7 +131,7 @@ class Jobs:
         known = self._known.get(job_id)
         try:
             job: Description = await self._link.call(
-                "describe_job", job_id, patience=patience
+                "describe_job", job_id, patience=patience or self.patience.call
             )
         except AwayError:
             if known is None:
@@ -141,10 +140,10 @@ class Jobs:
         else:
             if job["state"] in (JobState.unknown, ENDED):
                 if known is None:
-                    if job["state"] == JobState.unknown:
+                    # Asked about before the gateway was restarted, or never.
+                    known = {**job, "owner": self._owners.find(job_id)}
+                    if known["owner"] is None:
                         raise NoSuchJobError
-                    # Whose it was nobody knows any more, nor why it ended.
-                    return {**job, "reason": None}
                 job = {**known, **_end_of(job)}
             self._remember(job_id, job)
         if job["owner"] != user:
@@ -152,6 +151,10 @@ class Jobs:
         return job
 
     def _remember(self, job_id: int, job: Description) -> None:
+        if job["state"] != ENDED and self._owners.note(
+            job_id, job["owner"], job["start_time"]
+        ):
+            self._known.clear()
         self._known[job_id] = job
         self._known.move_to_end(job_id)
         if len(self._known) > MAX_REMEMBERED:
@@ -166,7 +169,7 @@ class Jobs:
 
         :raises NoSuchJobError: if there is no such job
         """
-        end = time.monotonic() + WAIT_SECONDS
+        end = time.monotonic() + self.patience.change
         while True:
             with self._change_of(job_id) as changed:
                 job = await self._describe_at_last(user, job_id)
@@ -220,7 +223,9 @@ class Jobs:
 
     async def _list(self) -> list[Description]:
         this = asyncio.current_task()
-        jobs: list[Description] = await self._link.call("list_jobs", patience=PATIENCE)
+        jobs: list[Description] = await self._link.call(
+            "list_jobs", patience=self.patience.call
+        )
         if self._listing is this:
             self._listed = time.monotonic(), jobs
         return jobs
@@ -238,7 +243,7 @@ class Jobs:
         """
         try:
             with contextlib.suppress(NoSuchJobError, RefusedError):
-                await self._keep_alive(user, host, job_id, KEEPALIVE_PATIENCE)
+                await self._keep_alive(user, host, job_id, self.patience.keepalive)
         except AwayError:
             known = self._known.get(job_id)
             if known is not None and known["owner"] != user:
@@ -247,13 +252,16 @@ class Jobs:
                 self._owed[job_id] = user, host
 
     async def _keep_alive(
-        self, user: str, host: str, job_id: int, patience: float = PATIENCE
+        self, user: str, host: str, job_id: int, patience: float | None = None
     ) -> None:
         if not self._link.is_up:
             raise AwayError
         await self.describe(user, job_id, patience)
         await self._link.call(
-            "job_keepalive", job_id, patience=patience, on_behalf_of=host
+            "job_keepalive",
+            job_id,
+            patience=patience or self.patience.call,
+            on_behalf_of=host,
         )
 
     async def create(self, user: str, host: str, wish: Wish) -> Description:
@@ -264,7 +272,7 @@ class Jobs:
         :raises WishError: if no machine can ever have it; there is no job then
         :raises AwayError: if the server is away for too long
         """
-        end = time.monotonic() + CREATE_PATIENCE
+        end = time.monotonic() + self.patience.create
         demands = {**wish.demands, "owner": user}
         # Nobody notices less than a millisecond; and by it the job is found again, if
         # the connection breaks before its number has come.
@@ -318,13 +326,13 @@ class Jobs:
         :raises NoSuchJobError: if it has no such job
         :raises AwayError: if the server is away
         """
-        job = await self._owned(user, job_id)
+        job = await self.describe(user, job_id)
         if job["state"] != ENDED:
             await self._link.call(
                 "destroy_job",
                 job_id,
                 reason[:MAX_REASON],
-                patience=PATIENCE,
+                patience=self.patience.call,
                 on_behalf_of=host,
             )
             self._forget_list()
@@ -335,19 +343,11 @@ class Jobs:
         :raises NoSuchJobError: if it has no such job
         :raises AwayError: if the server is away
         """
-        await self._owned(user, job_id)
+        await self.describe(user, job_id)
         name = "power_on_job_boards" if on else "power_off_job_boards"
-        await self._link.call(name, job_id, patience=PATIENCE, on_behalf_of=host)
-
-    async def _owned(self, user: str, job_id: int) -> Description:
-        """A job that a user may change.
-
-        :raises NoSuchJobError: if there is none
-        """
-        job = await self.describe(user, job_id)
-        if job["owner"] != user and job["state"] != ENDED:
-            raise NoSuchJobError
-        return job
+        await self._link.call(
+            name, job_id, patience=self.patience.call, on_behalf_of=host
+        )
 
 
 def _end_of(job: Description) -> Description:

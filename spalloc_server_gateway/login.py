@@ -55,7 +55,7 @@ async def perform_login(asking: Asking, _parts: Parts) -> web.Response:
     """Log in with the form of the page. Only a success sets the cookie."""
     gateway = asking.gateway
     try:
-        body = await read_body(asking.request)
+        body = await read_body(asking)
         form = parse_qs(body.decode(), max_num_fields=20)
     except ValueError:
         raise web.HTTPBadRequest(text="this is no form\n") from None

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import hashlib
+import hmac
 import logging
-from collections import Counter, OrderedDict
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import secrets
+from collections import OrderedDict
 from typing import Final
+from urllib.parse import unquote
 
+from spalloc_server_gateway.password_checks import PasswordChecks, TooManyError
+from spalloc_server_gateway.patience import Patience
 from spalloc_server_gateway.users import (
     LONGEST_NAME,
     LONGEST_PASSWORD,
     NOBODY,
+    Password,
     Users,
     UsersError,
     check_name,
+    is_name,
 )
 
 logger = logging.getLogger(__name__)
@@ -25,17 +30,19 @@ NAMELESS: Final = "anonymous"
 """The user who gives no name, where none is needed."""
 
 FIRST_DELAY: Final = 0.5
-LONGEST_DELAY: Final = 6.0
-"""After how many seconds a failure is answered; twice as many after each. A client
-waits for 10 s."""
+"""After how many seconds a failure is answered; twice as many after each, up to what
+there is patience for."""
 
 MAX_REMEMBERED: Final = 10_000
 """Of how many hosts and names it is known how often they have failed."""
 
-MAX_LOGINS: Final = 64
-"""How many logins may be under way."""
+MAX_KNOWN: Final = 1000
+"""How many logins that were right need no check when they come again."""
 
-MAX_LOGINS_AFTER_FAILURE: Final = 8
+MAX_WAITING: Final = 64
+"""How many passwords of one host may wait to be checked."""
+
+MAX_WAITING_AFTER_FAILURE: Final = 8
 """The same for a host of which the last one has failed."""
 
 
@@ -53,16 +60,20 @@ class LoginError(Exception):
 class Logins:
     """Decides who somebody is. For one event loop."""
 
-    def __init__(self, users: Users | None) -> None:
+    def __init__(self, users: Users | None, patience: Patience | None = None) -> None:
         """Check against the passwords of users.
 
         :param users: None to take any name, or none
+        :param patience: how long is waited
         """
+        self._patience = patience or Patience()
         self._users = users
-        # Costly and bounded: all others go on meanwhile.
-        self._checks = ThreadPoolExecutor(1, "Passwords")
+        self._checks = PasswordChecks()
+        # Scripts log in again and again. Nothing is kept from which passwords could be
+        # found in another process.
+        self._secret = secrets.token_bytes(32)
+        self._known: OrderedDict[bytes, None] = OrderedDict()
         self._failures: OrderedDict[str, int] = OrderedDict()
-        self._under_way: Counter[str] = Counter()
         self.failed = 0
         """How many logins have failed."""
         self.succeeded = 0
@@ -74,7 +85,7 @@ class Logins:
 
     def close(self) -> None:
         """Check nothing more."""
-        self._checks.shutdown(wait=False, cancel_futures=True)
+        self._checks.close()
 
     async def log_in(self, host: str, name: str | None, password: str | None) -> str:
         """Log somebody in.
@@ -83,6 +94,7 @@ class Logins:
         :return: the user's name
         :raises LoginError: if that is nobody, after a while
         """
+        name = self._as_meant(name)
         if self._users is None:
             try:
                 user = check_name(name) if name else NAMELESS
@@ -93,19 +105,65 @@ class Logins:
         if not name or not password:
             self.failed += 1
             raise LoginError("a user name and a password are needed")
-        with self._place_of(host):
-            loop = asyncio.get_running_loop()
-            kept = self._users.find(name) or NOBODY
-            if len(password) > LONGEST_PASSWORD or not await loop.run_in_executor(
-                self._checks, kept.is_for, password
-            ):
-                await self._fail(host, name)
+        kept = self._users.find(name) or NOBODY
+        if len(password) > LONGEST_PASSWORD or not await self._is_right(
+            host, name, password, kept
+        ):
+            await self._fail(host, name)
         for what in _counted(host, name):
             self._failures.pop(what, None)
         self.succeeded += 1
         return name
 
+    def _as_meant(self, name: str | None) -> str | None:
+        """A name as it is, or as it was before it was made part of a URL.
+
+        Released clients take it from the URL as it stands there.
+        """
+        if not name or "%" not in name:
+            return name
+        if self._users is not None and self._users.find(name) is not None:
+            return name
+        plain = unquote(name)
+        return plain if is_name(plain) else name
+
+    async def _is_right(
+        self, host: str, name: str, password: str, kept: Password
+    ) -> bool:
+        """Is this the password?
+
+        :raises LoginError: if it cannot be checked now
+        """
+        login = f"{kept}\n{name}\n{password}".encode("utf-8", "replace")
+        key = hmac.new(self._secret, login, hashlib.sha256).digest()
+        if key not in self._known:
+            has_failed = f"host {host}" in self._failures
+            limit = MAX_WAITING_AFTER_FAILURE if has_failed else MAX_WAITING
+            try:
+                is_right = await self._checks.check(
+                    host,
+                    limit,
+                    # It may have been found out while this one waited.
+                    lambda: key in self._known or kept.is_for(password),
+                )
+            except TooManyError:
+                self.failed += 1
+                raise LoginError(
+                    "too many logins at once, try again later", 429
+                ) from None
+            if not is_right:
+                return False
+        self._known[key] = None
+        self._known.move_to_end(key)
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+        return True
+
     async def _fail(self, host: str, name: str) -> None:
+        """Answer a failure, after a while: others have their turns meanwhile.
+
+        :raises LoginError: always
+        """
         self.failed += 1
         times = 0
         for what in _counted(host, name):
@@ -116,25 +174,8 @@ class Logins:
         if not times & (times + 1):  # not for each of thousands
             logger.warning("Login from %s failed %d times", host, times + 1)
         delay = FIRST_DELAY * 2 ** min(times, 10)
-        await asyncio.sleep(min(delay, LONGEST_DELAY))
+        await asyncio.sleep(min(delay, self._patience.failure))
         raise LoginError("the user name or the password is wrong")
-
-    @contextlib.contextmanager
-    def _place_of(self, host: str) -> Iterator[None]:
-        """A place for a login, for as long as it is under way."""
-        has_failed = f"host {host}" in self._failures
-        if self._under_way.total() >= MAX_LOGINS or (
-            has_failed and self._under_way[host] >= MAX_LOGINS_AFTER_FAILURE
-        ):
-            self.failed += 1
-            raise LoginError("too many logins at once, try again later", 429)
-        self._under_way[host] += 1
-        try:
-            yield
-        finally:
-            self._under_way[host] -= 1
-            if not self._under_way[host]:
-                del self._under_way[host]
 
 
 def _counted(host: str, name: str) -> tuple[str, str]:

@@ -17,7 +17,6 @@ from spalloc_server_gateway.documents import (
     root_document,
     where_is_document,
 )
-from spalloc_server_gateway.jobs import PATIENCE
 
 
 class Machines:
@@ -40,7 +39,7 @@ class Machines:
         found = await asyncio.gather(
             *(
                 asking.gateway.link.call(
-                    "get_board_position", name, *board, patience=PATIENCE
+                    "get_board_position", name, *board, patience=asking.patience.call
                 )
                 for board in missing
             )
@@ -55,7 +54,9 @@ class Machines:
 
     async def list(self, asking: Asking, _parts: Parts) -> web.Response:
         """All machines."""
-        machines = await asking.gateway.link.call("list_machines", patience=PATIENCE)
+        machines = await asking.gateway.link.call(
+            "list_machines", patience=asking.patience.call
+        )
         documents = [
             machine_document(
                 machine,
@@ -68,7 +69,9 @@ class Machines:
 
     async def details(self, asking: Asking, parts: Parts) -> web.Response:
         """One machine."""
-        machines = await asking.gateway.link.call("list_machines", patience=PATIENCE)
+        machines = await asking.gateway.link.call(
+            "list_machines", patience=asking.patience.call
+        )
         for machine in machines:
             if machine["name"] == parts[0]:
                 places = await self.places(asking, machine)
@@ -98,7 +101,9 @@ async def find_board(asking: Asking, parts: Parts) -> web.Response:
         names |= zip(("chip_x", "chip_y"), asking.numbers("x", "y"), strict=True)
     else:
         names = {"ip_address": asking.request.query.get("address", "")}
-    found = await asking.gateway.link.call("where_is", patience=PATIENCE, **names)
+    found = await asking.gateway.link.call(
+        "where_is", patience=asking.patience.call, **names
+    )
     if found is None or found["machine"] != machine:
         raise web.HTTPNotFound(text="there is no such board\n")
     return json_response(where_is_document(found, asking.service))

@@ -12,10 +12,9 @@ from typing import Final
 from aiohttp import web
 
 from spalloc_server_gateway.board_watch import BoardAddresses, BoardWatch, Chip
-from spalloc_server_gateway.context import BODY_SECONDS, Asking, Parts
+from spalloc_server_gateway.context import Asking, Parts
 from spalloc_server_gateway.jobs import POWER, READY
 from spalloc_server_gateway.link import AwayError
-from spalloc_server_gateway.proxy import SUSPEND_SECONDS
 from spalloc_server_gateway.scp import (
     PIECE_BYTES,
     WINDOW,
@@ -119,7 +118,7 @@ class Memory:
     async def _chips(self, asking: Asking, job_id: int) -> AsyncIterator[JobChips]:
         """The chips of a job of the user, while they are being used."""
         job = await asking.gateway.jobs.describe(asking.user, job_id)
-        if asking.gateway.link.away_seconds > SUSPEND_SECONDS:
+        if asking.gateway.link.away_seconds > asking.patience.suspend:
             raise AwayError("the spalloc server cannot be reached")
         if job["state"] not in (POWER, READY) or not job["boards"]:
             raise web.HTTPConflict(text="the job has no boards\n")
@@ -189,7 +188,7 @@ class Memory:
             content = asking.request.content
             async with _Crew() as crew:
                 rest = b""
-                while chunk := await _some(content.readany):
+                while chunk := await _some(content.readany, asking.patience.body):
                     rest += chunk
                     while len(rest) >= PIECE_BYTES:
                         piece, rest = rest[:PIECE_BYTES], rest[PIECE_BYTES:]
@@ -299,9 +298,9 @@ def _check_end(address: int, piece: bytes) -> None:
         raise web.HTTPBadRequest(text="there is not so much memory\n")
 
 
-async def _some(read: Callable[[], Awaitable[bytes]]) -> bytes:
+async def _some(read: Callable[[], Awaitable[bytes]], seconds: float) -> bytes:
     """The next part of a body, which must not keep us waiting."""
     try:
-        return await asyncio.wait_for(read(), BODY_SECONDS)
+        return await asyncio.wait_for(read(), seconds)
     except asyncio.TimeoutError:
         raise web.HTTPRequestTimeout(text="the body took too long\n") from None

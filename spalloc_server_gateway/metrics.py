@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from prometheus_client import (
     CollectorRegistry,
@@ -13,10 +14,16 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from spalloc_server_gateway.context import Gateway
 
 _BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30)
+
+
+Family: TypeAlias = type[CounterMetricFamily] | type[GaugeMetricFamily]
+"""Of what only grows, and of what goes up and down."""
 
 
 class Metrics:
@@ -25,6 +32,7 @@ class Metrics:
     def __init__(self, gateway: Gateway) -> None:
         """Begin from zero."""
         self.registry = registry = CollectorRegistry()
+        self._elsewhere = _Elsewhere()
         self._requests = Counter(
             "spalloc_gateway_requests",
             "Requests that were answered",
@@ -42,39 +50,36 @@ class Metrics:
             "Requests that are not answered yet",
             registry=registry,
         )
-        for name, text, function in (
-            (
-                "server_up",
-                "Is there a connection to the server?",
-                lambda: gateway.link.is_up,
-            ),
-            (
-                "server_connections",
-                "Connections to the server that were made",
-                lambda: gateway.link.connections,
-            ),
-            (
-                "failed_logins",
-                "Logins that failed",
-                lambda: gateway.logins.failed,
-            ),
-            (
-                "logins",
-                "Logins that succeeded",
-                lambda: gateway.logins.succeeded,
-            ),
-            (
-                "late_keepalives",
-                "Keepalives that came while the server was away, and were made up for",
-                lambda: gateway.jobs.late_keepalives,
-            ),
-        ):
-            self.add(name, text, function)
+        registry.register(self._elsewhere)
+        self.add_gauge(
+            "server_up",
+            "Is there a connection to the server?",
+            lambda: gateway.link.is_up,
+        )
+        self.add_counter(
+            "server_connections",
+            "Connections to the server that were made",
+            lambda: gateway.link.connections,
+        )
+        self.add_counter(
+            "failed_logins", "Logins that failed", lambda: gateway.logins.failed
+        )
+        self.add_counter(
+            "logins", "Logins that succeeded", lambda: gateway.logins.succeeded
+        )
+        self.add_counter(
+            "late_keepalives",
+            "Keepalives that came while the server was away, and were made up for",
+            lambda: gateway.jobs.late_keepalives,
+        )
 
-    def add(self, name: str, text: str, function: Callable[[], float]) -> None:
-        """Add what is counted elsewhere."""
-        gauge = Gauge(f"spalloc_gateway_{name}", text, registry=self.registry)
-        gauge.set_function(function)
+    def add_gauge(self, name: str, text: str, function: Callable[[], float]) -> None:
+        """Add what is known elsewhere, and goes up and down."""
+        self._elsewhere.add(GaugeMetricFamily, name, text, function)
+
+    def add_counter(self, name: str, text: str, function: Callable[[], float]) -> None:
+        """Add what is counted elsewhere, and only grows."""
+        self._elsewhere.add(CounterMetricFamily, name, text, function)
 
     @contextlib.contextmanager
     def request(self) -> Iterator[Callable[[int], None]]:
@@ -94,3 +99,19 @@ class Metrics:
     def text(self) -> bytes:
         """All of it, as Prometheus reads it."""
         return generate_latest(self.registry)
+
+
+class _Elsewhere(Collector):
+    """Asks for what is counted elsewhere, whenever somebody wants to know."""
+
+    def __init__(self) -> None:
+        self._sources: list[tuple[Family, str, str, Callable[[], float]]] = []
+
+    def add(
+        self, family: Family, name: str, text: str, function: Callable[[], float]
+    ) -> None:
+        self._sources.append((family, f"spalloc_gateway_{name}", text, function))
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        for family, name, text, function in self._sources:
+            yield family(name, text, value=float(function()))

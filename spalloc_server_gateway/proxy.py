@@ -20,30 +20,21 @@ from spalloc_server_gateway.context import Asking, Parts
 from spalloc_server_gateway.frames import CALLS, Op
 from spalloc_server_gateway.jobs import POWER, READY
 from spalloc_server_gateway.link import Link
+from spalloc_server_gateway.patience import Patience
 
 logger = logging.getLogger(__name__)
 
 MAX_WAITING_BYTES: Final = 512 * 1024
 """How much may wait for a client that does not read. More is lost."""
 
-DEAF_SECONDS: Final = 10.0
-"""After how long without reading anything a client is disconnected."""
-
 LOOK_SECONDS: Final = 1.0
 """How often that is looked at."""
-
-HEARTBEAT_SECONDS: Final = 45.0
-"""How often a client is asked whether it is there."""
 
 MAX_CHANNELS: Final = 2048
 """How many channels one WebSocket may have."""
 
 SHARE_OF_DESCRIPTORS: Final = 2
 """One descriptor in so many may be a channel."""
-
-SUSPEND_SECONDS: Final = 20.0
-"""After so long without the server, boards may be those of others by now: nothing is
-carried until it has said that they are not."""
 
 
 @dataclass
@@ -78,13 +69,19 @@ class Proxies:
         if job["state"] not in (POWER, READY):
             raise web.HTTPNotFound(text="the job has no boards\n")
         websocket = web.WebSocketResponse(
-            heartbeat=HEARTBEAT_SECONDS,
+            heartbeat=asking.patience.heartbeat,
             max_msg_size=frames.MAX_PAYLOAD + frames.MESSAGE_TO_BYTES,
             compress=False,
         )
         if not websocket.can_prepare(asking.request):
             raise web.HTTPUpgradeRequired(text="this is a WebSocket\n")
-        proxy = Proxy(websocket, asking.request.transport, self._link, self.counts)
+        proxy = Proxy(
+            websocket,
+            asking.request.transport,
+            self._link,
+            self.counts,
+            asking.patience,
+        )
         self.counts.sockets.add(proxy)
         try:
             await self._watch.add(job_id, proxy, job)
@@ -113,11 +110,13 @@ class Proxy:
         transport: asyncio.BaseTransport | None,
         link: Link,
         counts: Counts,
+        patience: Patience,
     ) -> None:
         self._websocket = websocket
         self._transport = transport
         self._link = link
         self._counts = counts
+        self._patience = patience
         self._boards: BoardAddresses = {}
         self._channels: dict[int, Channel] = {}
         self._waiting: deque[bytes] = deque()
@@ -142,7 +141,7 @@ class Proxy:
 
     @property
     def _is_suspended(self) -> bool:
-        return self._link.away_seconds > SUSPEND_SECONDS
+        return self._link.away_seconds > self._patience.suspend
 
     # From the user
 
@@ -316,7 +315,7 @@ class Proxy:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             since = self._sending_since
-            if since is not None and time.monotonic() - since > DEAF_SECONDS:
+            if since is not None and time.monotonic() - since > self._patience.deaf:
                 logger.info("A user of a proxy does not read, and is disconnected")
                 if isinstance(self._transport, asyncio.Transport):
                     self._transport.abort()

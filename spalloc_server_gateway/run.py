@@ -28,6 +28,8 @@ from spalloc_server_gateway.jobs import Jobs
 from spalloc_server_gateway.link import Link
 from spalloc_server_gateway.logins import Logins
 from spalloc_server_gateway.options import Options, parse_arguments
+from spalloc_server_gateway.owners import Owners
+from spalloc_server_gateway.patience import Patience
 from spalloc_server_gateway.sessions import Sessions
 from spalloc_server_gateway.systemd import Systemd, inherited_socket
 from spalloc_server_gateway.users import Users, UsersError, add_user
@@ -35,6 +37,7 @@ from spalloc_server_gateway.users import Users, UsersError, add_user
 logger = logging.getLogger(__name__)
 
 KEY_FILE: Final = "spalloc_server_gateway.key"
+JOBS_FILE: Final = "spalloc_server_gateway.jobs"
 TLS_BYTES: Final = 32 * 1024
 BACKLOG: Final = 1024
 SHUTDOWN_SECONDS: Final = 5.0
@@ -45,12 +48,13 @@ class StartError(Exception):
     """The gateway cannot start; the message says why, in one line."""
 
 
-def main(args: Sequence[str] | None = None) -> int:
+def main(args: Sequence[str] | None = None, patience: Patience | None = None) -> int:
     """Run the gateway from the command line until it is told to stop.
 
     ``SIGINT`` and ``SIGTERM`` end it in good order.
 
     :param args: the arguments, those of the process if None
+    :param patience: how long is waited, if that is not to be as it should
     :return: the exit status: 1 where it could not start
     :raises SystemExit: for arguments that cannot be used
     """
@@ -60,7 +64,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return _add_user(options.users or "", options.add_user)
     set_up_logging(options.log_level, options.log_format)
     try:
-        gateway, listening, tls = _set_up(options)
+        gateway, listening, tls = _set_up(options, patience or Patience())
     except StartError as e:
         logger.critical("%s", e)
         return 1
@@ -86,7 +90,9 @@ def _add_user(path: str, name: str) -> int:
     return 0
 
 
-def _set_up(options: Options) -> tuple[Gateway, socket.socket, ssl.SSLContext | None]:
+def _set_up(
+    options: Options, patience: Patience
+) -> tuple[Gateway, socket.socket, ssl.SSLContext | None]:
     """Take all that is needed from outside.
 
     :raises StartError: if something is not there
@@ -96,10 +102,15 @@ def _set_up(options: Options) -> tuple[Gateway, socket.socket, ssl.SSLContext | 
         if options.secret is not None:
             read_secret(options.secret)
         key = read_or_make_secret(os.path.join(options.state_dir, KEY_FILE))
+        owners = Owners(os.path.join(options.state_dir, JOBS_FILE))
     except UsersError as e:
         raise StartError(str(e)) from None
     except OSError as e:
-        raise StartError(e.strerror or str(e)) from None
+        problem = e.strerror or str(e)
+        # Problems with secrets say which file it is.
+        raise StartError(
+            f"{e.filename}: {problem}" if e.filename else problem
+        ) from None
     tls = None
     _spare_memory()
     if options.cert is not None and options.key is not None:
@@ -108,7 +119,11 @@ def _set_up(options: Options) -> tuple[Gateway, socket.socket, ssl.SSLContext | 
         logger.warning("Without --secret, all jobs seem to come from this computer")
     link = Link(*options.server, options.secret)
     gateway = Gateway(
-        link, Jobs(link), Sessions(key, users), Logins(users), options.behind_proxy
+        link,
+        Jobs(link, patience, owners),
+        Sessions(key, users),
+        Logins(users, patience),
+        options.behind_proxy,
     )
     return gateway, inherited_socket(os.environ) or _listen(*options.listen), tls
 

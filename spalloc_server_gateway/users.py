@@ -79,12 +79,17 @@ NOBODY: Final = Password(COST, BLOCK, PARALLEL, b"nobody's salt", b"")
 """Takes as long to check as a real one, and is never right."""
 
 
+def is_name(name: str) -> bool:
+    """Can a user have this name?"""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_name(name: str) -> str:
     """A name that a user can have.
 
     :raises UsersError: if it is none
     """
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise UsersError(
             f"a user's name has from 1 to {LONGEST_NAME} characters, no white space, "
             "and does not begin with #"

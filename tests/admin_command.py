@@ -29,6 +29,22 @@ def run_admin(*arguments: object, umask: int = -1) -> subprocess.CompletedProces
     )
 
 
+def run_check(
+    config: Path, *options: str, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run ``spalloc_server --check``."""
+    return subprocess.run(
+        [sys.executable, "-m", "spalloc_server", "--check", str(config), *options],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+
 class Admin:
     """The command, for one server."""
 

@@ -1,8 +1,10 @@
 """Fixtures of several modules: a server with a client, and BMPs answered by hand."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,25 @@ from spalloc_server import controller
 from spalloc_server.server import SpallocServer
 from tests.recorded_bmps import BMPs
 from tests.support import Client, Site
+
+_SIGNALS: dict[signal.Signals, Any] = {
+    signal.SIGHUP: signal.SIG_DFL,
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGQUIT: signal.SIG_DFL,
+    signal.SIGTERM: signal.SIG_DFL,
+}
+"""What a program starts with in a terminal."""
+
+
+def pytest_configure() -> None:
+    """Start as in a terminal, whatever started the tests.
+
+    What ignores a signal hands that on to all that it starts, as nohup and some CI do:
+    no test could then send it to a server.
+    """
+    for number, handler in _SIGNALS.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What tests need to run the real server and to wait for what it does."""
 
 import contextlib
+import functools
 import json
 import random
 import re
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 
 from spalloc_server.server import SpallocServer
 from spalloc_server.simulator import BMPSimulator
+from tests.forked_process import ForkedProcess
 
 Result = TypeVar("Result")
 
@@ -57,22 +59,19 @@ class ServerProcess:
         config_file: Path,
         options: tuple[str, ...],
         command: list[str] | None = None,
+        forked: bool = True,
     ) -> None:
-        """Start it; instead of the server itself, a module that runs it, if given."""
+        """Start it.
+
+        :param command: a module to be run instead of the server itself, and arguments
+        :param forked: may it be forked from a process that has read all modules?
+        """
         self.config_file = config_file
         self.options = options
         self.port = 0
         self._log: list[str] = []
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m"),
-                *(command or ["spalloc_server", str(config_file), *options]),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command = command or ["spalloc_server", str(config_file), *options]
+        self.process = ForkedProcess(command) if forked else _plain_process(command)
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
 
@@ -121,9 +120,22 @@ class ServerProcess:
         self.process.stderr.close()
 
 
+def _plain_process(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 @contextlib.contextmanager
 def running_server(
-    config: str | Path, *options: str, folder: Path | None = None
+    config: str | Path,
+    *options: str,
+    folder: Path | None = None,
+    forked: bool = True,
 ) -> Iterator[ServerProcess]:
     """Run ``python -m spalloc_server`` on a free port of loopback, until left.
 
@@ -131,6 +143,7 @@ def running_server(
         path of one
     :param options: further options of the command line
     :param folder: where to write the config file, ``spalloc.cfg``; its state, too
+    :param forked: see `ServerProcess`
     """
     if isinstance(config, str):
         assert folder is not None, "a config text needs a folder to be written to"
@@ -138,12 +151,16 @@ def running_server(
         config_file.write_text(config, encoding="utf-8")
     else:
         config_file = config
-    server = ServerProcess(config_file, ("--port", "0", *options))
+    server = ServerProcess(config_file, ("--port", "0", *options), forked=forked)
     try:
         server.wait_until_ready()
         yield server
     finally:
         server.kill()
+
+
+from_nothing = functools.partial(running_server, forked=False)
+"""As `running_server`, by the very command line of a user."""
 
 
 class Client:
@@ -252,12 +269,16 @@ class Site:
         self.config.write_text(config)
 
     def start(self, **options: Any) -> SpallocServer:
-        for machine in re.findall(r'base_ip="([0-9.]+)\.0"', self.config.read_text()):
-            if f"{machine}.0" not in self.simulator.frames:
-                self.simulator.add_frame(f"{machine}.0")
+        self.serve_bmps()
         started = SpallocServer(str(self.config), port=0, **options)
         self.undo.callback(started.stop_and_join)
         return started
+
+    def serve_bmps(self) -> None:
+        """Simulate the BMPs of the config file."""
+        for machine in re.findall(r'base_ip="([0-9.]+)\.0"', self.config.read_text()):
+            if f"{machine}.0" not in self.simulator.frames:
+                self.simulator.add_frame(f"{machine}.0")
 
     def connect(self, to: SpallocServer) -> Client:
         return self.undo.enter_context(Client(to.address[1]))

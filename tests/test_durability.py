@@ -176,6 +176,8 @@ def test_a_later_version_goes_on_from_what_a_crash_has_left(tmp_path: Path) -> N
             *("tests.newer_version", str(server.config_file)),
             *("--simulate", "--port", "0"),
         ],
+        # The version has to be changed before anything is read.
+        forked=False,
     )
     try:
         later.wait_until_ready()

@@ -64,6 +64,7 @@ def test_a_subclass_can_add_commands(
             def double(self, client: Any, number: int) -> int:
                 return 2 * number
 
+        site.serve_bmps()
         with Extended(str(site.config), port=0) as extended:
             assert site.connect(extended).call("double", 4) == 8
 
@@ -359,7 +360,7 @@ def test_handle_command_returns_the_reply(running: SpallocServer) -> None:
     assert running._handle_command(stranger, create) == {"return": 1}
     assert running._controller.list_jobs()[0].keepalivehost == "1.2.3.4"
     for line in (b"garbage", b'{"command": "nothing"}'):
-        with pytest.raises(IOError, match=r"not JSON|unrecognised"):
+        with pytest.raises(IOError, match=r"not JSON|unknown command 'nothing'"):
             running._handle_command(stranger, line)
 
 
@@ -381,6 +382,49 @@ def test_methods_return_what_clients_are_sent(
         assert running._handle_command(stranger, command) == {"return": returned}
 
 
+def test_commands_work_for_none_as_the_client(
+    running: SpallocServer, client: Client
+) -> None:
+    """Scripts beside the server call its methods, on behalf of nobody."""
+    nobody: Any = None
+    job_id = running.create_job(nobody, owner="me", keepalive=None)
+    wait_until(lambda: ready(client, job_id))
+    assert running.list_jobs(nobody)[0]["keepalivehost"] == "127.0.0.1"
+    place = ("m", 0, 0, 0)
+    calls: dict[str, tuple[Any, ...]] = {
+        **{"version": (), "list_jobs": (), "list_machines": (), "list_problems": ()},
+        **{"notify_job": (), "notify_machine": ("m",), "describe_job": (job_id,)},
+        **{"job_keepalive": (job_id,), "get_job_state": (job_id,)},
+        **{"get_job_machine_info": (job_id,), "power_off_job_boards": (job_id,)},
+        **{"power_on_job_boards": (job_id,), "get_board_position": place},
+        **{"get_board_at_position": place, "where_is": (), "report_problem": ()},
+        **{"clear_problem": place, "no_notify_machine": ("m",), "no_notify_job": ()},
+        **{"destroy_job": (job_id, "done")},
+    }
+    options: dict[str, dict[str, Any]] = {
+        "where_is": dict(zip(("machine", "x", "y", "z"), place, strict=True)),
+        "report_problem": {"ip_address": "10.11.12.1"},
+    }
+    assert calls.keys() == _COMMANDS.keys() - {"create_job", "speak_for_others"}
+    for name, arguments in calls.items():
+        returned = getattr(running, name)(nobody, *arguments, **options.get(name, {}))
+        if name.startswith(("list", "get", "describe", "version", "where", "report")):
+            assert json.loads(json.dumps(returned)) is not None, name
+        else:
+            assert returned is None
+        # The server goes on, whatever there was to be told to nobody.
+        client.call("power_on_job_boards", job_id)
+        client.call("notify_job", job_id)
+    running.notify_job(nobody, 5)
+    running.notify_machine(nobody)
+    assert client.call("get_job_state", job_id)["reason"] == "done"
+    line = b'{"command": "create_job", "kwargs": {"owner": "me"}}'
+    assert running._handle_command(nobody, line) == {"return": job_id + 1}
+    wait_until(lambda: ready(client, job_id + 1))
+    with pytest.raises(ValueError, match="--gateway-secret"):
+        running.speak_for_others(nobody)
+
+
 def test_a_subclass_may_replace_a_command_with_encoded_replies(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,6 +438,7 @@ def test_a_subclass_may_replace_a_command_with_encoded_replies(
             def list_jobs(self, _client: Any) -> list[dict[str, Any]]:
                 return []
 
+        site.serve_bmps()
         with Secretive(str(site.config), port=0) as secretive:
             client = site.connect(secretive)
             client.call("create_job", owner="me")
@@ -412,6 +457,7 @@ def test_the_steps_from_text_to_configuration(running: SpallocServer) -> None:
 
 
 def test_a_server_without_commands(site: Site) -> None:
+    site.serve_bmps()
     plain = Server(str(site.config), port=0)
     client = site.undo.enter_context(Client(plain.address[1]))
     client.send(b"garbage\n")

@@ -49,8 +49,6 @@ def test_more_commands_than_one_turn_handles(client: Client) -> None:
         (b" ", "not JSON"),
         (b"[1]", "not a JSON object"),
         (b'{"command": 1}', "no command name"),
-        (b'{"command": "nothing"}', "unrecognised command name"),
-        (b'{"command": "_run", "args": [], "kwargs": {}}', "unrecognised command"),
         (b'{"command": "version", "args": {}}', "args is not an array"),
         (b'{"command": "version", "kwargs": []}', "kwargs is not an object"),
         (b"\xff", "not UTF-8"),
@@ -67,6 +65,31 @@ def test_a_line_that_is_no_command_ends_the_connection(
     wait_until(lambda: f"Client 127.0.0.1 port {port} disconnected" in caplog.text)
     assert reason in caplog.text
     assert max(len(r.getMessage()) for r in caplog.records) < 1000
+
+
+@pytest.mark.parametrize("name", ["nothing", "_run", "", "x" * 9000, "\ud800\n"])
+def test_an_unknown_command_is_named_before_the_connection_ends(
+    running: SpallocServer,
+    client: Client,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+) -> None:
+    port = client.socket.getsockname()[1]
+    client.send(VERSION)
+    client.send_command(name, "argument", client=1)
+    client.send(VERSION)
+    assert client.reply() == {"return": __version__}
+    problem = f"unknown command {name!r}"
+    if len(name) > 1000:
+        problem = f"unknown command '{'x' * 97}...'"
+    assert client.reply() == {"exception": problem}
+    # There is no reply to what came after it.
+    assert client.is_disconnected()
+    wait_until(lambda: f"Client 127.0.0.1 port {port} disconnected" in caplog.text)
+    assert "bad command: unknown command" in caplog.text
+    assert max(len(r.getMessage()) for r in caplog.records) < 1000
+    # What clients call commands is no label of a metric.
+    assert running.stats.undone == {("unknown", "refused"): 1}
 
 
 def test_a_line_without_an_end_ends_the_connection(

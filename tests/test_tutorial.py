@@ -79,7 +79,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
     # The ports of the tutorial may be in use on the computer that tests run on.
     options[options.index("8080")] = "0"
     options[options.index("jobs.log")] = str(tmp_path / "jobs.log")
-    server = ServerProcess(config, ("--port", "0", *options))
+    server = ServerProcess(config, ("--port", "0", *options), forked=False)
     try:
         server.wait_until_ready()
         web = server.wait_for_log(r"Serving http://127\.0\.0\.1:(\d+)/")[1]

@@ -229,7 +229,7 @@ def reload_outcome(
 @reads
 def snapshot(server: Server, _client: Connection) -> int:
     """Have all state written; gives the number for `snapshot_outcome`."""
-    number = server.store.request_snapshot()
+    number = server.store.snapshots.request()
     server.wake()
     return number
 
@@ -241,6 +241,6 @@ def snapshot_outcome(
 ) -> dict[str, Any] | None:
     """Tell what has come of a snapshot; None while it is going on."""
     store = server.store
-    if store.snapshots < arguments.check_integer("number", number):
+    if store.snapshots.ended < arguments.check_integer("number", number):
         return None
-    return {"file": store.filename, "problem": store.snapshot_problem}
+    return {"file": store.filename, "problem": store.snapshots.problem}

@@ -13,7 +13,7 @@ from spalloc_server.configuration import Machine
 from spalloc_server.controller import Controller, JobState, JobTuple
 from spalloc_server.coordinates import Board
 from spalloc_server.model.board_states import BoardState, count_states
-from spalloc_server.model.job import JobDetails
+from spalloc_server.model.job_tuples import JobDetails
 from spalloc_server.model.withheld import Order
 from spalloc_server.service import replies
 from spalloc_server.service.arguments import check_text
@@ -49,7 +49,7 @@ def status(server: Server) -> Document:
         "state": {
             "file": store.filename,
             "problem": store.problem,
-            "last_snapshot": store.snapshot_at,
+            "last_snapshot": store.snapshots.made_at,
         },
         "closed": _order(all_closed),
         "jobs": {

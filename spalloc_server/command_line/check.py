@@ -19,16 +19,18 @@ from spalloc_server.config.changes import (
     MachineChanges,
     compare_fingerprints,
     fingerprints,
+    harmless_settings,
 )
 from spalloc_server.config.doubts import doubts_about, doubts_about_files
 from spalloc_server.config.reading import read_configuration
 from spalloc_server.config.script import ConfigFileError
-from spalloc_server.configuration import Configuration, Machine
+from spalloc_server.configuration import Configuration
 from spalloc_server.hardware.transceiver import BMPError, BMPTransceiver
 from spalloc_server.links import Links
 from spalloc_server.storage import names
 from spalloc_server.storage.files import StateFileError
 from spalloc_server.storage.lock_file import LockHolder, lock_holder
+from spalloc_server.storage.reference_state import reference_states
 
 PROBES_AT_ONCE: Final = 64
 
@@ -83,6 +85,8 @@ def findings(request: CheckRequest, configuration: Configuration) -> Iterator[st
         yield f"suspicious: {doubt}"
     for doubt in doubts_about_files(request.config, request.state_dir):
         yield f"suspicious: {doubt}"
+    for line in reference_states(request.config, request.state_stem):
+        yield f"state: {line}"
     if request.probe:
         yield from _probe(configuration)
     yield from _effects(request, configuration)
@@ -180,12 +184,13 @@ def _effects_on(holder: LockHolder, configuration: Configuration) -> Iterator[st
     old = {name: Fingerprint(*marks) for name, marks in facts["machines"].items()}
     changes = compare_fingerprints(old, fingerprints(configuration.machines))
     try:
-        jobs, machines = query(host, port, "list_jobs", "list_machines")
+        (jobs,) = query(host, port, "list_jobs")
     except ServerQueryError as e:
         yield f"server: cannot be asked for its jobs: {e}"
-        jobs, machines = [], []
-    old_machines = {machine["name"]: machine for machine in machines}
-    yield from _machine_lines(changes, configuration, old_machines)
+        jobs = []
+    # A server of an earlier version does not tell what it has been configured to.
+    settings = facts.get("settings", {})
+    yield from _machine_lines(changes, configuration, settings)
     yield from _job_lines(changes, configuration, jobs)
 
 
@@ -195,7 +200,7 @@ def _machine_lines(
     old: dict[str, dict[str, Any]],
 ) -> Iterator[str]:
     rebuilt = set(changes.removed) & set(changes.added)
-    new = {machine.name: machine for machine in configuration.machines}
+    new = harmless_settings(configuration.machines)
     for name in changes.added:
         if name not in rebuilt:
             yield f"reload: adds machine {name}"
@@ -212,24 +217,19 @@ def _machine_lines(
         yield "reload: changes no machine"
 
 
-def _differences(old: dict[str, Any], new: Machine) -> str:
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
     """What changes of a machine that its jobs survive."""
-    before_and_after = (
-        ("tags", set(old["tags"]), set(new.tags)),
-        ("dead boards", set(map(tuple, old["dead_boards"])), set(new.dead_boards)),
-        ("dead links", set(map(tuple, old["dead_links"])), _plain(new.dead_links)),
-    )
     parts = []
-    for what, before, after in before_and_after:
+    for name in ("tags", "dead_boards", "dead_links"):
+        before, after = (
+            {item if isinstance(item, str) else tuple(item) for item in settings[name]}
+            for settings in (old, new)
+        )
         signs = [("+", after - before), ("-", before - after)]
         items = [f"{sign}{item}" for sign, some in signs for item in sorted(some)]
         if items:
-            parts.append(f"; {what}: {' '.join(items)}")
+            parts.append(f"; {name.replace('_', ' ')}: {' '.join(items)}")
     return "".join(parts)
-
-
-def _plain(links: frozenset[Any]) -> set[tuple[int, ...]]:
-    return {(x, y, z, int(link)) for x, y, z, link in links}
 
 
 def _job_lines(

@@ -31,6 +31,7 @@ class Options(NamedTuple):
     http_address: str = "127.0.0.1"
     http_host: Sequence[str] | None = None
     gateway_secret: str | None = None
+    simulate_chips: bool = False
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -58,6 +59,12 @@ def make_parser() -> argparse.ArgumentParser:
         "--simulate",
         action="store_true",
         help="use no hardware: simulate the BMP of every frame on this computer",
+    )
+    parser.add_argument(
+        "--simulate-chips",
+        action="store_true",
+        help="like --simulate, and have the chips of boards with loopback addresses "
+        "(127.x.y.z) answer too, at UDP port 17893: versions, memory, routers",
     )
     parser.add_argument(
         "--gateway-secret",
@@ -159,7 +166,7 @@ def parse_arguments(args: Sequence[str] | None = None) -> Options:
     options = Options(**vars(parser.parse_args(args)))
     if options.probe and not options.check:
         parser.error("--probe is for use with --check")
-    return options
+    return options._replace(simulate=options.simulate or options.simulate_chips)
 
 
 def _port(text: str) -> int:

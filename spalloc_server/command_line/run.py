@@ -27,7 +27,7 @@ from spalloc_server.history.recorder import Consumer, EventRecorder
 from spalloc_server.history.waiting_times import WaitingTimes
 from spalloc_server.observe.observer import Observer, Observers
 from spalloc_server.observe.systemd import SystemdObserver
-from spalloc_server.simulator import BMPSimulator
+from spalloc_server.simulator import BMPSimulator, ChipProcess
 from spalloc_server.storage import names
 
 __all__ = [
@@ -49,15 +49,22 @@ OBJECTS_BEFORE_COLLECTION: Final = 20_000
 class Prepare:
     """Called with each configuration before the server uses it."""
 
-    def __init__(self, simulator: BMPSimulator | None = None) -> None:
+    def __init__(
+        self,
+        simulator: BMPSimulator | None = None,
+        chips: ChipProcess | None = None,
+    ) -> None:
         self.simulator = simulator
         """What stands in for the BMPs, if anything does."""
+        self._chips = chips
 
     def __call__(self, configuration: Configuration) -> None:
-        """Have the BMPs simulated, if they are to be.
+        """Have BMPs and chips simulated, if they are to be.
 
         :raises OSError: if that cannot be
         """
+        if self._chips is not None:
+            self._chips.serve(configuration)
         if self.simulator is not None:
             self.simulator.serve(configuration)
 
@@ -92,7 +99,9 @@ def run(start_server: StartServer, args: Sequence[str] | None = None) -> int:
     _raise_descriptor_limit()
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(_StopSignals())
-        prepare = stack.enter_context(_simulation()) if options.simulate else Prepare()
+        prepare = Prepare()
+        if options.simulate:
+            prepare = stack.enter_context(_simulation(options.simulate_chips))
         try:
             server = start_server(options, prepare)
         except Exception:
@@ -247,12 +256,16 @@ def _do_nothing() -> None:
 
 
 @contextlib.contextmanager
-def _simulation() -> Iterator[Prepare]:
+def _simulation(with_chips: bool = False) -> Iterator[Prepare]:
     """Simulate the BMPs of all configurations, and of all others that are asked for.
 
     Others are asked for by saved state, whose machines a configuration may lack.
+
+    :param with_chips: simulate chips too?
     """
-    with BMPSimulator() as simulator:
+    chips = ChipProcess() if with_chips else None
+    switch = None if chips is None else chips.switch
+    with BMPSimulator(switch) as simulator:
 
         def serve(hostname: str) -> BMPAddress:
             with contextlib.suppress(ValueError):  # another thread was faster
@@ -261,9 +274,11 @@ def _simulation() -> Iterator[Prepare]:
 
         directory.set_fallback(serve)
         try:
-            yield Prepare(simulator)
+            yield Prepare(simulator, chips)
         finally:
             directory.set_fallback(None)
+            if chips is not None:
+                chips.close()
 
 
 def _raise_descriptor_limit() -> None:

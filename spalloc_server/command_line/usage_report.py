@@ -7,7 +7,7 @@ import csv
 import io
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -18,7 +18,16 @@ from spalloc_server.command_line.terminal import (
     printable,
     say,
 )
-from spalloc_server.history.usage import KEYS, LogEntries, Row, report, uses, within
+from spalloc_server.history.usage import (
+    KEYS,
+    JobKey,
+    LogEntries,
+    Row,
+    report,
+    uses,
+    within,
+)
+from spalloc_server.history.waits import WaitRow, created_within, report_waits, waits
 
 LONGEST_NAME: Final = 50
 """So many characters of a name are shown in a table."""
@@ -31,8 +40,8 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line, for whoever reads or describes it."""
     parser = argparse.ArgumentParser(
         prog="spalloc_server_usage",
-        description="Report the jobs and board-hours that job logs tell of "
-        "(spalloc_server --job-log).",
+        description="Report the jobs and board-hours, or the waiting times, that job "
+        "logs tell of (spalloc_server --job-log).",
     )
     parser.add_argument(
         "files", metavar="FILE", nargs="+", help="job logs, in any order, also .gz"
@@ -43,10 +52,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--by",
         type=_keys,
-        default=("owner",),
         metavar="KEYS",
-        help="what to sum up by: owner, machine, day, or several with commas between "
-        "them (default: owner)",
+        help="what to sum up by: owner, machine, day, size (boards asked for), or "
+        "several with commas between them (default: owner, with --waits owner,size)",
+    )
+    parser.add_argument(
+        "--waits",
+        action="store_true",
+        help="report how long jobs waited for boards: the median, and what 95 %% of "
+        "them waited at most; days are those on which they came",
     )
     parser.add_argument(
         "--since",
@@ -98,38 +112,84 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     open_standard_streams()
     prepare_output()
-    options = make_parser().parse_args(args)
-    logs = LogEntries()
+    parser = make_parser()
+    options = parser.parse_args(args)
+    if options.waits and options.plot is not None:
+        parser.error("--plot is of board-hours: not with --waits")
     try:
-        entries = logs.read(options.files)
-        incomplete = set[tuple[int, float]]()
-        found = within(uses(entries, incomplete), options.since, options.until)
-        rows = report(found, options.by)
-        if logs.bad_lines:
-            print(f"{logs.bad_lines} unreadable lines were ignored", file=sys.stderr)
-        if incomplete:
-            text = "jobs with incomplete records, whose use is estimated"
-            print(f"{text}: {len(incomplete)}", file=sys.stderr)
-        if options.plot is not None:
-            plot(rows, options.by, options.plot)
-        elif options.csv:
-            _print_csv(rows, options.by)
-        else:
-            _print_table(rows, options.by)
+        _report(options)
     except (OSError, ValueError, ImportError) as e:
         print(printable(f"spalloc_server_usage: {e}"), file=sys.stderr)
         return 1
     return 0
 
 
-def _print_csv(rows: Sequence[Row], keys: Sequence[str]) -> None:
+def _report(options: argparse.Namespace) -> None:
+    logs = LogEntries()
+    entries = logs.read(options.files)
+    incomplete = set[JobKey]()
+    if options.waits:
+        keys = options.by or ("owner", "size")
+        waited = created_within(
+            waits(entries, incomplete), options.since, options.until
+        )
+        wait_rows = report_waits(waited, keys)
+        left_out = "left out"
+    else:
+        keys = options.by or ("owner",)
+        found = within(uses(entries, incomplete), options.since, options.until)
+        rows = report(found, keys)
+        left_out = "whose use is estimated"
+    if logs.bad_lines:
+        print(f"{logs.bad_lines} unreadable lines were ignored", file=sys.stderr)
+    if incomplete:
+        text = f"jobs with incomplete records, {left_out}"
+        print(f"{text}: {len(incomplete)}", file=sys.stderr)
+    if options.waits:
+        _print_waits(wait_rows, keys, options.csv)
+    elif options.plot is not None:
+        plot(rows, keys, options.plot)
+    elif options.csv:
+        lines = [(*row.group, str(row.jobs), f"{row.board_hours:.4f}") for row in rows]
+        _print_csv([*keys, "jobs", "board_hours"], lines, len(keys))
+    else:
+        lines = [(*row.group, str(row.jobs), f"{row.board_hours:.2f}") for row in rows]
+        _print_table([*keys, "jobs", "board-hours"], lines, len(keys))
+
+
+def _print_waits(rows: Sequence[WaitRow], keys: Sequence[str], as_csv: bool) -> None:
+    def numbers(row: WaitRow) -> tuple[str, ...]:
+        times = (row.median, row.most)
+        if as_csv:
+            told = ["" if time is None else f"{time:.3f}" for time in times]
+        else:
+            told = ["-" if time is None else _duration(time) for time in times]
+        return (*row.group, str(row.jobs), *told, str(row.without))
+
+    lines = [numbers(row) for row in rows]
+    if as_csv:
+        names = ["jobs", "median_seconds", "seconds_of_95_percent", "without_boards"]
+        _print_csv([*keys, *names], lines, len(keys))
+    else:
+        names = ["jobs", "median", "95 %", "without boards"]
+        _print_table([*keys, *names], lines, len(keys))
+
+
+def _duration(seconds: float) -> str:
+    """Hours, minutes and seconds, from the largest that there are."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _print_csv(names: Sequence[str], lines: Iterable[Sequence[str]], keys: int) -> None:
+    """Print rows, of which so many columns at the beginning are names."""
     # All is quoted, so that there is one way only to take the columns apart.
     text = io.StringIO()
     writer = csv.writer(text, quoting=csv.QUOTE_ALL)
-    writer.writerow([*keys, "jobs", "board_hours"])
-    for row in rows:
-        names = map(_inert, row.group)
-        writer.writerow([*names, row.jobs, f"{row.board_hours:.4f}"])
+    writer.writerow(names)
+    for line in lines:
+        writer.writerow([*map(_inert, line[:keys]), *line[keys:]])
     say(text.getvalue(), end="")
 
 
@@ -143,23 +203,21 @@ def _inert(name: str) -> str:
     return f"'{name}" if name[:1] in _MARKS or begins in _MARKS else name
 
 
-def _print_table(rows: Sequence[Row], keys: Sequence[str]) -> None:
-    lines = [(*keys, "jobs", "board-hours")]
-    lines += [
-        (*(_cut(_printable(name)) or "-" for name in row.group), *_numbers(row))
-        for row in rows
-    ]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+def _print_table(
+    names: Sequence[str], lines: Iterable[Sequence[str]], keys: int
+) -> None:
+    """Print rows, of which so many columns at the beginning are names."""
+    shown = [list(names)]
     for line in lines:
+        group = [_cut(_printable(name)) or "-" for name in line[:keys]]
+        shown.append([*group, *line[keys:]])
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
         cells = [
-            cell.ljust(width) if i < len(keys) else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if i < keys else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         say("  ".join(cells).rstrip())
-
-
-def _numbers(row: Row) -> tuple[str, str]:
-    return str(row.jobs), f"{row.board_hours:.2f}"
 
 
 def _cut(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from spalloc_server.configuration import Machine
 
@@ -43,6 +43,23 @@ def fingerprints(machines: Iterable[Machine]) -> dict[str, Fingerprint]:
     """The fingerprints of machines, by name."""
     return {
         machine.name: Fingerprint(_digest(_hardware(machine)), _digest(machine))
+        for machine in machines
+    }
+
+
+def harmless_settings(machines: Iterable[Machine]) -> dict[str, dict[str, Any]]:
+    """What may change of machines while jobs go on, by name, fit for JSON.
+
+    It is what the configuration says: not what is out of service or drained.
+    """
+    return {
+        machine.name: {
+            "tags": sorted(machine.tags),
+            "dead_boards": sorted(machine.dead_boards),
+            "dead_links": sorted(
+                (x, y, z, int(link)) for x, y, z, link in machine.dead_links
+            ),
+        }
         for machine in machines
     }
 

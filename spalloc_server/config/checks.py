@@ -139,12 +139,12 @@ def checked_dead_links(links: object, width: int, height: int) -> frozenset[Boar
             )
         x, y, z, number = entry
         if not _is_within((x, y, z), width, height):
-            _refuse_outside(f"dead link {(x, y, z, number)}", width, height)
+            _refuse_outside(f"dead_links: {_link(entry)}", width, height)
         try:
             link = Links(number)
         except ValueError:
             raise ValueError(
-                f"dead link {(x, y, z, number)}: {number} is none of the six Links"
+                f"dead_links: {_link(entry)}: {int(number)} is none of the six Links"
             ) from None
         checked.add((x, y, z, link))
     return frozenset(checked)
@@ -246,7 +246,7 @@ def checked_ips(
     """Make sure that what works has IP addresses, each with one of its own.
 
     Other frames, other boards and dead ones may have IP addresses too; those of dead
-    boards are not looked at.
+    boards may be any text.
     """
     bmps = {_frame(frame): ip for frame, ip in _items("bmp_ips", bmp_ips)}
     chips = {
@@ -258,15 +258,20 @@ def checked_ips(
     frames = {locations[board][:2] for board in working}
     if without := sorted(frames - bmps.keys()):
         named = _named("(cabinet, frame)", without, len(without))
-        raise ValueError(f"bmp_ips is without {named}")
+        strays = _strays("(cabinet, frame)", bmps.keys() - frames)
+        raise ValueError(f"bmp_ips is without {named}{strays}")
     if missing := sorted(working - chips.keys()):
         named = _named("board", missing, len(missing))
-        raise ValueError(f"spinnaker_ips is without {named}")
+        strays = _strays("board", chips.keys() - locations.keys() - dead_boards)
+        raise ValueError(f"spinnaker_ips is without {named}{strays}")
 
     for frame, ip in bmps.items():
         _check_ip(ip, _bmp_of(frame))
-    for board in chips.keys() - dead_boards:
-        _check_ip(chips[board], _chip_of(board))
+    for board, ip in sorted(chips.items()):
+        if board not in dead_boards:
+            _check_ip(ip, _chip_of(board))
+        elif not isinstance(ip, str):
+            raise TypeError(f"the IP of {_chip_of(board)} should be a str, not {ip!r}")
     check_ips_distinct(ip_claims(bmps, {board: chips[board] for board in working}))
     return bmps, chips
 
@@ -375,10 +380,25 @@ def _check_within(what: str, boards: Iterable[Board], width: int, height: int) -
             _refuse_outside(f"{what} {board}", width, height)
 
 
+def _link(entry: Sequence[int]) -> str:
+    """A link as people write it."""
+    *board, number = entry
+    name = next((link.name for link in Links if link == number), int(number))
+    return f"link ({', '.join(map(str, [*map(int, board), name]))})"
+
+
 def _refuse_outside(what: str, width: int, height: int) -> NoReturn:
     raise ValueError(
         f"{what} is outside the machine of {width} x {height} triads with z from 0 to 2"
     )
+
+
+def _strays(what: str, culprits: Set[tuple[int, ...]]) -> str:
+    """Name entries of what there is not: probably one that is missed is mistyped."""
+    if not culprits:
+        return ""
+    named = _named(what, sorted(culprits), len(culprits))
+    return f", but has {named}, which does not exist"
 
 
 def _named(what: str, culprits: Iterable[tuple[int, ...]], count: int) -> str:

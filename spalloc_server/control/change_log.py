@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,8 +15,15 @@ from spalloc_server.model.changes import (
     RefusedError,
     ReplayError,
     from_record,
+    name_of,
     to_record,
 )
+
+logger = logging.getLogger(__name__)
+
+
+class EventFailedError(Exception):
+    """An event has met an internal error, which was logged; all is in order again."""
 
 
 class ChangeLog:
@@ -35,17 +44,31 @@ class ChangeLog:
         self.on_background_change: Callable[[], object] | None = None
         """Called, without the lock and by any thread, when something has changed other
         than by a call of a method of the controller."""
+        self.on_failure: Callable[[], object] | None = None
+        """Told, with the lock held, that events told of may not have happened as a
+        replay would have them: the state as it is now is what counts."""
+        self.failures: Counter[str] = Counter()
+        """How often an internal error was met, by what was to happen."""
         self.is_dormant = True
         """Is the hardware to be left alone, as in a replay?"""
         self._now: float | None = None
         self._doers: Mapping[type[Any], Callable[[Any], object]] = {}
+        self._menders: Sequence[Callable[[], object]] = ()
+        self._is_mending = False
 
-    def connect(self, doers: Mapping[type[Any], Callable[[Any], object]]) -> None:
+    def connect(
+        self,
+        doers: Mapping[type[Any], Callable[[Any], object]],
+        menders: Sequence[Callable[[], object]] = (),
+    ) -> None:
         """Say which function does which kind of change; it is given the change.
 
         With the lock held, it does all of it or raises `RefusedError`.
+
+        :param menders: put in order what any other error has left, with the lock held
         """
         self._doers = doers
+        self._menders = menders
 
     def wall_time(self) -> float:
         """When what happens now is said to happen, in seconds since 1970 (UTC)."""
@@ -83,10 +106,54 @@ class ChangeLog:
             self.on_event(to_record(event, self.wall_time()))
 
     def happen(self, event: Change) -> None:
-        """Tell of an event, and have it happen. With the lock held."""
-        with self.at_one_time():
+        """Tell of an event, and have it happen. With the lock held.
+
+        :raises EventFailedError: see `in_order`
+        """
+        with self.in_order(name_of(event)), self.at_one_time():
             self.note(event)
             self._doers[type(event)](event)
+
+    @contextlib.contextmanager
+    def in_order(self, what: str) -> Iterator[None]:
+        """Have an internal error within cost no more than what was to happen.
+
+        It is logged and counted, what it has left is mended, and whoever stores the
+        state is told. From any thread.
+
+        :param what: is to happen; one of a few texts
+        :raises EventFailedError: after an error
+        """
+        with self.lock:
+            try:
+                yield
+            except EventFailedError:
+                raise
+            except Exception as e:
+                if self._is_mending:
+                    raise
+                self.failures[what] += 1
+                logger.exception("Internal error in an event (%s)", what)
+                self.mend()
+                raise EventFailedError(what) from e
+
+    def mend(self) -> None:
+        """Put in order what an error in a change has left. With the lock held.
+
+        What was told before is no longer what has happened. Takes time in proportion
+        to all jobs.
+        """
+        if self.on_failure is not None:
+            self.on_failure()
+        self._is_mending = True
+        try:
+            for mend in self._menders:
+                try:
+                    mend()
+                except Exception:
+                    logger.exception("The state could not be repaired completely")
+        finally:
+            self._is_mending = False
 
     def replay(self, records: Iterable[Sequence[Any]]) -> None:
         """Do again, on a dormant state, what was done to it before.

@@ -44,6 +44,8 @@ class FrameControllers:
 
     def __init__(self) -> None:
         self._frames: dict[str, Frames] = {}
+        # Of their BMPs.
+        self._hostnames: dict[str, dict[Frame, str]] = {}
         # Those of removed machines, that may still have something to finish, with
         # the hostnames of their BMPs.
         self._retired: list[tuple[str, AsyncBMPController]] = []
@@ -63,6 +65,7 @@ class FrameControllers:
         """
         frames: Frames = {}
         self._frames[machine.name] = frames
+        self._hostnames[machine.name] = dict(machine.bmp_ips)
         self._retired = [
             (hostname, old)
             for hostname, old in self._retired
@@ -91,12 +94,15 @@ class FrameControllers:
             if watch is not None:
                 watch(partial(on_answer, machine_name, frame, frames))
 
-    def retire(self, machine: Machine) -> None:
-        """Have those of a machine that goes end, after what they have to do."""
-        for frame, controller in self._frames.pop(machine.name).items():
+    def retire(self, machine_name: str) -> None:
+        """Have those of a machine that goes, if there are any, end after what they
+        have to do.
+        """
+        for frame, controller in self._frames.pop(machine_name, {}).items():
             # All of it: nobody would do it again. One that has only `stop` does so.
             getattr(controller, "finish", controller.stop)()
-            self._retired.append((machine.bmp_ips[frame], controller))
+            self._retired.append((self._hostnames[machine_name][frame], controller))
+        self._hostnames.pop(machine_name, None)
 
     def of_machine(self, machine_name: str) -> Frames | None:
         """The controllers of a machine, None if there is no such machine."""

@@ -11,7 +11,8 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable
 
-from spalloc_server.control.change_log import ChangeLog
+from spalloc_server.control.change_log import ChangeLog, EventFailedError
+from spalloc_server.control.deadlines import Deadlines
 from spalloc_server.control.frames import FrameControllers
 from spalloc_server.control.job_power import FrameResult, JobPower, boards_still_there
 from spalloc_server.control.sick_boards import SickBoards
@@ -26,12 +27,11 @@ from spalloc_server.model.changes import (
     PowerOffJob,
     PowerOnJob,
     Ready,
-    TimedOut,
     as_board,
 )
-from spalloc_server.model.job import JobState, _Job
+from spalloc_server.model.job import _Job
 from spalloc_server.model.job_events import JobEvent, Kind
-from spalloc_server.model.keepalives import Keepalives
+from spalloc_server.model.job_tuples import JobState
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ class JobLifecycle:
         log: ChangeLog,
         frames: FrameControllers,
         sick_boards: SickBoards,
+        deadlines: Deadlines,
     ) -> None:
         """Look after jobs.
 
@@ -61,12 +62,13 @@ class JobLifecycle:
         :param log: what happens goes through it
         :param frames: of all machines
         :param sick_boards: is told of boards that fail
+        :param deadlines: watches the jobs
         """
         self._state = state
         self._log = log
         self._sick_boards = sick_boards
         self._power = JobPower(frames, self.frame_done)
-        self._keepalives = Keepalives()
+        self._deadlines = deadlines
         self.on_job_event: Callable[[JobEvent], object] | None = None
         """Told, with the lock held and by any thread, what happens to jobs; must not
         block. Not told during a replay."""
@@ -80,11 +82,10 @@ class JobLifecycle:
         Every job counts as heard from just now, so that its client has time to come
         back, and what was not finished is asked for again.
         """
-        # Jobs that were created in a replay are in the old one.
-        self._keepalives = Keepalives()
         for job in self._state.jobs.values():
             job.update_keepalive(job.lasthost)
-            self._keepalives.watch(job)
+        # Those that were created in a replay are watched from then on.
+        self._deadlines.watch_all_anew()
         self._resume(job for job in self._state.jobs.values() if job.outstanding)
 
     def mend(self) -> None:
@@ -94,12 +95,16 @@ class JobLifecycle:
         belong to nobody. Takes time in proportion to all jobs.
         """
         state, queue = self._state, self._state.job_queue
+        self._deadlines.watch_all_anew()
         state.boards = BoardIndex(state.machines.values(), state.jobs.values())
         with queue:
             with_boards = {id: job.boards is not None for id, job in state.jobs.items()}
             known = queue.mend(with_boards, state.ending_jobs)
-            for job_id in with_boards.keys() - known:
-                self.end(job_id, _INTERNAL_ERROR)
+            for job_id in sorted(with_boards.keys() - known):
+                if with_boards[job_id]:
+                    self.end(job_id, _INTERNAL_ERROR)
+                else:
+                    self._queue_anew(state.jobs[job_id])
             for job_id in state.ending_jobs.keys() - known:
                 del state.ending_jobs[job_id]
             self._resume(
@@ -107,6 +112,13 @@ class JobLifecycle:
                 for job in list(state.jobs.values())
                 if job.boards is not None and job.state is not JobState.ready
             )
+
+    def _queue_anew(self, job: _Job) -> None:
+        """Put a job into the queue that was lost on its way there."""
+        queue = self._state.job_queue
+        queue.add_job(
+            queue.make_job(*job.args, **job.kwargs, job_id=job.id, owner=job.owner)
+        )
 
     def _resume(self, unfinished: Iterable[_Job]) -> None:
         """Ask again for the power of these jobs, and of those that have ended."""
@@ -142,7 +154,13 @@ class JobLifecycle:
             because = "" if reason is None else f": {reason}"
             logger.info("Job %d of %s ended%s", job.id, job.owner, because)
         if self.on_job_event is not None:
-            self.on_job_event(job.job_event(kind, self._log.wall_time(), reason))
+            event = job.job_event(kind, self._log.wall_time(), reason)
+            try:
+                self.on_job_event(event)
+            except Exception:
+                # Whoever only looks on must not spoil it.
+                self._log.failures["job event"] += 1
+                logger.exception("Internal error while a job's event was told")
 
     # Commands
 
@@ -173,7 +191,7 @@ class JobLifecycle:
         try:
             state.jobs[job_id] = job
             state.changed_jobs.add(job_id)
-            self._keepalives.watch(job)
+            self._deadlines.watch(job)
             self._tell("created", job)
             state.job_queue.add_job(queued)
         except Exception:
@@ -212,29 +230,6 @@ class JobLifecycle:
         if self.touch(change.host, change.job_id) is not None:
             self._state.job_queue.destroy_job(change.job_id, change.reason)
 
-    # Deadlines
-
-    def destroy_timed_out(self, heard_until: float) -> None:
-        """Destroy the jobs that had not been heard of for too long at some time."""
-        find = self._state.jobs.get
-        timed_out = list(self._keepalives.timed_out(heard_until, find))
-        if timed_out:
-            self._log.happen(TimedOut([job.id for job in timed_out]))
-
-    def excuse_silence(self, seconds: float) -> None:
-        """Have the last seconds not count for keepalives: nobody could be heard."""
-        for job in self._state.jobs.values():
-            if job.keepalive_until is not None:
-                job.keepalive_until += seconds
-
-    def time_out(self, change: TimedOut) -> None:
-        """End jobs that have not been heard of for too long."""
-        # As one change: the boards of one are not for the next of them.
-        with self._state.job_queue:
-            for job_id in change.job_ids:
-                job = self._state.jobs[job_id]
-                self._state.job_queue.destroy_job(job.id, "Job timed out.")
-
     # Hardware
 
     def set_power(
@@ -262,30 +257,37 @@ class JobLifecycle:
         :param number: the number of the request; one that is not outstanding was
             answered before, or belongs to an earlier life of the job
         """
-        job = result.job
-        changed = False
-        with self._log.lock:
-            if number not in job.outstanding:
-                return
-            job.outstanding.remove(number)
-            all_done = not job.outstanding
-            if job.id in self._state.jobs:
-                if result.problem is not None:
-                    changed = True
-                    boards = sorted(result.at_fault)
-                    self._log.happen(Failed(job.id, boards, result.problem))
-                elif all_done:
-                    changed = True
-                    self._log.happen(Ready(job.id))
-            elif job.id in self._state.ending_jobs:
-                if result.problem is not None:
-                    job.failure = result.problem
-                    job.faulty_boards.update(result.at_fault)
-                if all_done:
-                    changed = True
-                    self._power_off_done(job)
+        try:
+            with self._log.in_order("result of a frame"):
+                changed = self._take_result(number, result)
+        except EventFailedError:
+            changed = True
         if changed:
             self._log.wake()
+
+    def _take_result(self, number: int, result: FrameResult) -> bool:
+        """Do `frame_done`; has anything changed for others?"""
+        job = result.job
+        if number not in job.outstanding:
+            return False
+        job.outstanding.remove(number)
+        all_done = not job.outstanding
+        if job.id in self._state.jobs:
+            if result.problem is not None:
+                boards = sorted(result.at_fault())
+                self._log.happen(Failed(job.id, boards, result.problem))
+                return True
+            if all_done:
+                self._log.happen(Ready(job.id))
+            return all_done
+        if job.id not in self._state.ending_jobs:
+            return False
+        if result.problem is not None:
+            job.failure = result.problem
+            job.faulty_boards.update(result.at_fault())
+        if all_done:
+            self._power_off_done(job)
+        return all_done
 
     def ready(self, change: Ready) -> None:
         """Have a job's boards at its disposal."""
@@ -333,7 +335,7 @@ class JobLifecycle:
         faulty = boards_still_there(job, self._state.machines)
         if faulty:
             logger.error(
-                "Boards could not be switched after the end of their job: %s (%s)",
+                "Boards could not be powered off after their job had ended: %s (%s)",
                 job.failure,
                 describe_boards(job.machine, faulty),
             )
@@ -341,11 +343,13 @@ class JobLifecycle:
 
     def free(self, change: Freed) -> None:
         """Free the boards of an ended job, but not those that are at fault."""
-        job = self._state.ending_jobs.pop(change.job_id)
+        job = self._state.ending_jobs[change.job_id]
         with self._state.job_queue:
             if change.faulty:
                 machine = job.machine.name
                 self._sick_boards.take_out(machine, change.faulty, str(change.reason))
+            # Last: until then the boards are not forgotten, whatever goes wrong.
+            del self._state.ending_jobs[change.job_id]
             self._state.job_queue.free(change.job_id)
 
     # What the job queue has decided

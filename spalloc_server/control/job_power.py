@@ -21,8 +21,8 @@ class FrameResult:
     job: _Job
     problem: str | None = None
     """What is wrong, for people; None if all was done."""
-    at_fault: frozenset[Board] = frozenset()
-    """The boards, as coordinates in the machine, that it is wrong with."""
+    at_fault: Callable[[], frozenset[Board]] = frozenset
+    """Finds the boards, as coordinates in the machine, that it is wrong with."""
 
     @property
     def success(self) -> bool:
@@ -86,13 +86,22 @@ class JobPower:
         """
         result = FrameResult(job)
         if not success:
-            at_fault = getattr(reason, "boards", None) or boards
-            cabinet, row = frame
-            at = {place: board for board, place in job.machine.board_locations.items()}
-            result = FrameResult(
-                job, str(reason), frozenset(at[cabinet, row, n] for n in at_fault)
-            )
+            numbers = getattr(reason, "boards", None) or boards
+            at_fault = partial(_boards_at, job, frame, numbers)
+            result = FrameResult(job, str(reason), at_fault)
         self._on_done(number, result)
+
+
+def _boards_at(job: _Job, frame: Frame, numbers: Iterable[int]) -> frozenset[Board]:
+    """The boards of a job with certain numbers in a frame.
+
+    Numbers of others are left out: a job answers for its own boards only.
+    """
+    cabinet, row = frame
+    locations = job.machine.board_locations
+    at = {locations[board]: board for board in job.boards or ()}
+    places = ((cabinet, row, number) for number in numbers)
+    return frozenset(at[place] for place in places if place in at)
 
 
 def boards_still_there(job: _Job, machines: Mapping[str, Machine]) -> list[Board]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from spalloc_server.control.state import State
 from spalloc_server.coordinates import Board
 from spalloc_server.model.board_states import BoardState, states_of_boards
 from spalloc_server.model.changes import Configured
-from spalloc_server.model.job import JobState, MachineTuple
+from spalloc_server.model.job_tuples import JobState, MachineTuple
 from spalloc_server.model.load import Load, MachineLoad, boards_asked
 from spalloc_server.model.machine_record import machine_from_record, machine_to_record
 
@@ -72,6 +73,8 @@ class MachineSet:
         self._sick_boards = sick_boards
         self._availability = availability
         self._make_frames = make_frames
+        # Names of machines that are being added or removed: half of it may be done.
+        self._unfinished: frozenset[str] = frozenset()
 
     @property
     def settings(self) -> Settings:
@@ -140,6 +143,7 @@ class MachineSet:
         """Have other machines in force; the names of those that are new."""
         state = self._state
         changes = compare_machines(state.machines, machines)
+        self._unfinished = frozenset({*changes.removed, *changes.added})
         with state.job_queue:
             for name in changes.removed:
                 self._remove(name)
@@ -160,7 +164,32 @@ class MachineSet:
             state.machines = machines
             state.boards.set_machines(machines.values())
             state.changed_machines.update(*changes)
+            self._unfinished = frozenset()
         return changes.added
+
+    def mend(self) -> None:
+        """Put in order what an error in the midst of a change of machines has left.
+
+        Those that were in force still are. Jobs on a machine that was to be replaced,
+        or to go, have ended.
+        """
+        unfinished, self._unfinished = self._unfinished, frozenset()
+        if not unfinished:
+            return
+        state = self._state
+        with state.job_queue as queue:
+            for name in unfinished:
+                with contextlib.suppress(KeyError):
+                    self._remove(name)
+                machine = state.machines.get(name)
+                if machine is not None:
+                    self._add(machine)
+            for name, machine in state.machines.items():
+                dead, _ = self._availability.dead_and_withheld(machine)
+                queue.modify_machine(name, machine.tags, dead, machine.dead_links)
+                queue.move_machine_to_end(name)
+        for name in unfinished & state.machines.keys():
+            self.watch_frames(name)
 
     def _add(self, machine: Machine) -> None:
         if not self._log.is_dormant:
@@ -186,7 +215,7 @@ class MachineSet:
             if job.machine.name == name:
                 job.machine_removed = True
         if not self._log.is_dormant:
-            self._frames.retire(self._state.machines[name])
+            self._frames.retire(name)
 
     def watch_frames(self, name: str) -> None:
         """Find out from now on whether the BMPs of a machine answer."""

@@ -92,7 +92,34 @@ def _from_3(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _from_4(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Schema 4: machines were dictionaries, though the journal had them as lists."""
+    machines = [
+        [
+            machine["name"],
+            sorted(machine["tags"]),
+            machine["width"],
+            machine["height"],
+            sorted(map(list, machine["dead_boards"])),
+            sorted(map(list, machine["dead_links"])),
+            *(
+                sorted([_row(key), _row(value)] for key, value in machine[name].items())
+                for name in ("board_locations", "bmp_ips")
+            ),
+            # Not in order, for what is no text has none.
+            [[_row(key), value] for key, value in machine["spinnaker_ips"].items()],
+        ]
+        for machine in data["machines"]
+    ]
+    return {**data, "schema": 5, "machines": machines}
+
+
+def _row(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
 _STEPS: Final[Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
     2: _from_2,
     3: _from_3,
+    4: _from_4,
 }

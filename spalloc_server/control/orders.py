@@ -20,7 +20,7 @@ from spalloc_server.model.changes import (
     Resume,
     as_board,
 )
-from spalloc_server.model.job import JobState
+from spalloc_server.model.job_tuples import JobState
 from spalloc_server.model.withheld import Order
 
 logger = logging.getLogger(__name__)

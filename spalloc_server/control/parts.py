@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from spalloc_server.async_bmp_controller import AsyncBMPController
 from spalloc_server.configuration import Machine
+from spalloc_server.control.answers import Answers
 from spalloc_server.control.availability import Availability
-from spalloc_server.control.change_log import ChangeLog
+from spalloc_server.control.change_log import ChangeLog, EventFailedError
+from spalloc_server.control.deadlines import Deadlines
 from spalloc_server.control.finder import Finder
 from spalloc_server.control.frames import FrameControllers
 from spalloc_server.control.job_lifecycle import JobLifecycle
@@ -35,7 +38,10 @@ class Parts:
         self.frames = FrameControllers()
         self.availability = Availability(state)
         self.sick_boards = SickBoards(state, self.log, self.frames, self.availability)
-        self.jobs = JobLifecycle(state, self.log, self.frames, self.sick_boards)
+        self.deadlines = Deadlines(state, self.log)
+        self.jobs = JobLifecycle(
+            state, self.log, self.frames, self.sick_boards, self.deadlines
+        )
         self.machines = MachineSet(
             state,
             self.log,
@@ -47,6 +53,7 @@ class Parts:
         self.orders = Orders(state, self.log, self.availability)
         self.finder = Finder(state)
         self.withheld_reasons = WithheldReasons(state, self.availability)
+        self.answers = Answers(state, self.withheld_reasons)
         self._make_frames = make_frames
         # What scheduling decides has to be decided again in a replay.
         state.job_queue.schedule_by(self.log.wall_time)
@@ -57,7 +64,7 @@ class Parts:
                 changes.DestroyJob: self.jobs.destroy,
                 changes.PowerOnJob: self.jobs.power_on,
                 changes.PowerOffJob: self.jobs.power_off,
-                changes.TimedOut: self.jobs.time_out,
+                changes.TimedOut: self.deadlines.time_out,
                 changes.Ready: self.jobs.ready,
                 changes.Failed: self.jobs.fail,
                 changes.Freed: self.jobs.free,
@@ -77,7 +84,8 @@ class Parts:
                 changes.EndJobs: self.orders.end_jobs,
                 changes.MoveJob: self.orders.move_job,
                 changes.Rules: self._go_by_rules,
-            }
+            },
+            (self.machines.mend, self.sick_boards.mend, self.jobs.mend),
         )
 
     def start(self) -> None:
@@ -111,13 +119,22 @@ class Parts:
         queue = self.state.job_queue
         with self.log.lock:
             # Noted before jobs get the boards, and so before what comes of that.
-            with self.log.at_one_time(), queue:
+            with (
+                contextlib.suppress(EventFailedError),
+                self.log.in_order("cooled"),
+                self.log.at_one_time(),
+                queue,
+            ):
                 due = queue.is_due()
                 freed = queue.check_free()
                 if freed or due:
                     self.log.note(changes.Cooled(freed))
-            self.sick_boards.put_rested_back()
-            self.sick_boards.test_boards()
+            with (
+                contextlib.suppress(EventFailedError),
+                self.log.in_order("tests of boards"),
+            ):
+                self.sick_boards.put_rested_back()
+                self.sick_boards.test_boards()
 
     def _give_out_cooled(self, change: changes.Cooled) -> None:
         """Give out boards that had cooled down, in a replay."""

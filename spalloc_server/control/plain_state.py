@@ -4,9 +4,9 @@ Plain data says what it is by its schema number. It has no classes in it, so tha
 nothing has to be executed to read it, and it is checked as a whole when it is read:
 what is missing, unknown or of another type is an error then, and not some time later.
 
-Each machine is in it once. The machines in force come first, in their order; those that
-are not, but that jobs still have boards of, come after them. Jobs refer to machines by
-number.
+Each machine is in it once, in the form that the journal has, too. The machines in force
+come first, in their order; those that are not, but that jobs still have boards of, come
+after them. Jobs refer to machines by number.
 """
 
 from __future__ import annotations
@@ -20,43 +20,26 @@ from spalloc_server.control.availability import Availability
 from spalloc_server.control.old_schemas import of_present_schema
 from spalloc_server.control.state import State
 from spalloc_server.job_queue import JobQueue
-from spalloc_server.links import Links
 from spalloc_server.model.board_health import BoardHealth
-from spalloc_server.model.job import JobState, _Job
+from spalloc_server.model.job import _Job
+from spalloc_server.model.job_record import job_from_plain, job_to_plain
+from spalloc_server.model.job_tuples import JobState
+from spalloc_server.model.machine_record import machine_from_record, machine_to_record
 from spalloc_server.model.withheld import Withheld
 from spalloc_server.plain.shapes import (
     INT,
     OPTIONAL_STR,
-    STR,
     PlainDataError,
     anything_plain,
     dict_of,
     fields,
-    ints,
     list_of,
     of_type,
     one_of,
-    set_of,
-    tuple_of,
 )
 
-SCHEMA: Final = 4
+SCHEMA: Final = 5
 """What `to_plain` gives; see `spalloc_server.control.old_schemas` for those before."""
-
-_MACHINE = fields(
-    "machine",
-    {
-        "name": STR,
-        "tags": set_of(STR),
-        "width": INT,
-        "height": INT,
-        "dead_boards": set_of(ints(3)),
-        "dead_links": set_of(tuple_of(INT, INT, INT, one_of(*map(int, Links)))),
-        "board_locations": dict_of(ints(3), ints(3)),
-        "bmp_ips": dict_of(ints(2), STR),
-        "spinnaker_ips": dict_of(ints(3), STR),
-    },
-)
 
 _KEPT_JOB = of_type(dict)
 
@@ -67,7 +50,7 @@ _STATE = fields(
         "next_id": INT,
         "next_holder_id": INT,
         "max_retired_jobs": INT,
-        "machines": list_of(_MACHINE),
+        "machines": of_type(list),
         "machines_in_force": INT,
         "job_queue": anything_plain,
         "jobs": list_of(_KEPT_JOB),
@@ -89,14 +72,16 @@ def to_plain(state: State) -> dict[str, Any]:
     :param state: to be called with the lock that guards it
     """
     machines = _Machines(state.machines)
-    jobs = [job.to_plain(machines.number(job)) for job in state.jobs.values()]
-    ending = [job.to_plain(machines.number(job)) for job in state.ending_jobs.values()]
+    jobs = [job_to_plain(job, machines.number(job)) for job in state.jobs.values()]
+    ending = [
+        job_to_plain(job, machines.number(job)) for job in state.ending_jobs.values()
+    ]
     return {
         "schema": SCHEMA,
         "next_id": state.next_id,
         "next_holder_id": state.next_holder_id,
         "max_retired_jobs": state.max_retired_jobs,
-        "machines": [machine_to_plain(machine) for machine in machines.all],
+        "machines": [machine_to_record(machine) for machine in machines.all],
         "machines_in_force": len(state.machines),
         "job_queue": state.job_queue.__getstate__(),
         "jobs": jobs,
@@ -117,7 +102,7 @@ def from_plain(data: Any) -> State:
     """
     data = of_present_schema(data)
     _STATE(data, "state")
-    machines = [machine_from_plain(machine) for machine in data["machines"]]
+    machines = [machine_from_record(machine) for machine in data["machines"]]
     in_force = data["machines_in_force"]
     if not 0 <= in_force <= len(machines):
         raise PlainDataError(f"state: {in_force} of {len(machines)} machines")
@@ -218,36 +203,6 @@ class _Machines:
         return number
 
 
-def machine_to_plain(machine: Machine) -> dict[str, Any]:
-    """A machine as plain data."""
-    return {
-        **machine._asdict(),
-        "tags": set(machine.tags),
-        "dead_boards": set(machine.dead_boards),
-        "dead_links": {(x, y, z, int(link)) for x, y, z, link in machine.dead_links},
-    }
-
-
-def machine_from_plain(data: Mapping[str, Any]) -> Machine:
-    """Make a machine of plain data.
-
-    It was checked when it was configured. A check that has become stricter since must
-    not make state unreadable, so it is not made again.
-
-    :raises PlainDataError: if something is missing or of a wrong type
-    """
-    _MACHINE(data, "machine")
-    values = {
-        **data,
-        "tags": frozenset(data["tags"]),
-        "dead_boards": frozenset(data["dead_boards"]),
-        "dead_links": frozenset(
-            (x, y, z, Links(link)) for x, y, z, link in data["dead_links"]
-        ),
-    }
-    return tuple.__new__(Machine, (values[name] for name in Machine._fields))
-
-
 def _job_from_plain(data: dict[str, Any], machines: list[Machine]) -> _Job:
     number = data.get("machine")
     machine = None
@@ -255,4 +210,4 @@ def _job_from_plain(data: dict[str, Any], machines: list[Machine]) -> _Job:
         if type(number) is not int or not 0 <= number < len(machines):
             raise PlainDataError(f"state: a job has boards of machine {number!r}")
         machine = machines[number]
-    return _Job.from_plain(data, machine)
+    return job_from_plain(data, machine)

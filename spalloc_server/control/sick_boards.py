@@ -5,6 +5,7 @@ Which boards these are, and why, is in `spalloc_server.model.board_health`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,10 +13,10 @@ from functools import partial
 from typing import Any, Final
 
 from spalloc_server.control.availability import Availability
-from spalloc_server.control.change_log import ChangeLog
+from spalloc_server.control.change_log import ChangeLog, EventFailedError
 from spalloc_server.control.frames import Frame, FrameControllers, Frames
 from spalloc_server.control.state import State
-from spalloc_server.coordinates import Board
+from spalloc_server.coordinates import Board, Physical
 from spalloc_server.hardware.requests import AtomicRequests
 from spalloc_server.model.board_index import describe_boards
 from spalloc_server.model.changes import (
@@ -70,6 +71,20 @@ class SickBoards:
     def schedule_tests(self) -> None:
         """Set when boards are tried again, after a restart."""
         self._state.health.schedule_tests(time.monotonic())
+
+    def mend(self) -> None:
+        """Put in order what an error in the midst of a change has left.
+
+        Every board that is out of service is then either tried again or waits for its
+        BMP, and jobs may have all others.
+        """
+        now = time.monotonic()
+        for key in self._state.health.boards(None):
+            if key not in self._recovering:
+                self._state.health.schedule_missing_test(*key, now)
+        with self._state.job_queue:
+            for name in self._state.machines:
+                self._availability.update(name)
 
     def machine_removed(self, machine_name: str, comes_back: bool) -> None:
         """Forget what is under way with the boards of a machine.
@@ -164,8 +179,9 @@ class SickBoards:
 
         :param frames: those that the machine had at that time
         :param problem: what is wrong; None if it answers
+        :raises EventFailedError: after an internal error; it has to be told again
         """
-        with self._log.lock:
+        with self._log.in_order("answer of a BMP"):
             if self._frames.of_machine(machine_name) is not frames:
                 return
             if problem is not None:
@@ -220,7 +236,8 @@ class SickBoards:
         now = time.monotonic()
         rested = [key for key, at in self._recovering.items() if at <= now]
         for machine_name, board in rested:
-            self._log.happen(BoardIn(machine_name, board))
+            with contextlib.suppress(EventFailedError):
+                self._log.happen(BoardIn(machine_name, board))
 
     def test_boards(self) -> None:
         """Try boards again that are out of service, where it is time for that."""
@@ -239,12 +256,21 @@ class SickBoards:
             if board in held[name] or (name, board) in self._state.withheld.drained:
                 # Somebody may have their hands in it.
                 continue
-            cabinet, frame, number = location
-            requests = AtomicRequests(partial(self._board_tested, frames, name, board))
-            requests.power(number, True)
-            requests.power(number, False)
-            self._state.health.test_started(name, board)
-            self._frames.add_requests(name, (cabinet, frame), requests)
+            with (
+                contextlib.suppress(EventFailedError),
+                self._log.in_order("test of a board"),
+            ):
+                self._begin_test(frames, name, board, location)
+
+    def _begin_test(
+        self, frames: Frames, name: str, board: Board, location: Physical
+    ) -> None:
+        cabinet, frame, number = location
+        requests = AtomicRequests(partial(self._board_tested, frames, name, board))
+        requests.power(number, True)
+        requests.power(number, False)
+        self._state.health.test_started(name, board)
+        self._frames.add_requests(name, (cabinet, frame), requests)
 
     def _board_tested(
         self,
@@ -259,7 +285,10 @@ class SickBoards:
         :param frames: those that the machine had when the test began
         :param reason: why it failed
         """
-        with self._log.lock:
+        with (
+            contextlib.suppress(EventFailedError),
+            self._log.in_order("result of a test"),
+        ):
             if self._frames.of_machine(machine_name) is not frames:
                 # It was of another machine's board: this one's is tested anew.
                 return
@@ -294,9 +323,10 @@ class SickBoards:
                     f"no more reports of {ip_address!r} are kept: {reason}"
                 )
 
-    def report(self, change: ReportProblem) -> None:
+    def report(self, change: ReportProblem) -> dict[str, Any]:
         """Store what a user says of a board; enough reports take it out of service.
 
+        :return: what came of it, see `Controller.report_problem`
         :raises RefusedError: if no board has this address
         """
         found = self._state.boards.board_of_ip(change.ip_address)
@@ -314,7 +344,9 @@ class SickBoards:
             change.description,
         )
         machine = self._state.machines[machine_name]
-        reason, stays = self._state.health.report(
+        health = self._state.health
+        was_out = health.is_out(machine_name, board)
+        reason, stays = health.report(
             machine_name, board, report, len(machine.board_locations)
         )
         if not self._log.is_dormant:
@@ -328,6 +360,23 @@ class SickBoards:
                 self._tell_operators(machine_name, board, stays)
         if reason is not None:
             self.take_out(machine_name, [board], reason)
+        jobs = health.jobs_that_reported(machine_name, board)
+        if was_out:
+            text = "it is out of service already"
+        elif reason is not None:
+            text = "it is out of service from now"
+        elif stays is not None:
+            text = f"it stays in service: {stays}"
+        else:
+            text = "kept; a board goes out of service when two jobs report it"
+        return {
+            "machine": machine_name,
+            "board": board,
+            "physical": machine.board_locations[board],
+            "jobs": jobs,
+            "out_of_service": health.is_out(machine_name, board),
+            "text": text,
+        }
 
     def _tell_operators(self, machine_name: str, board: Board, stays: str) -> None:
         """Log, now and then, that reports are no longer believed."""

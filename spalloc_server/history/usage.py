@@ -7,17 +7,22 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple, TypeAlias
 
-KEYS: Final = ("owner", "machine", "day")
-"""By what use can be grouped. Days are those of the local time zone."""
+from spalloc_server.history.waiting_times import SIZES, size_class
+
+KEYS: Final = ("owner", "machine", "day", "size")
+"""By what use can be grouped. Days are those of the local time zone; a size is what a
+job asked for, see `waiting_times.SIZES`."""
+
+#: A job: its ID, and when it was created, as IDs begin again after a cold start.
+JobKey: TypeAlias = tuple[int, float]
 
 
 class Use(NamedTuple):
     """A job that has, or waits for, boards, for some time."""
 
-    job: tuple[int, float]
-    """ID and time of creation: IDs begin again after a cold start."""
+    job: JobKey
     owner: str
     machine: str
     """Where the boards are, "" for a job that never had any."""
@@ -25,6 +30,7 @@ class Use(NamedTuple):
     start: float
     """Seconds since 1970 (UTC), as the end is."""
     end: float
+    size: str = SIZES[0]
 
 
 class Row(NamedTuple):
@@ -62,11 +68,22 @@ class LogEntries:
         for line in lines:
             try:
                 entry = json.loads(line)
-                entry["job"], entry["event"], float(entry["time"]), entry["created"]
+                _check(entry)
             except (ValueError, KeyError, TypeError):
                 self.bad_lines += bool(line.strip())
             else:
                 yield entry
+
+
+def _check(entry: Any) -> None:
+    """Find out if this is an entry of a job log.
+
+    :raises KeyError, TypeError: if not
+    """
+    entry["job"] + 0, entry["time"] + 0.0, entry["created"] + 0.0
+    entry["event"] + entry["owner"] + (entry["machine"] or "")
+    [(x, y, z) for x, y, z in entry["boards"] or ()]
+    size_class(entry.get("args") or ())
 
 
 def _open(filename: str) -> IO[str]:
@@ -76,7 +93,7 @@ def _open(filename: str) -> IO[str]:
 
 
 def uses(
-    entries: Iterable[dict[str, Any]], incomplete: set[tuple[int, float]] | None = None
+    entries: Iterable[dict[str, Any]], incomplete: set[JobKey] | None = None
 ) -> Iterator[Use]:
     """Find out from log entries, in order of time, which jobs had boards and when.
 
@@ -88,12 +105,12 @@ def uses(
 
     :param incomplete: the jobs (see `Use.job`) of which events are missing are added
     """
-    missing = set[tuple[int, float]]() if incomplete is None else incomplete
-    having: dict[tuple[int, float], dict[str, Any]] = {}
-    waiting: dict[tuple[int, float], dict[str, Any]] = {}
-    holders: dict[tuple[Any, ...], tuple[int, float]] = {}
-    lost_boards: dict[tuple[int, float], float] = {}
-    ended: set[tuple[int, float]] = set()
+    missing = set[JobKey]() if incomplete is None else incomplete
+    having: dict[JobKey, dict[str, Any]] = {}
+    waiting: dict[JobKey, dict[str, Any]] = {}
+    holders: dict[tuple[Any, ...], JobKey] = {}
+    lost_boards: dict[JobKey, float] = {}
+    ended: set[JobKey] = set()
     now = 0.0
     for entry in entries:
         now = entry["time"]
@@ -132,7 +149,7 @@ def uses(
         yield _use(job, entry, now)
 
 
-def _use(job: tuple[int, float], entry: dict[str, Any], end: float) -> Use:
+def _use(job: JobKey, entry: dict[str, Any], end: float) -> Use:
     return Use(
         job,
         entry["owner"],
@@ -140,22 +157,38 @@ def _use(job: tuple[int, float], entry: dict[str, Any], end: float) -> Use:
         len(entry["boards"] or ()),
         entry["time"],
         end,
+        size_class(entry.get("args") or ()),
     )
 
 
 def report(found: Iterable[Use], keys: Sequence[str]) -> list[Row]:
-    """Sum use up by owner, machine, day, or several of them."""
-    jobs: defaultdict[tuple[str, ...], set[tuple[int, float]]] = defaultdict(set)
+    """Sum use up by owner, machine, day, size, or several of them."""
+    jobs: defaultdict[tuple[str, ...], set[JobKey]] = defaultdict(set)
     seconds: defaultdict[tuple[str, ...], float] = defaultdict(float)
     for use in found:
         for day, length in _days(use) if "day" in keys else [("", use.end - use.start)]:
-            names = {"owner": use.owner, "machine": use.machine, "day": day}
+            names = {**use._asdict(), "day": day}
             group = tuple(names[key] for key in keys)
             jobs[group].add(use.job)
             seconds[group] += use.boards * length
     return [
-        Row(group, len(jobs[group]), seconds[group] / 3600.0) for group in sorted(jobs)
+        Row(group, len(jobs[group]), seconds[group] / 3600.0)
+        for group in ordered(jobs, keys)
     ]
+
+
+def ordered(
+    groups: Iterable[tuple[str, ...]], keys: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """Groups of a report in their order: by name, and sizes by size."""
+
+    def places(group: tuple[str, ...]) -> list[tuple[int, str]]:
+        return [
+            (SIZES.index(name) if key == "size" else 0, name)
+            for key, name in zip(keys, group, strict=True)
+        ]
+
+    return sorted(groups, key=places)
 
 
 def _days(use: Use) -> Iterator[tuple[str, float]]:

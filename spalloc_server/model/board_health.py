@@ -185,6 +185,16 @@ class BoardHealth:
             self._count_out((machine, board))
             self._schedule(problems.out, now)
 
+    def schedule_missing_test(self, machine: str, board: Board, now: float) -> None:
+        """Set when a board is tried again if that is not set, and it is to be.
+
+        :param now: by the monotonic clock
+        """
+        problems = self._problems.get((machine, board))
+        out = None if problems is None else problems.out
+        if out is not None and out.test_at is None:
+            self._schedule(out, now)
+
     def _schedule(self, out: OutOfService, now: float) -> None:
         if not out.waits_for_bmp:
             interval = self.first_interval * 2.0 ** min(out.tests, 60)
@@ -261,15 +271,20 @@ class BoardHealth:
         if len(same_job) > REPORTS_KEPT:
             problems.reports.remove(same_job[0])
             self._limits.note_kept(same_job[0], -1)
-        jobs = {r.job_id for r in problems.reports if r.job_id is not None}
-        if problems.out is not None or len(jobs) < REPORTS_UNTIL_OUT:
+        jobs = self.jobs_that_reported(machine, board)
+        if problems.out is not None or jobs < REPORTS_UNTIL_OUT:
             return None, None
         if len(self._limits.jobs_that_count(problems.reports)) < REPORTS_UNTIL_OUT:
             return None, f"their owners have {BOARDS_OUT_BY_OWNER} boards out already"
         if self._limits.is_machine_at_limit(machine, boards):
             return None, f"one board in {PART_OUT} of the machine is out already"
         said = "; ".join(r.description for r in problems.reports if r.description)
-        return f"{_REPORTED} {len(jobs)} jobs: {said or 'no description'}", None
+        return f"{_REPORTED} {jobs} jobs: {said or 'no description'}", None
+
+    def jobs_that_reported(self, machine: str, board: Board) -> int:
+        """By how many jobs there are reports of a board."""
+        _, reports = self.problems_of((machine, board))
+        return len({r.job_id for r in reports if r.job_id is not None})
 
     def _count_out(self, key: BoardKey) -> None:
         """Count a board that is out of service because of what users have reported."""

@@ -324,6 +324,11 @@ Change: TypeAlias = (
 )
 
 
+def name_of(change: Change) -> str:
+    """The name under which changes of its kind are stored."""
+    return _NAMES[type(change)]
+
+
 def to_record(change: Change, at: float) -> Record:
     """Give a change the form in which it is stored.
 

@@ -1,10 +1,9 @@
-"""What is known of a job, inside the server and to those who ask."""
+"""What is known of a job inside the server."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from enum import IntEnum
 from typing import Any, NamedTuple
 
 from spalloc_server.configuration import Machine
@@ -18,162 +17,14 @@ from spalloc_server.coordinates import (
 )
 from spalloc_server.links import Links
 from spalloc_server.model.job_events import JobEvent, Kind
-from spalloc_server.plain.shapes import (
-    BOOL,
-    INT,
-    NUMBER,
-    OPTIONAL_BOOL,
-    OPTIONAL_INT,
-    OPTIONAL_NUMBER,
-    OPTIONAL_STR,
-    STR,
-    PlainDataError,
-    anything_plain,
-    dict_of,
-    fields,
-    ints,
-    of_type,
-    one_of,
-    optional,
-    plain,
-    set_of,
-    tuple_of,
+from spalloc_server.model.job_tuples import (
+    JobDetails,
+    JobMachineInfoTuple,
+    JobState,
+    JobStateTuple,
+    JobTuple,
 )
 from spalloc_server.scheduling.waiting import Waiting
-
-
-class JobState(IntEnum):
-    """The states of a job; clients know them by their numbers."""
-
-    unknown = 0
-    """There is no such job, or it was forgotten long after it ended."""
-    queued = 1
-    """The job waits for boards."""
-    power = 2
-    """The job has boards; they are being powered on or off."""
-    ready = 3
-    """The job has boards and their power is not changing."""
-    destroyed = 4
-    """The job has ended."""
-
-
-_STATE = fields(
-    "job",
-    {
-        "allocated_at": OPTIONAL_NUMBER,
-        "id": INT,
-        "owner": STR,
-        "start_time": NUMBER,
-        "keepalive": OPTIONAL_NUMBER,
-        "lasthost": OPTIONAL_STR,
-        "state": one_of(*(int(s) for s in JobState if s is not JobState.unknown)),
-        "power": OPTIONAL_BOOL,
-        "args": of_type(tuple),
-        "kwargs": dict_of(STR, anything_plain),
-        "machine": OPTIONAL_INT,
-        "boards": optional(set_of(ints(3))),
-        "periphery": optional(
-            set_of(tuple_of(INT, INT, INT, one_of(*map(int, Links))))
-        ),
-        "torus": optional(one_of(*map(int, WrapAround))),
-        "unfinished": BOOL,
-        "was_ready": BOOL,
-        "failed_places": INT,
-        "failure": OPTIONAL_STR,
-        "machine_removed": BOOL,
-        "rank": INT,
-    },
-)
-"""What is kept of a job over a restart."""
-
-
-class JobStateTuple(NamedTuple):
-    """The answer of `Controller.get_job_state`. None is for what does not apply."""
-
-    state: JobState
-    """The job's state."""
-    power: bool | None
-    """Are the boards on, or going on?"""
-    keepalive: float | None
-    """Seconds of silence after which the job is destroyed, None for never."""
-    reason: str | None
-    """Why the job was destroyed."""
-    start_time: float | None
-    """When the job was created, in seconds since 1970 (UTC)."""
-    keepalivehost: str | None
-    """IP address of the host that last asked about the job."""
-
-
-class JobMachineInfoTuple(NamedTuple):
-    """The answer of `Controller.get_job_machine_info`; all None without boards."""
-
-    width: int | None
-    """Width of the job's network, in chips."""
-    height: int | None
-    """Height of the job's network, in chips."""
-    connections: dict[Chip, str] | None
-    """Hostname of each Ethernet chip, by its coordinates in the job."""
-    machine_name: str | None
-    """The machine that the boards belong to."""
-    boards: set[Board] | None
-    """The boards, as coordinates in the machine."""
-
-
-class JobTuple(NamedTuple):
-    """A job in the answer of `Controller.list_jobs`."""
-
-    job_id: int
-    owner: str
-    """Who created the job, by convention an e-mail address."""
-    start_time: float
-    """When the job was created, in seconds since 1970 (UTC)."""
-    keepalive: float | None
-    """Seconds of silence after which the job is destroyed, None for never."""
-    state: JobState
-    power: bool | None
-    """Are the boards on, or going on? None without boards."""
-    args: tuple[Any, ...]
-    """The size asked for."""
-    kwargs: dict[str, Any]
-    """The demands made."""
-    allocated_machine_name: str | None
-    """The machine that the job's boards belong to, None without boards."""
-    boards: set[Board] | None
-    """The job's boards, None without."""
-    keepalivehost: str
-    """IP address of the host that last asked about the job, "" where unknown."""
-
-
-class JobDetails(NamedTuple):
-    """What `JobTuple` does not tell of a job."""
-
-    heard_at: float
-    """When somebody last asked about the job, by the monotonic clock."""
-    rank: int
-    """Of two jobs in a queue, the one with the lower rank is before the other."""
-    queues: tuple[str, ...]
-    """The machines in whose queues the job stands, highest priority first."""
-    failure: str | None
-    """What failed in the last place where it had boards."""
-    waiting: Waiting | None = None
-    """Where it stands and why it waits, if it does."""
-    allocated_at: float | None = None
-    """When it was given its boards, in seconds since 1970 (UTC); None without boards,
-    and where that is not known."""
-
-
-class MachineTuple(NamedTuple):
-    """A machine in the answer of `Controller.list_machines`."""
-
-    name: str
-    tags: frozenset[str]
-    width: int
-    """In triads."""
-    height: int
-    """In triads."""
-    dead_boards: frozenset[Board]
-    dead_links: frozenset[BoardLink]
-    """Dead links, each named from the board that sends."""
 
 
 class _Job:
@@ -290,88 +141,6 @@ class _Job:
 
     def __repr__(self) -> str:
         return f"<_Job {self.id} {self.state.name}>"
-
-    def to_plain(self, machine: int | None) -> dict[str, Any]:
-        """Plain data, for `from_plain`.
-
-        Of keepalives nothing is kept, since they start afresh with the process; of
-        requests to the hardware, whether any are unfinished; of an ended job, nothing
-        of how these have gone so far, since the boards are powered off once more.
-
-        :param machine: what stands for the machine of the boards
-        """
-        ended = self.state is JobState.destroyed
-        return {
-            "id": self.id,
-            "owner": plain(self.owner),
-            "start_time": self.start_time,
-            "keepalive": self.keepalive,
-            "lasthost": self.lasthost,
-            "state": int(self.state),
-            "power": self.power,
-            "args": plain(self.args),
-            "kwargs": plain(self.kwargs),
-            "machine": machine,
-            "boards": None if self.boards is None else set(self.boards),
-            "periphery": None
-            if self.periphery is None
-            else {(x, y, z, int(link)) for x, y, z, link in self.periphery},
-            "torus": None if self.torus is None else int(self.torus),
-            "unfinished": self.bmp_requests_until_ready != 0,
-            "allocated_at": self.allocated_at,
-            "was_ready": self.was_ready,
-            "failed_places": self.failed_places,
-            "failure": None if ended else self.failure,
-            "machine_removed": self.machine_removed,
-            "rank": self.rank,
-        }
-
-    @classmethod
-    def from_plain(cls, data: dict[str, Any], machine: Machine | None) -> _Job:
-        """Make a job of what `to_plain` gave; it counts as heard from just now.
-
-        :param machine: that of the boards
-        :raises PlainDataError: if it is nothing like that
-        """
-        _STATE(data, "job")
-        job = cls(
-            data["id"],
-            data["owner"],
-            data["start_time"],
-            data["keepalive"],
-            data["lasthost"],
-            JobState(data["state"]),
-            data["power"],
-            data["args"],
-            data["kwargs"],
-            bmp_requests_until_ready=int(data["unfinished"]),
-        )
-        job.allocated_at = data["allocated_at"]
-        job.was_ready = data["was_ready"]
-        job.failed_places = data["failed_places"]
-        job.failure = data["failure"]
-        job.machine_removed = data["machine_removed"]
-        job.rank = data["rank"]
-        boards = data["boards"]
-        waits = job.state is JobState.queued
-        if waits != (machine is None) or waits == bool(boards):
-            raise PlainDataError(f"{job}: has boards {boards} of machine {machine}")
-        if machine is not None:
-            for board in boards:
-                place = machine.board_locations.get(board)
-                if (
-                    place is None
-                    or board not in machine.spinnaker_ips
-                    or place[:2] not in machine.bmp_ips
-                ):
-                    raise PlainDataError(f"{job}: {machine.name} has no board {board}")
-            if data["periphery"] is None or data["torus"] is None:
-                raise PlainDataError(f"{job}: its links are not known")
-            periphery = {(x, y, z, Links(n)) for x, y, z, n in data["periphery"]}
-            if not {link[:3] for link in periphery} <= boards:
-                raise PlainDataError(f"{job}: has links of other boards")
-            job.give_boards(machine, set(boards), periphery, WrapAround(data["torus"]))
-        return job
 
     def update_keepalive(self, host: str | None) -> None:
         """Note that the job was asked about.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Protocol
 
 from spalloc_server.controller import Controller
@@ -33,6 +34,12 @@ class Observed(Protocol):
     @property
     def client_count(self) -> int:
         """How many clients are connected. From any thread."""
+
+    @property
+    def internal_errors(self) -> Mapping[str, int]:
+        """How often there was an error in the server, by what it was in. From any
+        thread.
+        """
 
     @property
     def store_errors(self) -> int:
@@ -89,7 +96,7 @@ class Observers(Observer):
             o.on_job_event for o in self._observers if o.on_job_event is not None
         ]
         if listeners:
-            self.on_job_event = lambda event: [listen(event) for listen in listeners]
+            self.on_job_event = partial(_tell_all, listeners)
         waits = [observer.longest_wait for observer in self._observers]
         self.longest_wait = min(waits, default=math.inf)
 
@@ -103,30 +110,35 @@ class Observers(Observer):
 
     def started(self, server: Observed) -> None:
         """Tell all."""
-        for observer in self._observers:
-            observer.started(server)
+        _tell_all([observer.started for observer in self._observers], server)
 
     def turned(self) -> None:
         """Tell all."""
-        for observer in self._observers:
-            observer.turned()
+        _tell_all([observer.turned for observer in self._observers])
 
     def reloading(self) -> None:
         """Tell all."""
-        for observer in self._observers:
-            observer.reloading()
+        _tell_all([observer.reloading for observer in self._observers])
 
     def reloaded(self) -> None:
         """Tell all."""
-        for observer in self._observers:
-            observer.reloaded()
+        _tell_all([observer.reloaded for observer in self._observers])
 
     def stopping(self) -> None:
         """Tell all."""
-        for observer in self._observers:
-            observer.stopping()
+        _tell_all([observer.stopping for observer in self._observers])
 
     def close(self) -> None:
         """Close all, the last one first."""
-        for observer in reversed(self._observers):
-            observer.close()
+        _tell_all([observer.close for observer in reversed(self._observers)])
+
+
+def _tell_all(tell: Iterable[Callable[..., object]], *news: object) -> None:
+    """Tell all, even where one of them fails.
+
+    :raises Exception: what the first one that failed has raised
+    """
+    with contextlib.ExitStack() as stack:
+        # The last one that is put in comes first.
+        for each in reversed(list(tell)):
+            stack.callback(each, *news)

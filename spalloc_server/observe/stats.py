@@ -6,11 +6,14 @@ any thread may read them.
 
 from __future__ import annotations
 
+import logging
 import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
+
+logger = logging.getLogger(__name__)
 
 TURN_SECONDS: Final = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 """Bounds between which turns of the loop are told apart."""
@@ -48,6 +51,34 @@ class Tally:
         ]
 
 
+class InternalErrors:
+    """Counts and logs internal errors of the loop, which goes on in spite of them."""
+
+    INTERVAL: Final = 10.0
+    """Seconds from one traceback of a kind to the next: it may fail in every turn."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        """How many there were, by what they were in."""
+        self._log_at: dict[str, float] = {}
+
+    def note(self, what: str, error: Exception) -> None:
+        """Count one, and log it if the last one of its kind was long ago.
+
+        :param what: it was in; one of a few texts
+        """
+        self.counts[what] += 1
+        now = time.monotonic()
+        if now >= self._log_at.get(what, now):
+            self._log_at[what] = now + self.INTERVAL
+            logger.error(
+                "Internal error (%s, the %d. so far); the server goes on",
+                what,
+                self.counts[what],
+                exc_info=error,
+            )
+
+
 class ServerStats:
     """Counts of one server, for the loop's thread to change."""
 
@@ -57,6 +88,8 @@ class ServerStats:
         self.undone: Counter[tuple[str, str]] = Counter()
         """Those that were not, by name and outcome: ``refused`` for wrong arguments,
         ``not stored``, ``failed`` for an error in the server."""
+        self.errors = InternalErrors()
+        """Errors of the server that no command has to do with."""
         self.disconnects: Counter[str] = Counter()
         """Clients that are gone, by the reason."""
         self.refused: Counter[str] = Counter()

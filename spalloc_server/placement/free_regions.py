@@ -11,6 +11,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import merge
 
+from spalloc_server.area_to_rect import area_to_rect
 from spalloc_server.placement.region import Region
 
 Size = tuple[int, int]
@@ -34,6 +35,27 @@ class Sizes(dict[Size, "Size | None"]):
     def __missing__(self, shape: Size) -> Size | None:
         size = self[shape] = self._size_for(*shape)
         return size
+
+
+def exact_size(width: int, height: int) -> Callable[[int, int], Size | None]:
+    """What to take from a region of any size for a rectangle of this size."""
+
+    def size_for(free_width: int, free_height: int) -> Size | None:
+        fits = width <= free_width and height <= free_height
+        return (width, height) if fits else None
+
+    return size_for
+
+
+def squarest(area: int, min_ratio: float) -> Callable[[int, int], Size | None]:
+    """What to take from a region of any size for a rectangle of at least this area."""
+
+    def size_for(free_width: int, free_height: int) -> Size | None:
+        if area > free_width * free_height:
+            return None
+        return area_to_rect(area, free_width, free_height, min_ratio)
+
+    return size_for
 
 
 class FreeRegions:

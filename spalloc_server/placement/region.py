@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class Region:
     """A rectangle of unit squares.
@@ -99,3 +101,27 @@ class Region:
         """Search order of two halves of these sizes: the smaller one first."""
         early, late = self.order + b"\0", self.order + b"\1"
         return (early, late) if first <= second else (late, early)
+
+
+def leaves(region: Region) -> Iterator[Region]:
+    """The free and allocated regions that a region is made of."""
+    waiting = [region]
+    while waiting:
+        region = waiting.pop()
+        if region.children is None:
+            yield region
+        else:
+            waiting += region.children
+
+
+def corners(region: Region, width: int, height: int) -> Iterator[tuple[int, int]]:
+    """Where a rectangle lies in each corner of a region, in the order of trial."""
+    right = region.x + region.width - width
+    top = region.y + region.height - height
+    yield region.x, region.y
+    if top != region.y:
+        yield region.x, top
+    if right != region.x:
+        yield right, region.y
+        if top != region.y:
+            yield right, top

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 from spalloc_server.coordinates import Board
@@ -61,6 +61,22 @@ class SharedTriads:
                 raise PlainDataError(f"shared triads: {triad} is open but not shared")
             triads._update_open(triad)
         return triads
+
+    def mended(self, held: Iterable[Board]) -> SharedTriads:
+        """The triads that are shared where these boards are held, and none is withheld.
+
+        Those that are open keep their order.
+        """
+        triads = SharedTriads(self._dead_boards)
+        for x, y, z in held:
+            triads._held.setdefault((x, y), set()).add(z)
+        for triad in [*self._open, *triads._held]:
+            if triad in triads._held:
+                triads._update_open(triad)
+        return triads
+
+    def __iter__(self) -> Iterator[Triad]:
+        return iter(self._held)
 
     def __contains__(self, triad: Triad) -> bool:
         return triad in self._held

@@ -103,6 +103,18 @@ def tuple_of(*shapes: Shape) -> Shape:
     return check
 
 
+def row_of(*shapes: Shape) -> Shape:
+    """Allow lists with items of these shapes, one of each; as JSON has for tuples."""
+
+    def check(value: Any, where: str) -> None:
+        if type(value) is not list or len(value) != len(shapes):
+            raise _complain(value, where, f"a list of {len(shapes)} items")
+        for item, shape in zip(value, shapes, strict=True):
+            shape(item, where)
+
+    return check
+
+
 def ints(number: int) -> Shape:
     """Allow tuples of so many integers. Faster than `tuple_of`."""
 

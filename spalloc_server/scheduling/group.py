@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from heapq import heapify, heappop, heappush
 
 #: Who hands jobs in, by the name that the client gives; None for no name.
@@ -31,16 +31,21 @@ class Group:
         "first",
         "held_back",
         "noted",
+        "request",
         "size_class",
     )
 
-    def __init__(self, area: int, boards: int, size_class: int) -> None:
+    def __init__(
+        self, request: Hashable, area: int, boards: int, size_class: int
+    ) -> None:
         """Start with no job.
 
+        :param request: what they ask for
         :param area: how many free triads they need at least, 0 for single boards
         :param boards: for how many boards each counts
         :param size_class: of what owners take turns for
         """
+        self.request = request
         self.area = area
         self.boards = boards
         self.size_class = size_class
@@ -65,12 +70,17 @@ class Group:
     def add(self, job_id: int, owner: Owner, key: Key) -> None:
         """Put a job in."""
         self._owner_of[job_id] = owner
-        jobs = self._jobs.setdefault(owner, OrderedDict())
-        is_last = not jobs or jobs[next(reversed(jobs))] < key
+        jobs = self._jobs.get(owner)
+        if jobs is None:
+            self._jobs[owner] = OrderedDict({job_id: key})
+            self._push(owner)
+            return
+        is_last = jobs[next(reversed(jobs))] < key
         jobs[job_id] = key
-        if not is_last:
-            jobs = OrderedDict(sorted(jobs.items(), key=lambda item: item[1]))
-            self._jobs[owner] = jobs
+        if is_last:
+            return
+        jobs = OrderedDict(sorted(jobs.items(), key=lambda item: item[1]))
+        self._jobs[owner] = jobs
         if next(iter(jobs)) == job_id:
             self._push(owner)
 

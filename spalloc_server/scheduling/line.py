@@ -53,7 +53,7 @@ class Line:
         """
         self.fair = fair
         self._groups: dict[Hashable, Group] = {}
-        self._group_of: dict[int, tuple[Hashable, Group]] = {}
+        self._group_of: dict[int, Group] = {}
         # In order; who stands where is asked for more often than it changes.
         self._keys: list[Key] = []
         # The last round in which one who takes turns was the head, and those that each
@@ -88,17 +88,18 @@ class Line:
         boards: int,
         size_class: int = 0,
     ) -> None:
-        """Put a job where it belongs.
+        """Put a job in `next_place`; see `insert`."""
+        key = self.next_place(owner, number, size_class)
+        self.insert(job_id, owner, key, request, area, boards, size_class)
+
+    def next_place(self, owner: Owner, number: int, size_class: int = 0) -> Key:
+        """Where the next job of an owner belongs.
 
         :param number: more than that of those who came before
-        :param request: the same for jobs that ask for the same
-        :param area: how many free triads it needs at least, 0 for single boards
-        :param boards: for how many boards it counts
         :param size_class: its owner takes turns for each class by itself
         """
         turn = self._next_round((owner, size_class)) if self.fair else 0
-        key = (turn, number, 0)
-        self.insert(job_id, owner, key, request, area, boards, size_class)
+        return turn, number, 0
 
     def insert(
         self,
@@ -110,40 +111,53 @@ class Line:
         boards: int,
         size_class: int = 0,
     ) -> None:
-        """Put a job in a place of its own, see `append`."""
+        """Put a job in a place.
+
+        :param request: the same for jobs that ask for the same
+        :param area: how many free triads it needs at least, 0 for single boards
+        :param boards: for how many boards it counts
+        :param size_class: its owner takes turns for each class by itself
+        """
         group = self._groups.get(request)
         if group is None:
-            group = self._groups[request] = Group(area, boards, size_class)
+            group = self._groups[request] = Group(request, area, boards, size_class)
         group.add(job_id, owner, key)
-        self._group_of[job_id] = request, group
-        jobs = self._waiting.setdefault((owner, size_class), OrderedDict())
-        jobs[job_id] = key[0]
-        if key[2] or key[1] < 0:
-            # It was put before others by hand.
-            jobs.move_to_end(job_id, last=False)
-        insort(self._keys, key)
-        self._note(group)
+        self._group_of[job_id] = group
+        if self.fair:
+            jobs = self._waiting.setdefault((owner, size_class), OrderedDict())
+            jobs[job_id] = key[0]
+            if key[2] or key[1] < 0:
+                # It was put before others by hand.
+                jobs.move_to_end(job_id, last=False)
+        keys = self._keys
+        if not keys or keys[-1] < key:
+            keys.append(key)
+        else:
+            insort(keys, key)
+        if group.first != group.noted:
+            self._note(group)
 
     def discard(self, job_id: int) -> None:
         """Take a job out.
 
         :raises KeyError: if it is not in the line
         """
-        was_head = self.head() == job_id
-        request, group = self._group_of.pop(job_id)
+        was_head = self.fair and self.head() == job_id
+        group = self._group_of.pop(job_id)
         taker = group.owner_of(job_id), group.size_class
         key = group.discard(job_id)
-        jobs = self._waiting[taker]
-        del jobs[job_id]
-        if not jobs:
-            del self._waiting[taker]
-        if was_head:
-            self._rounds[taker] = key[0]
+        if self.fair:
+            jobs = self._waiting[taker]
+            del jobs[job_id]
+            if not jobs:
+                del self._waiting[taker]
+            if was_head:
+                self._rounds[taker] = key[0]
         del self._keys[bisect_left(self._keys, key)]
         if group:
             self._note(group)
         else:
-            del self._groups[request]
+            del self._groups[group.request]
         if not self._keys:
             self._rounds.clear()
             self._round = 0
@@ -171,7 +185,7 @@ class Line:
         while firsts:
             place = firsts[0]
             found = self._group_of.get(place[1])
-            if found is not None and found[1].first == place:
+            if found is not None and found.first == place:
                 self._round = place[0][0]
                 return place[1]
             heappop(firsts)
@@ -186,18 +200,14 @@ class Line:
         while ready:
             _, key, job_id = ready[0]
             found = self._group_of.get(job_id)
-            if (
-                found is not None
-                and not found[1].blocked
-                and found[1].first == (key, job_id)
-            ):
+            if found is not None and not found.blocked and found.first == (key, job_id):
                 return job_id
             heappop(ready)
         return None
 
     def block(self, job_id: int) -> None:
         """Do not try this job, nor others that ask for the same, before `unblock`."""
-        self._group_of[job_id][1].blocked = True
+        self._group_of[job_id].blocked = True
 
     def unblock(self, room: float) -> None:
         """There has come to be a free rectangle of this area, in triads."""
@@ -211,7 +221,7 @@ class Line:
 
     def set_aside(self, job_id: int, owner: Owner) -> None:
         """Pass over what its owner asks for with this job, until `restore`."""
-        group = self._group_of[job_id][1]
+        group = self._group_of[job_id]
         group.set_aside(owner)
         self._note(group)
 
@@ -242,31 +252,31 @@ class Line:
 
     def hold_back(self, job_id: int, held_back: bool) -> None:
         """Pass over what this job asks for, or no more: it needs what nobody gets."""
-        group = self._group_of[job_id][1]
+        group = self._group_of[job_id]
         group.hold_back(held_back)
         self._note(group)
 
     def is_held_back(self, job_id: int) -> bool:
         """Is what this job asks for what nobody gets?"""
-        return self._group_of[job_id][1].held_back
+        return self._group_of[job_id].held_back
 
     def is_set_aside(self, job_id: int) -> bool:
         """Is this job passed over?"""
-        return self._group_of[job_id][1].is_set_aside(job_id)
+        return self._group_of[job_id].is_set_aside(job_id)
 
     def key_of(self, job_id: int) -> Key:
         """The place of a job: the lower, the earlier.
 
         :raises KeyError: if it is not in the line
         """
-        return self._group_of[job_id][1].key_of(job_id)
+        return self._group_of[job_id].key_of(job_id)
 
     def place_of(self, job_id: int) -> tuple[int, Key]:
         """How many jobs stand before this one, and `key_of` it.
 
         :raises KeyError: if it is not in the line
         """
-        key = self._group_of[job_id][1].key_of(job_id)
+        key = self._group_of[job_id].key_of(job_id)
         return bisect_left(self._keys, key), key
 
     def jobs_before(self, job_id: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,12 @@ from spalloc_server.allocator import Allocator
 from spalloc_server.placement.region import Region
 from spalloc_server.scheduling.line import Line
 from spalloc_server.scheduling.parts import best_part
+
+#: Never allocated from: it is only asked whether a request makes sense at all.
+_ANY_MACHINE = Allocator(1, 1)
+
+#: Of how many requests a machine remembers what they need of it.
+_REMEMBERED = 4096
 
 #: A part is kept as soon as it is expected to be free within so many seconds, and as
 #: many more as the head of the line has been overtaken for.
@@ -36,6 +42,57 @@ class Kept:
     """The allocations that had boards of it then."""
 
 
+class Demand:
+    """What some jobs ask for, and where they wait."""
+
+    __slots__ = (
+        "args",
+        "boards",
+        "could",
+        "could_at",
+        "jobs",
+        "kwargs",
+        "machine_name",
+        "placed",
+        "request",
+        "tags",
+    )
+
+    def __init__(
+        self,
+        machine_name: str | None,
+        tags: frozenset[str] | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Check a demand.
+
+        :param machine_name: the only machine that will do, None for any with the tags
+        :param tags: what the machine must have, None for "default"
+        :param args: what to ask of `Allocator.alloc`
+        :param kwargs: likewise
+        :raises TypeError: if an argument is unknown
+        :raises ValueError: if the arguments contradict each other
+        """
+        _ANY_MACHINE.alloc_possible(*args, **kwargs)
+        self.machine_name = machine_name
+        self.tags = tags
+        self.args = args
+        self.kwargs = kwargs
+        self.request: Hashable = (args, *kwargs.items())
+        """The same for all that ask for the same of a machine."""
+        self.boards = _ANY_MACHINE.boards_asked(*args, **kwargs)
+        """For how many boards each of the jobs counts."""
+        self.jobs: dict[int, _Job] = {}
+        """Those that wait, by ID."""
+        self.placed: tuple[_Machine, ...] | None = None
+        """In whose lines all of them stand; None where that may not be the same."""
+        self.could: tuple[_Machine, ...] = ()
+        """The machines that could hold it were they idle, by priority..."""
+        self.could_at = -1
+        """...in this version of the machines."""
+
+
 class _Job:
     """A job that is queued, allocated, or waiting for its boards to be freed."""
 
@@ -43,6 +100,7 @@ class _Job:
         "allocation_id",
         "args",
         "boards",
+        "demand",
         "ending",
         "id",
         "kwargs",
@@ -53,6 +111,7 @@ class _Job:
         "pending",
         "queued_at",
         "queues",
+        "request",
         "started_at",
         "tags",
     )
@@ -87,6 +146,10 @@ class _Job:
         self.kwargs = kwargs or {}
         self.machine = machine
         self.allocation_id = allocation_id
+        # What it asks of a machine; the same for jobs that ask for the same.
+        self.request: Hashable = (args, *self.kwargs.items())
+        # The same, and which machines may be meant; once it is in the job queue.
+        self.demand: Demand | None = None
         # Who takes turns with others, and whom limits are for.
         self.owner: str | None = None
         # The machines in whose queues the job still stands.
@@ -100,13 +163,30 @@ class _Job:
         self.queued_at = 0.0
         self.started_at = 0.0
 
+    @classmethod
+    def of(cls, demand: Demand, job_id: int, owner: str | None) -> _Job:
+        """Make a job that waits for what others may wait for, too.
+
+        :param owner: who takes turns with others, and whom limits are for
+        """
+        job = cls(
+            job_id, True, demand.machine_name, demand.tags, demand.args, demand.kwargs
+        )
+        job.owner = owner
+        job.demand = demand
+        job.boards = demand.boards
+        # One for all of them.
+        job.request = demand.request
+        return job
+
+    def set_demand(self, demand: Demand) -> None:
+        """Say what the job asks for."""
+        self.demand = demand
+        self.boards = demand.boards
+        self.request = demand.request
+
     def __repr__(self) -> str:
         return f"<_Job {self.id}>"
-
-    @property
-    def request(self) -> tuple[Any, ...]:
-        """What it asks of a machine; the same for jobs that ask for the same."""
-        return (self.args, *self.kwargs.items())
 
 
 class _Machine:
@@ -141,6 +221,8 @@ class _Machine:
         # The jobs that are in line, and those that have boards, by allocation.
         self.waiting: dict[int, _Job] = {}
         self.holders: dict[int, _Job] = {}
+        # What requests need of this machine: triads, and the class of size.
+        self._needs: dict[Hashable, tuple[int, int]] = {}
         # The head that did not fit, and the state of the machine at that time.
         self._blocked: tuple[int, int] | None = None
         for job in queue or ():
@@ -160,19 +242,30 @@ class _Machine:
 
         :param key: its place, None for the one that it has by its owner and number
         """
+        request = job.request
+        needs = self._needs.get(request)
+        if needs is None:
+            needs = self._find_needs(job)
+        area, size_class = needs
+        line, owner = self.line, job.owner
+        if key is None:
+            key = line.next_place(owner, job.number, size_class)
+        line.insert(job.id, owner, key, request, area, job.boards, size_class)
+        self.waiting[job.id] = job
+        job.queues.append(self)
+        if self.allocator.withheld_boards and self._needs_withheld(job):
+            self.line.hold_back(job.id, True)
+
+    def _find_needs(self, job: _Job) -> tuple[int, int]:
+        """How many triads a job needs at least, and its class of size."""
         allocator = self.allocator
         area = allocator.area_of(*job.args, **job.kwargs)
         share = area / (allocator.width * allocator.height)
-        size_class = sum(share >= least for least in _SHARES)
-        what = job.request, area, job.boards, size_class
-        if key is None:
-            self.line.append(job.id, job.owner, job.number, *what)
-        else:
-            self.line.insert(job.id, job.owner, key, *what)
-        self.waiting[job.id] = job
-        job.queues.append(self)
-        if self._needs_withheld(job):
-            self.line.hold_back(job.id, True)
+        needs = area, sum(share >= least for least in _SHARES)
+        if len(self._needs) >= _REMEMBERED:
+            self._needs.clear()
+        self._needs[job.request] = needs
+        return needs
 
     def _needs_withheld(self, job: _Job) -> bool:
         """Does a job that is possible need boards that are withheld?"""
@@ -293,11 +386,7 @@ class _Machine:
         :param try_job: starts a job if there is room
         :return: was a job started?
         """
-        self.line.unblock(self.allocator.take_room())
-        head = self.see_head(now)
-        while head is not None and not may_start(head):
-            self.line.set_aside(head.id, head.owner)
-            head = self.see_head(now)
+        head = self._see_allowed_head(now, may_start)
         if head is None:
             return False
         # What was kept for another head is available now.
@@ -308,7 +397,7 @@ class _Machine:
             self.note_blocked(head)
         if patience is None:
             return False
-        if self._is_time_to_look(now, patience):
+        if self.is_time_to_look(now, patience):
             part = self._look_for_part(head, now, patience)
             self.looked = now
             if part is not None:
@@ -325,9 +414,25 @@ class _Machine:
                 self.line.block(job_id)
         return False
 
+    def _see_allowed_head(
+        self, now: float, may_start: Callable[[_Job], bool]
+    ) -> _Job | None:
+        """Who is first in line of those whose owners may hold more boards."""
+        self.line.unblock(self.allocator.take_room())
+        head = self.see_head(now)
+        while head is not None and not may_start(head):
+            self.line.set_aside(head.id, head.owner)
+            head = self.see_head(now)
+        return head
+
+    def head_to_try(self, now: float, may_start: Callable[[_Job], bool]) -> _Job | None:
+        """Who is first in line and not known not to fit; see `start_one`."""
+        head = self._see_allowed_head(now, may_start)
+        return None if head is None or self.is_blocked(head) else head
+
     def is_due(self, now: float, patience: float) -> bool:
         """Would a part be kept now, only because time has passed?"""
-        if now < self._none_before or not self._is_time_to_look(now, patience):
+        if now < self._none_before or not self.is_time_to_look(now, patience):
             return False
         assert self.head is not None
         head = self.waiting[self.head[0]]
@@ -336,7 +441,8 @@ class _Machine:
         self._none_before = now + LOOK_INTERVAL
         return False
 
-    def _is_time_to_look(self, now: float, patience: float) -> bool:
+    def is_time_to_look(self, now: float, patience: float) -> bool:
+        """Is a part to be looked for that could be kept for the head?"""
         if self.kept is not None or self.head is None:
             return False
         return self.is_late(now, patience) or now - self.looked >= LOOK_INTERVAL

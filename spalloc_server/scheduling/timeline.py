@@ -23,8 +23,10 @@ class Timeline:
 
     def go_to(self, told: float) -> float:
         """What time it is when a clock says this; later times are not before it."""
-        now = self.at(told)
-        self._shift = now - told if now > told + self._shift else self._shift
+        now = told + self._shift
+        if now < self._last:
+            now = self._last
+            self._shift = now - told
         self._last = now
         return now
 

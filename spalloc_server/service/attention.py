@@ -28,30 +28,27 @@ class Attention:
     """
 
     def __init__(self) -> None:
-        self.woke_at = time.monotonic()
-        """When the last wait ended, by the monotonic clock."""
-        self._wait_from = self.woke_at
-        self._timeout = 0.0
+        # When the last wait ended.
+        self._woke_at = time.monotonic()
         self._overdue_turns = 0
         self._has_lapsed = False
 
-    def wait_begins(self, timeout: float) -> None:
-        """The loop is going to wait for input, for so many seconds at most."""
-        self._wait_from = time.monotonic()
-        self._timeout = timeout
+    def waited(self, since: float, timeout: float, now: float) -> float:
+        """The loop has waited for input, and has been woken up.
 
-    def wait_ends(self) -> float:
-        """The loop has been woken up.
-
+        :param since: when it began to wait, by the monotonic clock
+        :param timeout: seconds that it was to wait at most
+        :param now: when it was woken up
         :return: for how many seconds it did not listen since it was last woken up;
             0 where that was as short as it always is
         """
-        now = time.monotonic()
-        busy = self._wait_from - self.woke_at
-        late = max(0.0, now - self._wait_from - self._timeout)
-        self.woke_at = now
-        self._has_lapsed = busy + late > LONGEST_LAPSE
-        return busy + late if self._has_lapsed else 0.0
+        lapse = since - self._woke_at
+        late = now - since - timeout
+        if late > 0.0:
+            lapse += late
+        self._woke_at = now
+        self._has_lapsed = lapse > LONGEST_LAPSE
+        return lapse if self._has_lapsed else 0.0
 
     def has_heard_all(self, ready: int, unhandled: bool, clients: int) -> bool:
         """Was all handled that clients had sent when it was first asked for?

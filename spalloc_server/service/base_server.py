@@ -11,7 +11,11 @@ from types import FrameType
 from typing import Any, Final
 
 from spalloc_server import __version__
-from spalloc_server.config.changes import compare_machines, fingerprints
+from spalloc_server.config.changes import (
+    compare_machines,
+    fingerprints,
+    harmless_settings,
+)
 from spalloc_server.config.script import (
     ConfigFileError,
     ParsedConfig,
@@ -38,6 +42,7 @@ from spalloc_server.simulator import BMPSimulator
 from spalloc_server.storage import names
 from spalloc_server.storage.files import StateFileError
 from spalloc_server.storage.lock_file import StateLock
+from spalloc_server.storage.reference_state import reference_states
 from spalloc_server.storage.store import StateStore
 from spalloc_server.wire.clients import Clients
 from spalloc_server.wire.connection import ChangeId, Connection
@@ -47,12 +52,15 @@ logger = logging.getLogger(__name__)
 DEFAULT_PORT: Final = 22244
 """The TCP port where clients expect a server."""
 
-LONGEST_WAIT: Final = 3600.0
-"""Seconds that the loop waits at most."""
+FAILED_TURNS: Final = 10
+"""After so many turns in a row that failed as a whole the server stops."""
 
+STORE_SECONDS: Final = 0.002
+"""How long the loop waits where changes have to."""
 
 LOOK_SECONDS: Final = 2.0
-"""How often the loop looks at files and addresses that may have been lost."""
+"""How often the loop looks at files and addresses that may have been lost; it waits no
+longer than that."""
 
 
 class _CriticalStop(Exception):
@@ -160,6 +168,8 @@ class Server:
         self.intake = Intake(self._controller, self._store)
 
     def _restore_controller(self, cold_start: bool) -> Controller:
+        for line in reference_states(self._config_filename, self._state_stem):
+            logger.warning("State %s", line)
         if cold_start:
             self._store.discard()
         controller = self._store.restore()
@@ -236,6 +246,7 @@ class Server:
             "version": __version__,
             "address": self.address,
             "machines": fingerprints(self._configuration.machines),
+            "settings": harmless_settings(self._configuration.machines),
         }
         try:
             self._state_lock.tell(facts)
@@ -276,7 +287,11 @@ class Server:
             self._config_source.refuse(_message(e))
             return
         logger.info("Config file %s read again", self._config_filename)
-        self._load_valid_config(configuration)
+        try:
+            self._load_valid_config(configuration)
+        except Exception as e:
+            self.stats.errors.note("configuration", e)
+            self._config_source.refuse("there was an internal error")
 
     def _on_sighup(self, _signal: int, _frame: FrameType | None) -> None:
         self.request_reload()
@@ -378,6 +393,15 @@ class Server:
         """How often state could not be written. From any thread."""
         return self._store.errors
 
+    @property
+    def internal_errors(self) -> dict[str, int]:
+        """How often there was an internal error that no command is told of, by what it
+        was in. From any thread.
+        """
+        found = self._controller.failures.copy()
+        found.update(self.stats.errors.counts.copy())
+        return dict(found)
+
     # The address
 
     @property
@@ -416,9 +440,12 @@ class Server:
         """The IP address of the client, or of the host that it speaks for; None where
         it has none (any more).
         """
-        represented: str | None = getattr(client, "speaks_for", None)
-        if represented is not None:
-            return represented
+        try:
+            host: str | None = client.host
+            return host
+        except AttributeError:
+            pass
+        # Nothing but a socket; it knows no more than its address.
         try:
             name: str = client.getpeername()[0]
             return name or None
@@ -465,8 +492,16 @@ class Server:
         try:
             logger.info("Listening on %s port %d", *self.address)
             self.observer.started(self)
+            failed = 0
             while not self._stop_requested:
-                self._turn()
+                try:
+                    self._turn()
+                    failed = 0
+                except Exception as e:
+                    failed += 1
+                    if failed >= FAILED_TURNS:
+                        raise
+                    self.stats.errors.note("turn of the loop", e)
         except Exception:
             self._failed = True
             logger.critical("Unexpected error, the server stops", exc_info=True)
@@ -478,11 +513,12 @@ class Server:
 
     def _turn(self) -> None:
         """Wait until there is something to do, and do all of it once."""
-        timeout = self._seconds_to_wait()
-        self._attention.wait_begins(timeout)
+        since = time.monotonic()
+        timeout = self._seconds_to_wait(since)
         ready = self._core.ready_channels(timeout)
-        began = time.monotonic()
-        unheard = self._attention.wait_ends()
+        # All that is looked at in this turn is looked at as if it were still then.
+        now = time.monotonic()
+        unheard = self._attention.waited(since, timeout, now)
         if unheard:
             self._controller.excuse_silence(unheard)
         for channel in self._clients.note_events(ready):
@@ -492,24 +528,44 @@ class Server:
                 self._operator_door.accept()
             else:
                 self._config_source.note_news(channel)
-        if began >= self._look_at:
-            self._look_around()
+        if now >= self._look_at:
+            try:
+                self._look_around(now)
+            except Exception as e:
+                self.stats.errors.note("look around", e)
         self._reception.resume()
         clients = self._clients.take_ready()
         self._dispatcher.take_turns(clients)
-        # After the clients: one that has just sent a keepalive has not timed out.
-        self._do_what_is_due(len(ready), clients)
-        self._take_new_configuration()
-        self._send_change_notifications()
-        self._store.commit_events(self._controller)
+        # What fails from here on costs nothing but itself. After the clients: one that
+        # has just sent a keepalive has not timed out.
+        try:
+            self._do_what_is_due(now, len(ready), clients)
+        except Exception as e:
+            self.stats.errors.note("what is due", e)
+        try:
+            self._take_new_configuration()
+        except Exception as e:
+            self.stats.errors.note("configuration", e)
+        try:
+            self._send_change_notifications()
+        except Exception as e:
+            self.stats.errors.note("notifications", e)
+        try:
+            self._store.commit_events(self._controller)
+        except Exception as e:
+            self.stats.errors.note("store", e)
+            self._store.fail("internal error")
         # Nothing is sent before this.
         self._clients.finish_turn()
-        self.stats.note_turn(began)
-        self.observer.turned()
+        self.stats.note_turn(now)
+        try:
+            self.observer.turned()
+        except Exception as e:
+            self.stats.errors.note("observers", e)
 
-    def _look_around(self) -> None:
+    def _look_around(self, now: float) -> None:
         """See to what nothing tells of by itself."""
-        self._look_at = time.monotonic() + LOOK_SECONDS
+        self._look_at = now + LOOK_SECONDS
         self._config_source.look()
         self._state_lock.look()
         self._operator_door.look()
@@ -517,9 +573,10 @@ class Server:
         if self._reception.look():
             self._tell_lock_file()
 
-    def _seconds_to_wait(self) -> float:
+    def _seconds_to_wait(self, now: float) -> float:
         if self._clients.any_ready():
-            return 0.0
+            # Those may be waiting for all state to be written.
+            return STORE_SECONDS if self._store.must_wait else 0.0
         due = self._timers.due
         for other in (
             self._look_at,
@@ -529,18 +586,25 @@ class Server:
         ):
             if other is not None and other < due:
                 due = other
-        longest = LONGEST_UNWATCHED_WAIT if self._controller.job_count else LONGEST_WAIT
-        wait = min(due - time.monotonic(), longest, self.observer.longest_wait)
-        return max(0.0, wait)
+        wait = due - now
+        if wait > LONGEST_UNWATCHED_WAIT and self._controller.job_count:
+            wait = LONGEST_UNWATCHED_WAIT
+        longest = self.observer.longest_wait
+        if wait > longest:
+            wait = longest
+        return wait if wait > 0.0 else 0.0
 
     def _on_background_change(self) -> None:
         """Called by the threads that work on the hardware."""
         self._background_change = True
         self.wake()
 
-    def _do_what_is_due(self, ready: int, clients: Sequence[Connection]) -> None:
+    def _do_what_is_due(
+        self, now: float, ready: int, clients: Sequence[Connection]
+    ) -> None:
         """Do what is due without being asked.
 
+        :param now: by the monotonic clock; the last wait ended then
         :param ready: how many channels the last wait has told of
         :param clients: those that have had their turn
         """
@@ -548,7 +612,9 @@ class Server:
         if self._background_change:
             self._background_change = False
             timers.hardware_changed(self._controller.seconds_before_free)
-        if timers.is_check_due() and self._attention.has_heard_all(
+        if now < timers.due:
+            return
+        if timers.is_check_due(now) and self._attention.has_heard_all(
             ready,
             self._clients.any_deferred() or any(c.has_line() for c in clients),
             len(self._clients),
@@ -557,9 +623,9 @@ class Server:
                 self._controller,
                 self._configuration.timeout_check_interval,
                 # Not now: the process may have been stopped since it has listened.
-                self._attention.woke_at,
+                now,
             )
-        timers.give_out_free_boards(self._controller)
+        timers.give_out_free_boards(self._controller, now)
 
 
 def _message(error: Exception) -> str:

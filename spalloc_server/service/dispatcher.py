@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol, TypeAlias
 
 from spalloc_server.model.changes import Change, RefusedError
 from spalloc_server.observe.stats import ServerStats
 from spalloc_server.service.intake import Intake
-from spalloc_server.service.registry import Spec, call, find
+from spalloc_server.service.registry import (
+    Spec,
+    UnknownCommandError,
+    call,
+    commands_for,
+    find,
+    unknown,
+)
 from spalloc_server.wire.clients import Clients
 from spalloc_server.wire.connection import Connection, OutputFullError
 from spalloc_server.wire.framing import LineTooLongError
@@ -20,6 +28,7 @@ from spalloc_server.wire.messages import (
     Command,
     LongReply,
     decode_command,
+    encode_message,
 )
 
 logger = logging.getLogger(__name__)
@@ -33,9 +42,6 @@ LEAST_PER_TURN: Final = 4
 ALL_COMMANDS_PER_TURN: Final = 1024
 """How many commands are handled before the replies to them are sent."""
 
-SHARES: Final = {"get_job_state": 4}
-"""As how many commands some count, because of what their replies may be."""
-
 LONG_REPLIES_PER_TURN: Final = 8
 """To how many clients a part of a long reply is given before others get their turn."""
 
@@ -48,21 +54,27 @@ LONG_REPLIES: Final = frozenset(
 """Commands whose replies may be long; a client's next commands wait for another turn,
 so that what waits for a client that does not read is looked at in between."""
 
+SHARES: Final = {**dict.fromkeys(LONG_REPLIES, 0), "get_job_state": 3}
+"""As how many commands some count that are not one, because of what their replies may
+be; 0 for those that have a bound of their own. The reason for which a job has ended may
+be long, but a packet of 20 is still handled in one turn."""
+
+FEW: Final = ALL_COMMANDS_PER_TURN // COMMANDS_PER_TURN
+"""So many clients can all have `COMMANDS_PER_TURN`."""
+
 ENCODED: Final = (bytes, LongReply)
 """Replies that are encoded already, or will be piece by piece."""
 
+REFUSED: Final = (TypeError, ValueError, UnknownCommandError)
+"""What commands raise for which the client is to blame."""
 
-@dataclass(slots=True, eq=False)
-class Request:
-    """A command that a client has sent."""
 
-    client: Connection
-    command: Command
-    spec: Spec
-    change: Change | None = None
-    """What it is to change; None where it only reads, or cannot be done."""
-    problem: Exception | None = None
-    """Why it cannot be done, if that is known already."""
+Request: TypeAlias = tuple[Connection, Command, Spec]
+"""A command that a client has sent. A plain tuple: there is one for each line."""
+
+Checked: TypeAlias = Change | Exception | None
+"""What a command is to change, or why it cannot be done, if that is known already; None
+for one that only reads."""
 
 
 class Serving(Protocol):
@@ -98,8 +110,9 @@ class Dispatcher:
         """Handle what clients have sent; whatever goes wrong is their own loss."""
         requests: list[Request] = []
         self._long_replies = self._commands = 0
-        share = ALL_COMMANDS_PER_TURN // max(1, len(clients))
-        share = min(COMMANDS_PER_TURN, max(LEAST_PER_TURN, share))
+        share = COMMANDS_PER_TURN
+        if len(clients) > FEW:
+            share = max(LEAST_PER_TURN, ALL_COMMANDS_PER_TURN // len(clients))
         for client in clients:
             try:
                 if client.is_busy:
@@ -119,7 +132,12 @@ class Dispatcher:
             except Exception:
                 self._leave_after_error(client)
         if requests:
-            self._handle(requests)
+            try:
+                self._handle(requests)
+            except Exception:
+                # Whoever has not got a reply must not wait for it.
+                for client in {client for client, _, _ in requests}:
+                    self._leave_after_error(client)
 
     def handle_line(self, client: Connection, line: bytes | str) -> dict[str, Any]:
         """Handle the command in a line, on behalf of a client.
@@ -128,16 +146,12 @@ class Dispatcher:
         :raises OSError: if the line is no command
         """
         command = decode_command(line)
-        request = Request(client, command, _find(client, command))
-        changes = self._check([request])
-        if not changes:
-            return self._reply(request)
-        with self._server.intake.stored(changes) as problem:
-            return (
-                self._reply(request)
-                if problem is None
-                else self._refuse(request, problem)
-            )
+        # Only a connection knows of operators; others may be given for one.
+        commands = commands_for(getattr(client, "user", None))
+        request = client, command, find(command.name, commands)
+        checked = self._check([request])
+        with self._stored(checked) as not_stored:
+            return self._message(request, checked.get(0), not_stored)
 
     def _read_requests(
         self, client: Connection, share: int, requests: list[Request]
@@ -149,27 +163,37 @@ class Dispatcher:
             except OSError:
                 self._clients.leave(client, None, "connection lost")
                 return
-        while share > 0:
+        commands = commands_for(client.user)
+        must_wait = self._server.intake.must_wait
+        left = share
+        while left > 0:
             line = client.next_line()
             if line is None:
                 break
             try:
                 command = decode_command(line)
-                spec = _find(client, command)
+                spec = find(command.name, commands)
             except OSError as e:
+                if isinstance(e, UnknownCommandError):
+                    # It is answered, after those before it; then the connection ends.
+                    requests.append((client, command, unknown(e)))
                 reason = f"bad command: {e}: {line[:200]!r}"
                 self._clients.leave(client, reason, "bad command")
                 break
-            is_long = command.name in LONG_REPLIES
-            if is_long and not self._may_be_long(client):
+            if spec.check is not None and must_wait:
                 client.put_back(line)
-                break
-            requests.append(Request(client, command, spec))
-            if is_long:
+                self._clients.defer(client)
                 break
             taken = SHARES.get(command.name, 1)
-            share -= taken
-            self._commands += taken
+            if not taken:
+                if self._may_be_long(client):
+                    requests.append((client, command, spec))
+                else:
+                    client.put_back(line)
+                break
+            requests.append((client, command, spec))
+            left -= taken
+        self._commands += share - left
 
     def _may_be_long(self, client: Connection) -> bool:
         """May a client have a part of a long reply now? Else its turn is put off."""
@@ -179,47 +203,55 @@ class Dispatcher:
         self._clients.defer(client)
         return False
 
-    def _check(self, requests: Sequence[Request]) -> list[Change]:
+    def _check(self, requests: Sequence[Request]) -> dict[int, Change | Exception]:
         """Check the arguments of all commands that change something: here and once.
 
-        :return: the changes to make
+        :return: what came of it, by the index of the request
         """
-        changes = []
-        for request in requests:
-            check = request.spec.check
-            if check is not None:
+        checked: dict[int, Change | Exception] = {}
+        for index, (client, command, spec) in enumerate(requests):
+            if spec.check is not None:
                 try:
-                    request.change = call(
-                        check, self._server, request.client, request.command
-                    )
-                    changes.append(request.change)
+                    checked[index] = call(spec.check, self._server, client, command)
                 except Exception as e:
-                    request.problem = e
-        return changes
+                    checked[index] = e
+        return checked
+
+    def _stored(
+        self, checked: Mapping[int, Change | Exception]
+    ) -> AbstractContextManager[str | None]:
+        """Store changes, which are to be made within; gives why they are not to be."""
+        changes = [c for c in checked.values() if not isinstance(c, Exception)]
+        if changes:
+            return self._server.intake.stored(changes)
+        return contextlib.nullcontext()
 
     def _handle(self, requests: Sequence[Request]) -> None:
         """Store what the commands of a turn change, and do and answer all of them."""
-        changes = self._check(requests)
-        if not changes:
-            self._answer(requests, None)
-            return
-        with self._server.intake.stored(changes) as problem:
-            self._answer(requests, problem)
+        checked = self._check(requests)
+        if checked:
+            with self._stored(checked) as not_stored:
+                self._answer(requests, checked, not_stored)
+        else:
+            self._answer(requests, checked, None)
 
-    def _answer(self, requests: Sequence[Request], not_stored: str | None) -> None:
-        for request in requests:
-            client = SOURCE.client = request.client
+    def _answer(
+        self,
+        requests: Sequence[Request],
+        checked: Mapping[int, Change | Exception],
+        not_stored: str | None,
+    ) -> None:
+        source = None
+        for index, request in enumerate(requests):
+            client = request[0]
+            if client is not source:
+                source = SOURCE.client = client
             try:
-                if not_stored is not None and request.change is not None:
-                    client.send(self._refuse(request, not_stored))
-                    continue
-                reply = self._encoded_reply(request)
+                reply = self._line(request, checked.get(index), not_stored)
                 if isinstance(reply, bytes):
                     client.send_line(reply)
-                elif isinstance(reply, LongReply):
-                    client.begin_reply(reply)
                 else:
-                    client.send(reply)
+                    client.begin_reply(reply)
             except OutputFullError as e:
                 self._clients.leave(client, str(e), "output not taken")
             except Exception:
@@ -230,56 +262,58 @@ class Dispatcher:
         logger.exception("Unexpected error in the turn of client %r", client)
         self._clients.leave(client, "unexpected error", "internal error")
 
-    def _refuse(self, request: Request, reason: str) -> dict[str, Any]:
-        """The reply to a command that is not even tried."""
-        self._stats.undone[request.command.name, "not stored"] += 1
-        return {"exception": reason}
-
-    def _encoded_reply(self, request: Request) -> Any:
-        """Do a command; gives a message, a line, or what makes a long one."""
-        spec = request.spec
+    def _line(
+        self, request: Request, checked: Checked, not_stored: str | None
+    ) -> bytes | LongReply:
+        """Do a command; gives the line of the reply, or what makes a long one."""
+        client, command, spec = request
+        if checked is not None:
+            return encode_message(self._message(request, checked, not_stored))
         try:
-            returned = self._do(request, spec.encoded or spec.method)
+            function = spec.encoded or spec.method
+            returned = call(function, self._server, client, command)
         except Exception as e:
-            return self._failure(request, e)
+            return encode_message(self._failure(request, e))
         self._stats.done[spec.name] += 1
         if returned is None:
             return NOTHING_RETURNED
         if isinstance(returned, ENCODED):
             return returned
-        return {"return": returned}
+        return encode_message({"return": returned})
 
-    def _reply(self, request: Request) -> dict[str, Any]:
-        """Do a command; gives a message."""
+    def _message(
+        self, request: Request, checked: Checked, not_stored: str | None
+    ) -> dict[str, Any]:
+        """Do a command; gives the reply as a message."""
+        client, command, spec = request
         try:
-            returned = self._do(request, request.spec.method)
+            if checked is None:
+                returned = call(spec.method, self._server, client, command)
+            elif isinstance(checked, Exception):
+                raise checked
+            elif not_stored is not None:
+                self._stats.undone[command.name, "not stored"] += 1
+                return {"exception": not_stored}
+            else:
+                returned = self._server.intake.do(checked)
         except Exception as e:
-            return self._failure(request, e)
-        self._stats.done[request.spec.name] += 1
+            return self._failure(request, e, checked)
+        self._stats.done[spec.name] += 1
         return {"return": returned}
 
-    def _do(self, request: Request, method: Any) -> Any:
-        if request.change is not None:
-            return self._server.intake.do(request.change)
-        if request.problem is not None:
-            raise request.problem
-        return call(method, self._server, request.client, request.command)
-
-    def _failure(self, request: Request, error: Exception) -> dict[str, Any]:
+    def _failure(
+        self, request: Request, error: Exception, checked: Checked = None
+    ) -> dict[str, Any]:
         """The reply to a command that has raised something."""
-        name = request.command.name
+        client, _, spec = request
+        name = spec.name
         # Whatever a change that was checked raises, but for this, is our own error.
-        refused = (
-            RefusedError if request.change is not None else (TypeError, ValueError)
-        )
+        is_change = checked is not None and not isinstance(checked, Exception)
+        refused = RefusedError if is_change else REFUSED
         if isinstance(error, refused):
             self._stats.undone[name, "refused"] += 1
-            logger.debug("Client %r: %s: %s", request.client, name, error)
+            logger.debug("Client %r: %s: %s", client, name, error)
             return {"exception": str(error)}
         self._stats.undone[name, "failed"] += 1
-        logger.error("Client %r: %s failed", request.client, name, exc_info=error)
+        logger.error("Client %r: %s failed", client, name, exc_info=error)
         return {"exception": str(error) or type(error).__name__}
-
-
-def _find(client: object, command: Command) -> Spec:
-    return find(command.name, getattr(client, "user", None) is not None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,8 +11,6 @@ from spalloc_server.controller import Controller
 from spalloc_server.model.changes import Change, RefusedError, to_record
 from spalloc_server.storage.journal import JournalError
 from spalloc_server.storage.store import StateStore
-
-logger = logging.getLogger(__name__)
 
 
 class NotStoredError(Exception):
@@ -33,6 +30,11 @@ class Intake:
         self._store = store
         self._now = 0.0
 
+    @property
+    def must_wait(self) -> bool:
+        """Had changes better wait until another turn of the loop?"""
+        return self._store.must_wait
+
     @contextlib.contextmanager
     def stored(self, changes: Sequence[Change]) -> Iterator[str | None]:
         """Store changes; they are to be done within, in this order, by `do`.
@@ -44,6 +46,9 @@ class Intake:
         """
         self._now = time.time()
         with self._controller.lock:
+            if self._store.is_unexplained:
+                # An event has failed since the last turn: that costs nobody's command.
+                self._store.settle(self._controller)
             problem = None
             try:
                 self._store.commit([to_record(change, self._now) for change in changes])
@@ -66,11 +71,7 @@ class Intake:
             # It may have been done in part, and must not be done again after a crash
             # as if it had succeeded: what there is now is what counts. And nothing
             # may stay half done, which would keep boards from everybody.
-            self._store.owe_snapshot()
-            try:
-                self._controller.mend()
-            except Exception:
-                logger.exception("Not all of it could be put in order")
+            self._controller.mend()
             raise
 
     def make(self, change: Change) -> Any:

@@ -37,14 +37,18 @@ class Notifier:
         self._name_bytes: dict[Connection, int] = {}
 
     def watch(
-        self, client: Connection, watches: Watches, change: ChangeId | None
+        self, client: Connection | None, watches: Watches, change: ChangeId | None
     ) -> None:
         """Have a client watch something.
 
+        :param client: None, as programs call commands that have no connection, cannot
+            be told anything, and watches nothing
         :param watches: the watches of its kind
         :param change: the ID or name, None for everything of its kind
         :raises ValueError: if the client watches too much
         """
+        if client is None:
+            return
         watched = watches.setdefault(client, set())
         if change is None:
             watches[client] = None
@@ -63,9 +67,11 @@ class Notifier:
             watched.add(change)
 
     def unwatch(
-        self, client: Connection, watches: Watches, change: ChangeId | None
+        self, client: Connection | None, watches: Watches, change: ChangeId | None
     ) -> None:
         """Undo `watch`, for None all of it. A single one cannot be taken out of all."""
+        if client is None:
+            return
         watched = watches.get(client, set())
         if watches is self.machine_watches and change is None:
             self._name_bytes.pop(client, None)

@@ -10,13 +10,26 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, cast
+from typing import (
+    Any,
+    Concatenate,
+    Final,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+)
 
 from spalloc_server.model.changes import Change
 from spalloc_server.service.gateways import Gateways
 from spalloc_server.wire.messages import Command, LongReply
+
+LONGEST_SHOWN: Final = 100
+"""So many characters of a name that is no command's are told."""
 
 _COMMANDS: dict[str, Callable[..., Any]] = {}
 """From the names of commands to the functions, methods of the server, they call."""
@@ -145,17 +158,36 @@ def encodes(name: str) -> Callable[[Method], Method]:
     return register
 
 
-def find(name: str, for_operator: bool = False) -> Spec:
+def commands_for(user: str | None) -> Mapping[str, Spec]:
+    """The commands, by name, that a client may give.
+
+    :param user: the operator that it belongs to, None for a client of the public port
+    """
+    return _SPECS if user is None else ChainMap(_OPERATOR_SPECS, _SPECS)
+
+
+def find(name: str, commands: Mapping[str, Spec] | None = None) -> Spec:
     """The command of a name.
 
-    :param for_operator: has an operator given it?
-    :raises UnknownCommandError: if there is none
+    :param commands: those that there are, None for those of the public port
+    :raises UnknownCommandError: if it is none of them
     """
-    spec = _OPERATOR_SPECS.get(name) if for_operator else None
-    spec = spec or _SPECS.get(name)
+    spec = (_SPECS if commands is None else commands).get(name)
     if spec is None:
-        raise UnknownCommandError("unrecognised command name")
+        shown = (
+            name if len(name) <= LONGEST_SHOWN else f"{name[: LONGEST_SHOWN - 3]}..."
+        )
+        raise UnknownCommandError(f"unknown command {shown!r}")
     return spec
+
+
+def unknown(error: UnknownCommandError) -> Spec:
+    """Stand in for a command that there is not: whoever calls it is told so."""
+
+    def refuse(_server: object, _client: object, *_args: Any, **_kwargs: Any) -> Any:
+        raise error
+
+    return Spec("unknown", refuse, None, None)
 
 
 def call(
@@ -169,11 +201,14 @@ def call(
     :raises TypeError: if the arguments do not fit; else whatever the function raises
     """
     kwargs = command.kwargs
-    if "client" in kwargs:
-        kwargs = {name: arg for name, arg in kwargs.items() if name != "client"}
-    if "on_behalf_of" in kwargs:
-        return _call_for_another(function, server, client, command)
+    if kwargs:
+        if "client" in kwargs:
+            kwargs = {name: arg for name, arg in kwargs.items() if name != "client"}
+        if "on_behalf_of" in kwargs:
+            return _call_for_another(function, server, client, command)
     try:
+        if not kwargs:
+            return function(server, client, *command.args)
         return function(server, client, *command.args, **kwargs)
     except TypeError:
         # Arguments that do not fit are found out before the function has begun. What
@@ -190,13 +225,13 @@ def _call_for_another(
     host = cast(Representable, server).gateways.host_for(
         client, kwargs.pop("on_behalf_of")
     )
-    client.speaks_for = host
+    own, client.host = client.host, host
     try:
         return call(
             function, server, client, Command(command.name, command.args, kwargs)
         )
     finally:
-        client.speaks_for = None
+        client.host = own
 
 
 def _check_fit(

@@ -45,9 +45,12 @@ class Timers:
         """Do all checks the next time, whether due or not."""
         self._next_check = 0.0
 
-    def is_check_due(self) -> bool:
-        """Is it time for `check`?"""
-        return time.monotonic() >= self._next_check
+    def is_check_due(self, now: float) -> bool:
+        """Is it time for `check`?
+
+        :param now: by the monotonic clock
+        """
+        return now >= self._next_check
 
     def check(
         self, controller: Controller, interval: float, heard_until: float
@@ -61,9 +64,11 @@ class Timers:
         self._changed = True
         controller.destroy_silent_jobs(heard_until)
 
-    def give_out_free_boards(self, controller: Controller) -> None:
-        """Look for boards that have cooled down, where it is time for that."""
-        now = time.monotonic()
+    def give_out_free_boards(self, controller: Controller, now: float) -> None:
+        """Look for boards that have cooled down, where it is time for that.
+
+        :param now: by the monotonic clock
+        """
         check_free = self._changed
         self._changed = False
         while self._free_checks and self._free_checks[0] <= now:

@@ -1,9 +1,12 @@
-"""Simulated BMPs: real SCP over real UDP, on the loopback interface only.
+"""Simulated BMPs and chips: real SCP over real UDP, on the loopback interface only.
 
 For trying the server without hardware (``spalloc_server --simulate``) and for tests,
 which can make it fail in the ways of real hardware: see `Faults`.
 """
 
+from spalloc_server.simulator.chip_process import ChipProcess
+from spalloc_server.simulator.chip_simulator import ChipSimulator
+from spalloc_server.simulator.chips import SimulatedChips
 from spalloc_server.simulator.frame import ReceivedCommand, SimulatedFrame
 from spalloc_server.simulator.injected_faults import Faults
 from spalloc_server.simulator.scp import Command, Result
@@ -11,9 +14,12 @@ from spalloc_server.simulator.simulator import BMPSimulator
 
 __all__ = [
     "BMPSimulator",
+    "ChipProcess",
+    "ChipSimulator",
     "Command",
     "Faults",
     "ReceivedCommand",
     "Result",
+    "SimulatedChips",
     "SimulatedFrame",
 ]

@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 from spalloc_server.simulator.injected_faults import Faults
 from spalloc_server.simulator.scp import (
+    Answer,
     Command,
     LEDAction,
     Request,
     Result,
+    answer_now,
     version_payload,
 )
 
@@ -42,16 +44,6 @@ class ReceivedCommand(NamedTuple):
     board: int
     arguments: tuple[int, int, int] | None
     data: bytes
-
-
-class Answer(NamedTuple):
-    """What is to follow a command."""
-
-    delay: float
-    """Seconds until then."""
-
-    finish: Callable[[], bytes | None]
-    """Makes the change and gives the datagram to send back, if any."""
 
 
 @dataclass
@@ -95,6 +87,9 @@ class SimulatedFrame:
         """The same for a power-off."""
         self.faults = Faults()
         """What goes wrong; see `Faults`."""
+        self.on_power: list[Callable[[frozenset[int], bool], object]] = []
+        """Told which boards were switched on (or once more) or off. In the thread of
+        the simulator."""
         self._lock = threading.RLock()
         self._boards = [_Board() for _ in range(boards)]
         self._received: deque[ReceivedCommand] = deque(maxlen=MAX_REMEMBERED)
@@ -152,9 +147,9 @@ class SimulatedFrame:
                 )
             )
             if request.arguments is None:
-                return _now(request, Result.BAD_LENGTH)
+                return answer_now(request, Result.BAD_LENGTH)
             if request.board >= len(self._boards):
-                return _now(request, Result.BAD_CPU)
+                return answer_now(request, Result.BAD_CPU)
             handlers: dict[int, Callable[..., Answer]] = {
                 Command.VERSION: self._version,
                 Command.FPGA_READ: self._read_register,
@@ -165,41 +160,41 @@ class SimulatedFrame:
             }
             handler = handlers.get(request.command)
             if handler is None:
-                return _now(request, Result.BAD_COMMAND)
+                return answer_now(request, Result.BAD_COMMAND)
             return handler(request, *request.arguments)
 
     def _version(self, request: Request, *_: int) -> Answer:
         location = (self.cabinet, self.frame, request.board)
-        return _now(request, Result.OK, version_payload(location, self.version))
+        return answer_now(request, Result.OK, version_payload(location, self.version))
 
     def _read_register(
         self, request: Request, address: int, length: int, fpga: int
     ) -> Answer:
         if self.version < (2, 0, 0):
-            return _now(request, Result.BAD_COMMAND)
+            return answer_now(request, Result.BAD_COMMAND)
         if length != _WORD.size or fpga >= FPGAS_PER_BOARD:
-            return _now(request, Result.BAD_ARGUMENT)
+            return answer_now(request, Result.BAD_ARGUMENT)
         value = self.register(request.board, fpga, address)
-        return _now(request, Result.OK, _WORD.pack(value))
+        return answer_now(request, Result.OK, _WORD.pack(value))
 
     def _write_register(
         self, request: Request, address: int, length: int, fpga: int
     ) -> Answer:
         if self.version < (2, 0, 0):
-            return _now(request, Result.BAD_COMMAND)
+            return answer_now(request, Result.BAD_COMMAND)
         if length != _WORD.size or fpga >= FPGAS_PER_BOARD:
-            return _now(request, Result.BAD_ARGUMENT)
+            return answer_now(request, Result.BAD_ARGUMENT)
         if len(request.data) < _WORD.size:
-            return _now(request, Result.BAD_LENGTH)
+            return answer_now(request, Result.BAD_LENGTH)
         board = self._boards[request.board]
         if board.powered:
             (value,) = _WORD.unpack_from(request.data)
             board.registers[fpga][address & ~3] = value
-        return _now(request, Result.OK)
+        return answer_now(request, Result.OK)
 
     def _set_leds(self, request: Request, actions: int, mask: int, _: int) -> Answer:
         if mask >> len(self._boards):
-            return _now(request, Result.BAD_ARGUMENT)
+            return answer_now(request, Result.BAD_ARGUMENT)
         for number in _bits(mask):
             board = self._boards[number]
             for led in range(LEDS_PER_BOARD):
@@ -210,11 +205,11 @@ class SimulatedFrame:
                     board.leds &= ~(1 << led)
                 elif action is LEDAction.TOGGLE:
                     board.leds ^= 1 << led
-        return _now(request, Result.OK)
+        return answer_now(request, Result.OK)
 
     def _information(self, request: Request, kind: int, *_: int) -> Answer:
         if kind != _ADC_INFORMATION:
-            return _now(request, Result.BAD_ARGUMENT)
+            return answer_now(request, Result.BAD_ARGUMENT)
         powered = self._boards[request.board].powered
         core, memory, logic = (1966, 2949, 3604) if powered else (0, 0, 0)
         supply = 3277
@@ -223,12 +218,12 @@ class SimulatedFrame:
         sensors = (_NO_SENSOR, _NO_SENSOR, 0, 0)
         fans = (_NO_FAN, _NO_FAN, 0, 0)
         payload = _ADC.pack(*voltages, *temperatures, *sensors, *fans, 0, 0)
-        return _now(request, Result.OK, payload)
+        return answer_now(request, Result.OK, payload)
 
     def _set_power(self, request: Request, state: int, mask: int, _: int) -> Answer:
         on, delay = state & 0xFFFF, (state >> 16) / 1000
         if on > 1 or mask >> len(self._boards):
-            return _now(request, Result.BAD_ARGUMENT)
+            return answer_now(request, Result.BAD_ARGUMENT)
         numbers = _bits(mask)
         fault = self.faults.take_power_fault(bool(on), numbers)
 
@@ -236,8 +231,10 @@ class SimulatedFrame:
             with self._lock:
                 if fault is None:
                     self._change_power(numbers, bool(on))
-                    return _reply(request, Result.OK)
-            return None if fault.result is None else _reply(request, fault.result)
+                    for tell in self.on_power:
+                        tell(numbers, bool(on))
+                    return request.answer(Result.OK)
+            return None if fault.result is None else request.answer(fault.result)
 
         seconds = self.power_on_seconds if on else self.power_off_seconds
         return Answer(seconds + delay * max(0, len(numbers) - 1), finish)
@@ -254,15 +251,6 @@ class SimulatedFrame:
                 for fpga in self.faults.take_wrong_fpgas(number):
                     wrong = (fpga + 1) % FPGAS_PER_BOARD
                     board.registers[fpga][FPGA_IDENTITY_REGISTER] = wrong
-
-
-def _reply(request: Request, result: int, payload: bytes = b"") -> bytes | None:
-    return request.reply(result, payload) if request.reply_expected else None
-
-
-def _now(request: Request, result: int, payload: bytes = b"") -> Answer:
-    reply = _reply(request, result, payload)
-    return Answer(0.0, lambda: reply)
 
 
 def _bits(mask: int) -> frozenset[int]:

@@ -7,11 +7,13 @@ command (or result code) and sequence number, up to three arguments, and data.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 SCP_PORT = 17893
-"""UDP port of BMPs."""
+"""UDP port of BMPs, and of boards."""
 
 SCP_DATA_BYTES = 256
 """The most data bytes in a command or reply."""
@@ -30,12 +32,15 @@ _ARGUMENTS = struct.Struct("<3I")
 
 
 class Command(IntEnum):
-    """The commands that a BMP knows."""
+    """The commands that a BMP or, of its own, a chip knows."""
 
     VERSION = 0
+    READ = 2
+    WRITE = 3
     FPGA_READ = 17
     FPGA_WRITE = 18
     LED = 25
+    ROUTER = 29
     BMP_INFO = 48
     POWER = 57
 
@@ -47,9 +52,11 @@ class Result(IntEnum):
     BAD_LENGTH = 0x81
     BAD_COMMAND = 0x83
     BAD_ARGUMENT = 0x84
+    NO_ROUTE = 0x87
     BAD_CPU = 0x88
     DEAD = 0x89
     """Something that the BMP needs for the command does not work."""
+    NO_BUFFER = 0x8A
 
 
 class LEDAction(IntEnum):
@@ -67,9 +74,10 @@ class MalformedPacket(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """A command to a board's BMP."""
+    """A command to a board's BMP, or to a chip."""
 
     board: int
+    """The board; to a chip, the number of the processor."""
     command: int
     sequence: int
     arguments: tuple[int, int, int] | None
@@ -78,6 +86,11 @@ class Request:
     reply_expected: bool
     header: tuple[int, ...]
     """The bytes of the SDP header, for the reply."""
+
+    @property
+    def chip(self) -> tuple[int, int]:
+        """The chip that it is for; BMPs do not look at that."""
+        return self.header[5], self.header[4]
 
     @classmethod
     def unpack(cls, datagram: bytes) -> Request:
@@ -118,6 +131,26 @@ class Request:
             )
             + payload
         )
+
+    def answer(self, result: int, payload: bytes = b"") -> bytes | None:
+        """The datagram of a reply, None if none is wanted."""
+        return self.reply(result, payload) if self.reply_expected else None
+
+
+class Answer(NamedTuple):
+    """What is to follow a command."""
+
+    delay: float
+    """Seconds until then."""
+
+    finish: Callable[[], bytes | None]
+    """Makes the change and gives the datagram to send back, if any."""
+
+
+def answer_now(request: Request, result: int, payload: bytes = b"") -> Answer:
+    """Answer a command at once."""
+    reply = request.answer(result, payload)
+    return Answer(0.0, lambda: reply)
 
 
 def version_payload(

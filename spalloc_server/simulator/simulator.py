@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import heapq
+import functools
 import ipaddress
-import itertools
 import logging
-import selectors
-import socket
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Protocol
@@ -18,13 +13,12 @@ from typing import Protocol
 from spalloc_server.hardware import directory
 from spalloc_server.hardware.directory import BMPAddress
 from spalloc_server.simulator.frame import SimulatedFrame
-from spalloc_server.simulator.scp import SCP_PORT, MalformedPacket, Request
+from spalloc_server.simulator.scp import SCP_PORT
+from spalloc_server.simulator.udp import UDPServer
 
 logger = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-
-_MAX_DATAGRAM = 2048
 
 
 class MachineLike(Protocol):
@@ -55,22 +49,21 @@ class BMPSimulator:
     called from any thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        on_power: Callable[[str, frozenset[int], bool], object] | None = None,
+    ) -> None:
+        """Begin without a frame.
+
+        :param on_power: told the hostname of a BMP, which of its boards were switched,
+            and whether on or off; in the thread of the simulator
+        """
+        self._on_power = on_power
         self._frames: dict[str, SimulatedFrame] = {}
         self._addresses: dict[str, tuple[str, int]] = {}
-        self._sockets: list[socket.socket] = []
         self._lock = threading.RLock()
-        self._selector = selectors.DefaultSelector()
-        self._pending: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
-        self._waker, self._wakened = socket.socketpair()
-        self._waker.setblocking(False)
-        self._wakened.setblocking(False)
-        self._selector.register(self._wakened, selectors.EVENT_READ, None)
+        self._server = UDPServer("BMP simulator")
         self._stopping = False
-        self._thread = threading.Thread(
-            target=self._run, name="BMP simulator", daemon=True
-        )
 
     def __enter__(self) -> BMPSimulator:
         self.start()
@@ -86,7 +79,7 @@ class BMPSimulator:
 
     def start(self) -> None:
         """Begin to answer commands. A simulator can be started once."""
-        self._thread.start()
+        self._server.start()
 
     def stop(self) -> None:
         """End the thread, close all sockets and take the frames from the directory.
@@ -97,14 +90,9 @@ class BMPSimulator:
             if self._stopping:
                 return
             self._stopping = True
-        if self._thread.is_alive():
-            self._wake()
-            self._thread.join()
+        self._server.stop()
         for hostname in self._frames:
             directory.forget(hostname)
-        self._selector.close()
-        for sock in (*self._sockets, self._waker, self._wakened):
-            sock.close()
 
     @property
     def frames(self) -> dict[str, SimulatedFrame]:
@@ -158,6 +146,9 @@ class BMPSimulator:
                     break
             else:
                 address = self._open(hostname, address, simulated)
+            if self._on_power is not None:
+                tell = functools.partial(self._on_power, hostname)
+                simulated.on_power.append(tell)
             self._frames[hostname] = simulated
             self._addresses[hostname] = address
         directory.register(hostname, BMPAddress(*address, settle_seconds))
@@ -167,91 +158,16 @@ class BMPSimulator:
     def _open(
         self, hostname: str, address: tuple[str, int], frame: SimulatedFrame
     ) -> tuple[str, int]:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
-            sock.bind(address)
+            sock = self._server.add(address, frame)
         except OSError as error:
-            sock.close()
             raise OSError(
                 error.errno,
                 f"cannot simulate BMP {hostname} at {address[0]} port {address[1]}: "
                 f"{error.strerror}",
             ) from error
-        sock.setblocking(False)
-        self._sockets.append(sock)
-        self._selector.register(sock, selectors.EVENT_READ, frame)
-        self._wake()
         host, port = sock.getsockname()
         return host, port
-
-    def _wake(self) -> None:
-        # Where the socket is full, there is more than enough to be wakened by.
-        with contextlib.suppress(BlockingIOError):
-            self._waker.send(b"\0")
-
-    def _run(self) -> None:
-        """Receive commands and send answers that are due, until stopped."""
-        while not self._stopping:
-            timeout = None
-            if self._pending:
-                timeout = max(0.0, self._pending[0][0] - time.monotonic())
-            for key, _ in self._selector.select(timeout):
-                sock = key.fileobj
-                assert isinstance(sock, socket.socket)
-                if key.data is None:
-                    sock.recv(_MAX_DATAGRAM)
-                else:
-                    self._receive(sock, key.data)
-            while self._pending and self._pending[0][0] <= time.monotonic():
-                heapq.heappop(self._pending)[-1]()
-
-    def _receive(self, sock: socket.socket, frame: SimulatedFrame) -> None:
-        """Take one datagram for a frame; select tells if there are more."""
-        try:
-            datagram, sender = sock.recvfrom(_MAX_DATAGRAM)
-        except OSError as error:
-            # An earlier answer found nobody there any more.
-            logger.debug("Simulated BMP: %s", error)
-        else:
-            self._handle(sock, frame, datagram, sender)
-
-    def _handle(
-        self,
-        sock: socket.socket,
-        frame: SimulatedFrame,
-        datagram: bytes,
-        sender: tuple[str, int],
-    ) -> None:
-        faults = frame.faults
-        if faults.silent or faults.drops_packet():
-            return
-        try:
-            request = Request.unpack(datagram)
-        except MalformedPacket as error:
-            logger.debug("Simulated BMP: dropped a packet of %s", error)
-            return
-        answer = frame.handle(request)
-
-        def send(reply: bytes) -> None:
-            try:
-                sock.sendto(reply, sender)
-            except OSError as error:
-                logger.debug("Simulated BMP: no answer sent: %s", error)
-
-        def finish() -> None:
-            reply = answer.finish()
-            if reply is not None and not faults.drops_packet():
-                self._later(faults.delay, lambda: send(reply))
-
-        self._later(answer.delay, finish)
-
-    def _later(self, seconds: float, action: Callable[[], None]) -> None:
-        """Do something after a time, or at once. Only for the simulator's thread."""
-        if seconds <= 0:
-            action()
-        else:
-            due = time.monotonic() + seconds
-            heapq.heappush(self._pending, (due, next(self._order), action))
 
 
 def _address_for(hostname: str) -> tuple[str, int]:

@@ -12,6 +12,7 @@ from typing import Final
 from spalloc_server.storage import database, files, names
 from spalloc_server.storage.contents import Contents
 from spalloc_server.storage.files import StateFileError
+from spalloc_server.storage.reference_state import is_reference_state
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ def choose(filename: str) -> str | None:
     candidates = []
     _clear_way(filename)
     for name, version in names.state_files(filename):
+        if is_reference_state(name, version):
+            continue
         _clear_way(name)
         _settle_new(name)
         written = _written_at(name)
@@ -40,7 +43,7 @@ def choose(filename: str) -> str | None:
     if not is_own and own is not None and numbers > own:
         aside = _move_aside(name, _OUT_OF_DATE)
         logger.error(
-            "State file %s is of a newer version, %s, and cannot be read by this one; "
+            "State file %s is from a newer version, %s, which this one cannot read; "
             "it is kept as %s, and the server starts without it",
             name,
             ".".join(map(str, numbers)),
@@ -50,7 +53,7 @@ def choose(filename: str) -> str | None:
     for _, _, _, other in older:
         aside = _move_aside(other, _OUT_OF_DATE)
         logger.warning(
-            "State file %s is out of date, %s was written after it; it is kept as %s",
+            "State file %s is out of date: %s was written after it; it is kept as %s",
             other,
             name,
             aside,
@@ -73,15 +76,17 @@ def _clear_way(filename: str) -> None:
         except OSError as e:
             logger.warning("Cannot move %s aside: %s", name, e.strerror)
         else:
-            logger.warning("%s is none of ours; it is kept as %s", name, aside)
+            logger.warning(
+                "%s was not written by this server; it is kept as %s", name, aside
+            )
 
 
 def _note_orphans(filename: str) -> None:
     """Keep what lies beside a state file that is not there, and say so."""
     if any(os.path.lexists(name) for name in names.files_of(filename)):
         logger.error(
-            "State file %s is missing, but not what belongs to it, which is kept as "
-            "%s... and of no use",
+            "State file %s is missing. Other files that belong to it are of no use "
+            "without it; they are kept as %s...",
             filename,
             _move_aside(filename, "unreadable"),
         )
@@ -143,8 +148,8 @@ def _settle_new(filename: str) -> None:
                 [new, f"{new}-wal", f"{new}-shm"], "unreadable"
             )
             logger.error(
-                "State file %s is damaged (%s); it is kept as %s. What is older is "
-                "taken up, the latest changes may be missing",
+                "State file %s is damaged (%s); it is kept as %s. An older one is "
+                "used; the latest changes may be missing",
                 new,
                 "; ".join(problems),
                 aside,
@@ -166,5 +171,6 @@ def set_old_journal_aside(filename: str) -> None:
         try:
             aside = files.move_all_aside(old, _OUT_OF_DATE)
         except OSError as e:
-            aside = f"before ({e.strerror})"
-        logger.warning("%s is not in use any more; it is kept as %s", old[0], aside)
+            logger.warning("Cannot move %s aside: %s", old[0], e.strerror)
+        else:
+            logger.warning("%s is no longer used; it is kept as %s", old[0], aside)

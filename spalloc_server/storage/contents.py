@@ -87,7 +87,7 @@ class Contents:
         except UNREADABLE as e:
             self._note(str(e))
         except (KeyError, ValueError, TypeError):
-            self._note("what it says about itself is damaged")
+            self._note("its header is damaged")
 
     def snapshot(self) -> bytes | None:
         """The latest snapshot that can be read whole, None if none can.
@@ -109,7 +109,7 @@ class Contents:
                 self.info, self.snapshot_number = info, number
                 self.last = info.after
                 return contents
-        self._note("no snapshot in it can be read")
+        self._note("it has no readable snapshot")
         return None
 
     def _numbers(self, table: str) -> list[int]:
@@ -158,7 +158,7 @@ class Contents:
             return None
         data = b"".join(part for part in parts if part is not None)
         if zlib.crc32(data) != info.checksum:
-            self._note("the snapshot is not what it was")
+            self._note("the checksum of the snapshot is wrong")
             return None
         try:
             return zlib.decompress(data)

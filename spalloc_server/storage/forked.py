@@ -96,11 +96,13 @@ class ForkedWork:
                 if len(self._header) == _HEADER.size:
                     self._left, self._expected = _HEADER.unpack(self._header)
                 elif not piece:
-                    raise ForkError("the child process has ended early")
+                    raise ForkError("the child process ended unexpectedly")
                 return b""
             if self._left == 0:
                 if self._checksum != self._expected:
-                    raise ForkError("not what the child process has sent")
+                    raise ForkError(
+                        "the data from the child process were damaged on the way"
+                    )
                 return None
             piece = os.read(self._fd, min(most, self._left))
         except BlockingIOError:
@@ -108,7 +110,7 @@ class ForkedWork:
         except OSError as e:
             raise ForkError(e.strerror) from e
         if not piece:
-            raise ForkError("the child process has ended early")
+            raise ForkError("the child process ended unexpectedly")
         self._left -= len(piece)
         self._checksum = zlib.crc32(piece, self._checksum)
         return piece

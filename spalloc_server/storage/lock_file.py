@@ -112,7 +112,7 @@ class StateLock:
             problem = str(e)
             if problem != self._problem:
                 logger.error(
-                    "The lock file was removed and cannot be made again: %s", problem
+                    "The lock file was removed and cannot be created again: %s", problem
                 )
             self._problem = problem
             return
@@ -121,7 +121,9 @@ class StateLock:
             if self._fd != old:
                 os.close(old)
         self._problem = ""
-        logger.error("The lock file %s was removed; it is there again", self._filename)
+        logger.error(
+            "The lock file %s was removed; it has been created again", self._filename
+        )
 
     def _in_use(self, by: str) -> StateFileError:
         return StateFileError(
@@ -241,7 +243,7 @@ def lock_holder(filename: str) -> LockHolder | None:
         pid = int(lines[0])
         facts = json.loads(lines[2]) if lines[2:] and lines[2] else {}
     except ValueError as e:
-        raise StateFileError(f"cannot make sense of lock file {filename}") from e
+        raise StateFileError(f"cannot understand lock file {filename}") from e
     return LockHolder(pid, facts) if _holds_lock(pid, inode) else None
 
 

@@ -67,8 +67,8 @@ class NameGuard:
             raise HeldError(f"process {pid or 'unknown'}, whose lock file was removed")
         # Any user of the host can take a name; that must not keep us from starting.
         logger.warning(
-            "Process %d of user %d has taken the name that protects %s;"
-            " the server does without it",
+            "Process %d of user %d has taken the socket name that protects %s from a "
+            "second server; the server does without it",
             *(pid, uid, self._filename),
         )
 

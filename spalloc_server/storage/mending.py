@@ -29,7 +29,8 @@ def opened(filename: str, stack: contextlib.ExitStack) -> Contents:
     if emptied:
         # SQLite would remove the log of an empty database.
         try:
-            logger.warning("%s is kept as %s", log, files.copy_aside([log]))
+            aside = files.copy_aside([log])
+            logger.warning("%s is empty; its log is kept as %s", filename, aside)
         except OSError as e:
             raise StateFileError(f"cannot keep {log}: {e.strerror}") from e
     try:

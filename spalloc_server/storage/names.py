@@ -106,6 +106,21 @@ def state_files(own: str) -> Iterator[tuple[str, str]]:
         yield os.path.join(folder, f"{stem}{separator}{version}"), version
 
 
+def released_state_files(stem: str) -> Iterator[tuple[str, str]]:
+    """All files that are named as state is, of whichever program and release.
+
+    :return: the name of each, and what stands where the version does, in order
+    """
+    folder, begin = os.path.split(state_file(stem, ""))
+    try:
+        entries = sorted(os.listdir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        if entry.startswith(begin):
+            yield os.path.join(folder, entry), entry.removeprefix(begin)
+
+
 def files_of(filename: str) -> list[str]:
     """All files that may belong to a state file, itself first."""
     journal = filename + OLD_JOURNAL

@@ -29,7 +29,8 @@ class Replacement:
     def write(self, contents: Callable[[], bytes], let_go: Callable[[], object]) -> int:
         """Replace the file by one with nothing but a snapshot.
 
-        :param contents: gives the snapshot; called when there seems to be room for it
+        :param contents: gives the compressed snapshot; called when there seems to be
+            room for it
         :param let_go: closes the old file, which counts no more
         :return: the identity of the new file
         :raises OSError: if that cannot be done; the old
@@ -38,13 +39,8 @@ class Replacement:
         :raises sqlite3.Error: likewise
         :raises StateFileError: likewise
         """
-        for name in (self._filename, self._filename + names.NEW):
-            files.check_file(name)
-        if self._new_counts:
-            # The old one must not count again.
-            self._put_in_place()
-        self._try_for_room()
-        data = database.compressed(contents())
+        self.check()
+        data = contents()
         self._expected_bytes = 2 * len(data)
         identity = database.write_new(self._filename, data)
         # From here on the new one counts. SQLite may empty the old log into the old
@@ -53,6 +49,19 @@ class Replacement:
         let_go()
         self._put_in_place()
         return identity
+
+    def check(self) -> None:
+        """Find out if a file could be replaced now, before much work is done in vain.
+
+        :raises OSError: if not
+        :raises StateFileError: if there is something in its place that is none of ours
+        """
+        for name in (self._filename, self._filename + names.NEW):
+            files.check_file(name)
+        if self._new_counts:
+            # The old one must not count again.
+            self._put_in_place()
+        self._try_for_room()
 
     def _put_in_place(self) -> None:
         if self.keep_old:
@@ -68,7 +77,7 @@ class Replacement:
         self.superseded = []
 
     def _try_for_room(self) -> None:
-        """Raise `OSError` if there is no room, before much work is done in vain."""
+        """Raise `OSError` if there is no room."""
         name = self._filename + names.NEW
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)

@@ -65,7 +65,7 @@ def restore(filename: str, promise: Promise) -> Restored:
     if chosen is None:
         if promise.identity:
             logger.error(
-                "State file %s is missing, which a server had kept until it was "
+                "State file %s is missing, though the last server had one when it was "
                 "killed; the server starts without it",
                 filename,
             )
@@ -112,7 +112,7 @@ def _from_database(filename: str, promise: Promise) -> Restored:
             assert info is not None
             if done:
                 logger.warning(
-                    "The server was not stopped in good order; taking up %d changes "
+                    "The server was not shut down cleanly; replaying %d changes made "
                     "since the last snapshot",
                     done,
                 )
@@ -145,7 +145,7 @@ def _read(
     """
     problems = contents.problems
     if contents.format != database.FORMAT:
-        problems.append(f"its format is {contents.format}")
+        problems.append(f"its format, {contents.format}, is not known")
         snapshot = None
     load = None if snapshot is None else _loader(load_data, snapshot, problems)
     if load is None:
@@ -194,7 +194,7 @@ def _replayed(
             record for record, _ in zip(contents.records(), count, strict=False)
         )
     except ReplayError as e:
-        problems.append(f"a change does not fit those before it: {e}")
+        problems.append(f"a change cannot be replayed: {e}")
         done = e.done
         controller = load()
         controller.replay(itertools.islice(contents.records(), done))
@@ -250,7 +250,7 @@ def _from_old_layout(filename: str) -> Restored:
             if journal.generation is not None and journal.generation > (
                 generation or 0
             ):
-                problems.append("the journal beside it is of a later snapshot")
+                problems.append("the journal beside it belongs to a later snapshot")
                 rest = journal.all_records()
         if journal.problem:
             problems.append(journal.problem)
@@ -260,7 +260,7 @@ def _from_old_layout(filename: str) -> Restored:
             kept = keep_damaged(filename, problems, rest, since, usable=True)
         elif done:
             logger.warning(
-                "The server was not stopped in good order; taking up %d changes since "
+                "The server was not shut down cleanly; replaying %d changes made since "
                 "the last snapshot",
                 done,
             )

@@ -47,7 +47,7 @@ def keep_damaged(
             name = _write_lines(filename, lost)
         except OSError as e:
             name = f"(no room to keep them: {e.strerror})"
-        where = f"; {len(lost)} changes that do not follow from that are in {name}"
+        where = f"; {len(lost)} changes that could not be replayed are in {name}"
     logger.error(
         "State file %s is damaged (%s); it is kept as %s. %s%s",
         filename,
@@ -63,8 +63,8 @@ def _loss(since: float | None, usable: bool, complete: bool) -> str:
     if not usable:
         return "None of it can be used: the server starts without it"
     if complete:
-        return "All that was promised could be read, and is taken up"
-    return f"What was changed after {_date(since)} may be missing, all else is taken up"
+        return "Everything that was acknowledged could be read, and is used"
+    return f"Changes made after {_date(since)} may be missing; everything else is used"
 
 
 def _date(seconds: float | None) -> str:

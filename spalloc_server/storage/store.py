@@ -10,39 +10,37 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import pickle
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from spalloc_server.controller import Controller
 from spalloc_server.storage import database, files, names
-from spalloc_server.storage.background import BackgroundSnapshot, Tidying
 from spalloc_server.storage.files import StateFileError
 from spalloc_server.storage.forked import ForkError
 from spalloc_server.storage.journal import Journal, JournalError, Record, encoded
 from spalloc_server.storage.lock_file import Promise, StateLock
+from spalloc_server.storage.reference_state import is_reference_state
 from spalloc_server.storage.replacement import Replacement
 from spalloc_server.storage.restoring import Restored, restore
+from spalloc_server.storage.rewriting import Rewriting
+from spalloc_server.storage.snapshots import Snapshots, data
 
 logger = logging.getLogger(__name__)
-
-RECORDS_BEFORE_SNAPSHOT: Final = 10_000
-"""The least number of records after which the journal gives way to a snapshot."""
-
-RECORDS_PER_JOB: Final = 20
-"""So many records for each job have to come before a snapshot of all is worth it."""
 
 RETRY_SECONDS: Final = 1.0
 """How long to wait after a failure to write before the next try."""
 
-SNAPSHOT_RETRY_SECONDS: Final = 30.0
-"""The same for a snapshot that the journal can go on without."""
-
 WORK_SECONDS: Final = 0.01
 """Between two pieces of work on a snapshot that is being written, when idle."""
+
+JOBS_AT_ONCE: Final = 1000
+"""With no more jobs than this, all state is written anew at once: it takes less than a
+process that does it."""
+
+
+CANNOT_WRITE: Final = (OSError, sqlite3.Error, JournalError, StateFileError)
 
 
 class StateStore:
@@ -63,28 +61,22 @@ class StateStore:
         self.retry_at: float | None = None
         """When to call `commit_events` although nothing has happened; None for never.
         By the monotonic clock."""
-        self.errors = 0
-        """How often something could not be written."""
-        self.snapshots = 0
-        """How often a snapshot was written, or could not be, since the start."""
-        self.snapshot_at: float | None = None
-        """When the last one was written, in seconds since 1970 (UTC); None for before
-        the start."""
-        self.snapshot_problem: str | None = None
-        """Why the last one was not written."""
-        self._snapshot_wanted = False
         self._journal: Journal | None = None
         self._identity = 0
-        self._snapshot_number = 1
         self._events: list[str] = []
+        self.is_unexplained = False
+        """Is what is in memory not what the records say, because of an error? To be
+        read with the controller's lock held."""
         # Why nothing can be stored for now.
         self._problem = ""
         # Is all that is in memory to be written before anything is promised?
         self._owed = False
         self._failed_until: float | None = None
-        self._background: BackgroundSnapshot | None = None
-        self._tidying: Tidying | None = None
-        self._snapshot_retry_at = 0.0
+        self._failures = 0
+        self._snapshots = Snapshots(filename)
+        self._rewriting: Rewriting | None = None
+        # Has the last child process failed, so that none is to be relied on?
+        self._without_child = False
         self._replacement = Replacement(filename)
         self._recorded: Controller | None = None
 
@@ -109,7 +101,7 @@ class StateStore:
             self._go_on_with(found)
             if self._journal is not None:
                 self._recorded = controller
-                controller.on_event = self._append
+                self._listen_to(controller)
         return controller
 
     def _go_on_with(self, found: Restored) -> None:
@@ -120,14 +112,13 @@ class StateStore:
         except JournalError:
             return
         self._identity = found.identity
-        self._snapshot_number = found.snapshot
         self._promise(found.number)
-        self._tidying = Tidying(found.snapshot, found.after)
+        self._snapshots.in_force(found.snapshot, found.after)
 
     def discard(self) -> None:
         """Remove all state there is, of any version."""
-        for name, _ in names.state_files(self._filename):
-            if files.check_file(name):
+        for name, version in names.state_files(self._filename):
+            if not is_reference_state(name, version) and files.check_file(name):
                 files.remove(names.files_of(name))
         files.remove(names.files_of(self._filename))
         if self.lock is not None:
@@ -142,7 +133,7 @@ class StateStore:
         Where that is not possible, nothing is promised until it is.
         """
         with controller.lock:
-            controller.on_event = self._append
+            self._listen_to(controller)
             if self._journal is not None and self._recorded is controller:
                 self.commit_events(controller)
                 return
@@ -150,8 +141,16 @@ class StateStore:
         self._owed = True
         self._try_to_pay(controller)
 
+    def _listen_to(self, controller: Controller) -> None:
+        controller.on_event = self._append
+        controller.on_failure = self._note_unexplained
+
     def _append(self, record: Record) -> None:
         self._events += encoded([record])
+
+    def _note_unexplained(self) -> None:
+        # By any thread: the loop's does the rest before it stores anything else.
+        self.is_unexplained = True
 
     def _promise(self, number: int) -> None:
         if self.lock is not None:
@@ -163,6 +162,8 @@ class StateStore:
         :raises JournalError: if they cannot be written; these are then forgotten,
             the others are kept for the next try
         """
+        if self.is_unexplained:
+            self.owe_snapshot()
         if self._owed:
             raise JournalError(self._problem)
         if not self._events and not records:
@@ -177,9 +178,7 @@ class StateStore:
 
     def _owe(self, problem: str) -> None:
         """Note that all that is in memory has to be written."""
-        self._owed = True
-        self._give_up_background()
-        self._tidying = None
+        self.owe_snapshot(problem)
         self._note_failure(problem)
         # At once: until then, what is told may not outlast a crash.
         self._failed_until = self.retry_at = time.monotonic()
@@ -193,12 +192,17 @@ class StateStore:
         :param problem: why, for those whose changes are refused meanwhile
         """
         self._owed = True
-        self._give_up_background()
-        self._tidying = None
+        self._snapshots.give_up()
+        self._give_up_rewriting()
         self._problem = self._problem or problem
 
+    def fail(self, problem: str) -> None:
+        """Have all that is in memory written, but not at once: something is wrong."""
+        self.owe_snapshot(problem)
+        self._note_failure(problem)
+
     def _note_failure(self, problem: str) -> None:
-        self.errors += 1
+        self._failures += 1
         if self._failed_until is None:
             logger.error("Changes cannot be stored: %s", problem)
         self._problem = problem
@@ -211,15 +215,24 @@ class StateStore:
         Also write snapshots that are due, a little each time. To be called in every
         turn of the loop, before replies are sent.
         """
+        if self.is_unexplained:
+            self.owe_snapshot()
         if self._events and not self._owed:
             with controller.lock, contextlib.suppress(JournalError):
                 self.commit()
         if not self._owed:
             self._work_on_snapshot(controller)
+        elif self._rewriting is not None:
+            self._go_on_rewriting(controller)
         elif self._failed_until is None or time.monotonic() >= self._failed_until:
-            self._try_to_pay(controller)
+            self._begin_to_pay(controller)
 
-    # Snapshots, a little at a time
+    # What there is to know
+
+    @property
+    def errors(self) -> int:
+        """How often something could not be written."""
+        return self._failures + self._snapshots.failed
 
     @property
     def filename(self) -> str:
@@ -231,96 +244,26 @@ class StateStore:
         """Why nothing can be stored for now; None if it can be."""
         return (self._problem or "not yet") if self._owed else None
 
-    def request_snapshot(self) -> int:
-        """Have a snapshot written soon, a little in each turn.
+    @property
+    def must_wait(self) -> bool:
+        """Is all state being written anew, so that changes had better wait a little?"""
+        return self._rewriting is not None or (self.is_unexplained and not self._owed)
 
-        :return: what `snapshots` will be when that has been done, or given up
-        """
-        self._snapshot_wanted = True
-        self._snapshot_retry_at = 0.0
-        return self.snapshots + 1 + (self._background is not None)
-
-    def _note_snapshot(self, problem: str | None = None) -> None:
-        self.snapshots += 1
-        self.snapshot_problem = problem
-        if problem is None:
-            self.snapshot_at = time.time()
+    @property
+    def snapshots(self) -> Snapshots:
+        """Those that have been made, and are to be."""
+        return self._snapshots
 
     def _work_on_snapshot(self, controller: Controller) -> None:
-        journal = self._journal
-        assert journal is not None
+        assert self._journal is not None
         self.retry_at = None
         try:
-            if self._background is not None:
-                self._go_on_with_background(journal)
-            elif self._tidying is not None:
-                if not self._tidying.go_on(journal):
-                    self._tidying = None
-            elif self._snapshot_wanted or self._is_long(controller):
-                self._snapshot_wanted = False
-                self._begin_background(controller, journal)
-        except ForkError as e:
-            self._give_up_background()
-            self._postpone_snapshot(str(e))
+            self._snapshots.go_on(controller, self._journal, self.commit)
         except JournalError as e:
             self._owe(str(e))
             return
-        if self._background is not None or self._tidying is not None:
+        if self._snapshots.is_working:
             self.retry_at = time.monotonic() + WORK_SECONDS
-
-    def _is_long(self, controller: Controller) -> bool:
-        assert self._journal is not None
-        length = self._journal.length
-        return (
-            length >= RECORDS_BEFORE_SNAPSHOT
-            and length >= RECORDS_PER_JOB * controller.job_count
-            and time.monotonic() >= self._snapshot_retry_at
-        )
-
-    def _begin_background(self, controller: Controller, journal: Journal) -> None:
-        if not self._has_room():
-            self._postpone_snapshot("there is no room for it")
-            return
-        with controller.lock:
-            # What it is to follow must be there.
-            self.commit()
-            self._background = BackgroundSnapshot(
-                self._snapshot_number + 1, journal, lambda: _data(controller)
-            )
-
-    def _has_room(self) -> bool:
-        """Is there room for a snapshot beside the one that is there?"""
-        try:
-            there = os.statvfs(os.path.dirname(os.path.abspath(self._filename)))
-            needed = 4 * os.path.getsize(self._filename)
-        except OSError:
-            return False
-        return there.f_bavail * there.f_frsize > needed
-
-    def _go_on_with_background(self, journal: Journal) -> None:
-        background = self._background
-        assert background is not None
-        if background.go_on(journal):
-            self._background = None
-            background.close()
-            self._snapshot_number = background.number
-            journal.length -= background.length
-            self._note_snapshot()
-            self._tidying = Tidying(background.number, background.after)
-
-    def _give_up_background(self) -> None:
-        if self._background is not None:
-            self._background.close()
-            self._background = None
-
-    def _postpone_snapshot(self, problem: str) -> None:
-        # The journal is as good as before. What is there of the snapshot is removed.
-        self.errors += 1
-        self._note_snapshot(problem)
-        self._snapshot_retry_at = time.monotonic() + SNAPSHOT_RETRY_SECONDS
-        logger.error("%s; the journal goes on", self._describe(problem))
-        # Its number may be in use by now.
-        self._tidying = Tidying(self._snapshot_number, 0)
 
     # Snapshots, all at once
 
@@ -344,45 +287,118 @@ class StateStore:
         return not self._owed
 
     def _try_to_pay(self, controller: Controller) -> None:
-        """Write all that is owed, if that is possible now."""
-        had_failed = self._failed_until is not None
+        """Write all that is owed at once, if that is possible now."""
         try:
-            self._rewrite(controller)
-            self._journal = Journal(self._filename, promise=self._promise)
-            self._promise(0)
-        except (OSError, sqlite3.Error, JournalError, StateFileError) as e:
+            self._rewrite(lambda: data(controller), controller)
+        except CANNOT_WRITE as e:
             with controller.lock:
                 # All that is in memory is owed, they among it.
                 self._events.clear()
-            self._note_snapshot(database.reason(e))
-            self._note_failure(self._describe(database.reason(e)))
+            self._note_not_paid(database.reason(e))
+        else:
+            self._note_paid()
+
+    def _begin_to_pay(self, controller: Controller) -> None:
+        """Begin to write all that is owed, in this turn of the loop and in others."""
+        if controller.job_count <= JOBS_AT_ONCE or self._without_child:
+            self._without_child = False
+            self._try_to_pay(controller)
             return
-        self._note_snapshot()
+        try:
+            # Before much work is done in vain.
+            self._replacement.check()
+            with controller.lock:
+                self._rewriting = Rewriting(lambda: data(controller))
+                self._forget_records()
+        except ForkError:
+            self._try_to_pay(controller)
+        except CANNOT_WRITE as e:
+            self._note_not_paid(database.reason(e))
+        else:
+            self.retry_at = time.monotonic() + WORK_SECONDS
+
+    def _go_on_rewriting(self, controller: Controller) -> None:
+        assert self._rewriting is not None
+        self.retry_at = time.monotonic() + WORK_SECONDS
+        try:
+            contents = self._rewriting.go_on()
+            if contents is None:
+                return
+            self._give_up_rewriting()
+            self._rewrite(lambda: contents)
+        except ForkError as e:
+            self._without_child = True
+            self._give_up_rewriting()
+            self._note_not_paid(str(e))
+        except CANNOT_WRITE as e:
+            self._note_not_paid(database.reason(e))
+        else:
+            self._note_paid()
+            # What has happened meanwhile.
+            with controller.lock, contextlib.suppress(JournalError):
+                self.commit()
+
+    def _give_up_rewriting(self) -> None:
+        if self._rewriting is not None:
+            self._rewriting.close()
+            self._rewriting = None
+
+    def settle(self, controller: Controller) -> None:
+        """Write at once what is owed because of an error; for who cannot wait."""
+        if self.is_unexplained and not self._owed:
+            self.owe_snapshot()
+            self._try_to_pay(controller)
+
+    def _note_not_paid(self, problem: str) -> None:
+        self._snapshots.note(problem)
+        self._note_failure(self._describe(problem))
+
+    def _note_paid(self) -> None:
+        had_failed = self._failed_until is not None
+        self._snapshots.note()
         self._owed = False
         self._problem = ""
         self._failed_until = self.retry_at = None
         if had_failed:
             logger.warning("Changes are being stored again")
 
-    def _rewrite(self, controller: Controller) -> None:
-        """Replace the file by one with nothing but a snapshot of what is in memory.
+    def _forget_records(self) -> None:
+        # They are part of what is being written; what comes from now on is not.
+        self._events.clear()
+        self.is_unexplained = False
 
+    def _rewrite(
+        self, contents: Callable[[], bytes], controller: Controller | None = None
+    ) -> None:
+        """Replace the file by one with nothing but a snapshot, and begin its journal.
+
+        :param contents: gives the compressed snapshot
+        :param controller: what it is of, if it is made now
         :raises OSError: as `Replacement.write` does
         :raises sqlite3.Error: likewise
         :raises StateFileError: likewise
+        :raises JournalError: if there can be no journal
         """
+        self._replace(contents, controller)
+        self._journal = Journal(self._filename, promise=self._promise)
+        self._promise(0)
+
+    def _replace(
+        self, contents: Callable[[], bytes], controller: Controller | None
+    ) -> None:
         if self.lock is not None:
             self.lock.ensure()
 
-        def contents() -> bytes:
+        def made_now() -> bytes:
+            if controller is None:
+                return contents()
             with controller.lock:
-                pickled = _pickled(controller)
-                # They are part of it; what comes from now on is not.
-                self._events.clear()
-            return pickled
+                made = contents()
+                self._forget_records()
+            return made
 
-        self._identity = self._replacement.write(contents, self.close)
-        self._snapshot_number = 1
+        self._identity = self._replacement.write(made_now, self.close)
+        self._snapshots.in_force(1)
 
     def finish(self, controller: Controller) -> bool:
         """Write the last snapshot, of a controller that has been stopped.
@@ -390,13 +406,14 @@ class StateStore:
         :return: whether it succeeded; if not, it was logged, and the journal has all
             that was committed
         """
-        self._give_up_background()
+        self._snapshots.give_up()
+        self._give_up_rewriting()
         if not self._owed:
             with controller.lock, contextlib.suppress(JournalError):
                 self.commit()
         try:
-            self._rewrite(controller)
-        except (OSError, sqlite3.Error, JournalError, StateFileError) as e:
+            self._replace(lambda: data(controller), controller)
+        except CANNOT_WRITE as e:
             self._note_failure(self._describe(database.reason(e)))
             self.close()
             return False
@@ -404,16 +421,8 @@ class StateStore:
 
     def close(self) -> None:
         """Let go of the files."""
-        self._give_up_background()
-        self._tidying = None
+        self._snapshots.give_up()
+        self._give_up_rewriting()
         if self._journal is not None:
             self._journal.close()
             self._journal = None
-
-
-def _pickled(controller: Controller) -> bytes:
-    return pickle.dumps(controller, protocol=pickle.HIGHEST_PROTOCOL)
-
-
-def _data(controller: Controller) -> bytes:
-    return database.compressed(_pickled(controller))

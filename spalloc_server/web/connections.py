@@ -45,6 +45,9 @@ DEAF_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 1.0
 """How often it is looked who has been too slow."""
 
+NEW_SECONDS: Final = 1.0
+"""For so long a connection counts as new, which is expected to ask for something."""
+
 FINISH_LOOK_SECONDS: Final = 0.02
 """The same when all are to come to an end."""
 
@@ -78,7 +81,7 @@ class Connections:
         self._is_accepting = False
 
     async def run(self) -> None:
-        """Serve until cancelled. Connections stay open then."""
+        """Serve until cancelled. Connections stay open then, see `finish`."""
         self._listening.setblocking(False)
         try:
             while True:
@@ -89,16 +92,23 @@ class Connections:
                     connection.look(now)
         finally:
             self._pause()
-            for task in self._coming:
-                task.cancel()
 
     async def finish(self, seconds: float) -> None:
-        """Wait until all requests that have begun are answered, but not longer."""
+        """Wait until all requests that have begun are answered, but not longer.
+
+        Whoever has just been taken in has the time to ask first.
+        """
         end = time.monotonic() + seconds
-        while time.monotonic() < end and any(
-            connection.is_at_work for connection in self._open.values()
+        while (now := time.monotonic()) < end and (
+            self._coming
+            or any(
+                connection.is_at_work or connection.is_new(now)
+                for connection in self._open.values()
+            )
         ):
             await asyncio.sleep(FINISH_LOOK_SECONDS)
+        for task in self._coming:
+            task.cancel()
 
     def request_began(self, transport: asyncio.BaseTransport | None) -> None:
         """The head of a request has arrived."""
@@ -235,6 +245,10 @@ class _Connection(asyncio.Protocol):
     def is_at_work(self) -> bool:
         """Is there a request that is not answered, or has an answer not been sent?"""
         return bool(self._requests or self._unsent_bytes())
+
+    def is_new(self, now: float) -> bool:
+        """Has it been there for a moment only, and asked for nothing so far?"""
+        return self._head_since is not None and now - self._head_since < NEW_SECONDS
 
     def _unsent_bytes(self) -> int:
         """How much waits for the other side."""

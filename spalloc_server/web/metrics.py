@@ -19,7 +19,7 @@ from spalloc_server import __version__
 from spalloc_server.hardware import counts
 from spalloc_server.history.waiting_times import WaitingTimes
 from spalloc_server.model.board_states import count_states
-from spalloc_server.model.job import JobState
+from spalloc_server.model.job_tuples import JobState
 from spalloc_server.observe.observer import Observed
 from spalloc_server.observe.stats import Tally
 from spalloc_server.web.snapshot import Snapshot
@@ -108,6 +108,14 @@ class _ServerCollector(Collector):
             "How often state could not be written to the disk.",
             value=self._server.store_errors,
         )
+        errors = CounterMetricFamily(
+            "spalloc_internal_errors",
+            "Errors in the server itself that no command was told of.",
+            labels=["where"],
+        )
+        for where, number in sorted(self._server.internal_errors.items()):
+            errors.add_metric([where], number)
+        yield errors
         yield _histogram(
             "spalloc_loop_turn_seconds",
             "How long turns of the server's loop took, without waiting.",

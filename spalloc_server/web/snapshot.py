@@ -11,7 +11,7 @@ from spalloc_server.configuration import Machine
 from spalloc_server.controller import Controller
 from spalloc_server.coordinates import Board
 from spalloc_server.model.board_states import BoardState
-from spalloc_server.model.job import JobDetails, JobTuple
+from spalloc_server.model.job_tuples import JobDetails, JobTuple
 from spalloc_server.model.report_limits import BoardKey
 from spalloc_server.model.withheld import Order
 from spalloc_server.scheduling.waiting import Waiting

@@ -68,8 +68,9 @@ class Connection(LineFramer):
         self._is_long = False
         self.is_busy = False
         """Is a long reply being made?"""
-        self.speaks_for: str | None = None
-        """The host that the command is for which is being handled, if it is another."""
+        self.host: str | None = self._peer[0] or None
+        """The client's IP address; while a command for another host is handled, that of
+        the other one."""
         self.sent_bytes = 0
         """How much output the client's host has taken so far."""
         self.at_end = False
@@ -252,7 +253,8 @@ class Connection(LineFramer):
         except (BlockingIOError, InterruptedError):
             return
         self.sent_bytes += sent
-        self._earlier_bytes = max(0, self._earlier_bytes - sent)
+        if self._earlier_bytes:
+            self._earlier_bytes = max(0, self._earlier_bytes - sent)
         if sent == len(self._output):
             self._output = b""
         else:

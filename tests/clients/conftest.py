@@ -16,7 +16,10 @@ import pytest
 
 from tests.clients.released_client import ReleasedClient
 from tests.clients.sites import Site, million_cores, one_frame, single_board
+from tests.gateway.conftest import empty_place, place, shared_place
 from tests.support import Client, ServerProcess, running_server, wait_until
+
+__all__ = ["empty_place", "place", "shared_place"]
 
 OTHER_RELEASES = ("0.2.6", "2.0.1", "1!7.3.0")
 """0.2.6 is the oldest worth having; the official one is installed beside the tests."""
@@ -46,10 +49,10 @@ ClientEnv = Callable[..., Path]
 def client_env() -> ClientEnv:
     """Give the function from a client's release to the folder of its commands.
 
-    The first call for a release installs it, which takes half a minute and needs the
-    package index; later ones, of later runs too, find it there. Set
-    ``SPALLOC_CLIENTS_DIR`` to keep the environments elsewhere than in
-    ``.client-envs/``. Several test processes may ask at the same time.
+    The first call for a release installs it, which needs the package index; later ones,
+    of later runs too, find it there. Set ``SPALLOC_CLIENTS_DIR`` to keep the
+    environments elsewhere than in ``.client-envs/``. Several test processes may ask at
+    the same time.
     """
     return _client_env
 
@@ -68,20 +71,29 @@ def _client_env(release: str, package: str = "spalloc", *more: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not complete.exists():
             shutil.rmtree(environment, ignore_errors=True)
-            _run([sys.executable, "-m", "venv", str(environment)])
-            pip = [str(bin_folder / "python"), "-m", "pip"]
-            _run([*pip, "install", "--quiet", f"{package}=={release}", *more])
+            wanted = [f"{package}=={release}", *more]
+            python = str(bin_folder / "python")
+            uv = [sys.executable, "-m", "uv"]
+            _run([*uv, "venv", "--python", sys.executable, str(environment)])
+            problem = _run([*uv, "pip", "install", "--python", python, *wanted])
+            if problem:
+                # It may be pip alone that has been told of this site's index.
+                pip = [sys.executable, "-m", "pip", "--python", python]
+                problem = _run([*pip, "install", "--quiet", *wanted])
+            if problem:
+                pytest.fail(problem)
             complete.touch()
     return bin_folder
 
 
-def _run(command: list[str]) -> None:
-    """Run a command of the installation; fail with what it printed."""
+def _run(command: list[str]) -> str:
+    """Run a command of the installation, and return what it printed if it failed."""
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
-    if done.returncode != 0:
-        pytest.fail(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+    if done.returncode == 0:
+        return ""
+    return f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}"
 
 
 @pytest.fixture(params=RELEASES)

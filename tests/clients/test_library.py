@@ -62,6 +62,11 @@ def test_protocol_client(client: ReleasedClient, site: Site) -> None:
     assert told["place"]["job_id"] == job_id
     assert told["place"]["job_chip"] == [1, 2]
     assert site.places[tuple(told["place"]["logical"])].hostname == expected[0, 0]
+    assert told["report"]["machine"] == site.name
+    assert told["report"]["jobs"] == 1
+    assert not told["report"]["out_of_service"]
+    # Release 0.2.6 takes what is no return for a notification.
+    assert told["unknown"] in ("unknown command 'nonsense'", "Connection closed.")
     jobs_changed, machines_changed = told["changed"]
     assert set(jobs_changed) == {job_id}
     assert set(machines_changed) == {site.name}

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,57 +14,78 @@ import pytest
 from spalloc_server import __version__
 from tests.clients.conftest import ClientEnv
 from tests.gateway.boards import Echo
-from tests.gateway.support import Place
-from tests.support import TIMEOUT
+from tests.gateway.support import Place, metric
+from tests.support import TIMEOUT, wait_until
 
-PROGRAM = Path(__file__).with_name("spinnman_program.py")
+HERE = Path(__file__).parent
 OFFICIAL = "official"
+OTHERS = ("1!7.1.0", "1!7.3.0")
+
+KEEPALIVE = 6
+"""After how many seconds without a keepalive the jobs end that wait."""
+
+Python = Callable[[str], Path]
 
 
-@pytest.mark.parametrize(
-    "release",
-    [
-        OFFICIAL,
-        *(
-            pytest.param(release, marks=[pytest.mark.slow, pytest.mark.clients])
-            for release in ("1!7.1.0", "1!7.3.0")
-        ),
-    ],
-)
-def test_a_job_through_the_gateway(
-    release: str, client_env: ClientEnv, tmp_path: Path
-) -> None:
-    python = (
-        Path(sys.executable)
-        if release == OFFICIAL
-        else client_env(release, "SpiNNMan", "packaging") / "python"
+@pytest.fixture
+def python(client_env: ClientEnv) -> Python:
+    """Gives the interpreter that has a release."""
+
+    def interpreter(release: str) -> Path:
+        if release == OFFICIAL:
+            return Path(sys.executable)
+        return client_env(release, "SpiNNMan", "packaging") / "python"
+
+    return interpreter
+
+
+def environment(place: Place, home: Path) -> dict[str, str]:
+    """What users have to set, for the certificate of a gateway."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "REQUESTS_CA_BUNDLE": str(place.ca),
+        "WEBSOCKET_CLIENT_CA_BUNDLE": str(place.ca),
+    }
+
+
+def run(place: Place, home: Path, *command: str | Path) -> list[str]:
+    """Run a program of a user; the lines that it prints."""
+    done = subprocess.run(
+        command,
+        cwd=home,
+        env=environment(place, home),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=2 * TIMEOUT,
     )
-    with ExitStack() as undo:
-        place = Place(tmp_path, undo)
-        place.start_server()
-        place.start_gateway()
-        one = undo.enter_context(Echo("127.0.1.1", b"one "))
-        undo.enter_context(Echo("127.0.1.2", b"two ", one.port))
-        done = subprocess.run(
-            [
-                *(str(python), str(PROGRAM)),
-                *(f"https://me:secret@localhost:{place.port}/", str(one.port)),
-            ],
-            cwd=tmp_path,
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(tmp_path),
-                "REQUESTS_CA_BUNDLE": str(place.ca),
-                "WEBSOCKET_CLIENT_CA_BUNDLE": str(place.ca),
-            },
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=2 * TIMEOUT,
+    assert done.returncode == 0, done.stderr + place.gateway.log
+    return done.stdout.splitlines()
+
+
+RELEASES = [
+    OFFICIAL,
+    *(
+        pytest.param(release, marks=[pytest.mark.slow, pytest.mark.clients])
+        for release in OTHERS
+    ),
+]
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_job_through_the_gateway(
+    release: str, python: Python, place: Place, tmp_path: Path
+) -> None:
+    with Echo("127.0.1.1", b"one ") as one, Echo("127.0.1.2", b"two ", one.port):
+        *_, last = run(
+            place,
+            tmp_path,
+            *(python(release), HERE / "spinnman_program.py"),
+            *(f"https://me:secret@localhost:{place.port}/", str(one.port)),
         )
-        assert done.returncode == 0, done.stderr + place.gateway.log
-        seen = json.loads(done.stdout.splitlines()[-1])
+        seen = json.loads(last)
         assert seen.pop("seconds") < 20
         assert seen == {
             "version": __version__,
@@ -81,3 +104,104 @@ def test_a_job_through_the_gateway(
         }
         assert place.old_client().call("list_jobs") == []
         assert "Traceback" not in place.gateway.log
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_who_gets_in(
+    release: str, python: Python, place: Place, tmp_path: Path
+) -> None:
+    with ExitStack() as undo:
+        # Another gateway, with users, to the same server.
+        strict = Place(tmp_path, undo)
+        strict.server, strict.secret = place.server, place.secret
+        strict.cert, strict.key, strict.ca = place.cert, place.key, place.ca
+        strict.add_user("you@example.org", "secret")
+        strict.start_gateway("--users", str(strict.users))
+        you = "you@example.org"
+        lines = run(
+            place,
+            tmp_path,
+            *(python(release), HERE / "spinnman_login_program.py"),
+            *(f"https://{who}localhost:{place.port}/" for who in ("", "me@")),
+            *(
+                f"https://{who}localhost:{strict.port}/"
+                for who in (f"{you}:secret@", f"{you}:wrong@", f"{you}@", "")
+            ),
+        )
+        jobs = place.old_client().call("list_jobs")
+        assert [job["owner"] for job in jobs] == ["anonymous", "me", "you@example.org"]
+        assert len(lines) == 6
+        assert set(lines[:3]) <= {"POWER", "READY"}
+        if release == "1!7.1.0":
+            # It does not show what it is told.
+            messages = ["KeyError: \"name='JSESSIONID'"] * 3
+        else:
+            messages = ["the user name or the password is wrong"]
+            messages += ["a user name and a password are needed"] * 2
+        for message, line in zip(messages, lines[3:], strict=True):
+            assert message in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "releases",
+    [
+        pytest.param([OFFICIAL], id=OFFICIAL),
+        pytest.param(list(OTHERS), id="others", marks=pytest.mark.clients),
+    ],
+)
+def test_jobs_live_over_restarts_of_both_until_others_end_them(
+    releases: list[str], python: Python, place: Place, tmp_path: Path
+) -> None:
+    """Clients send no keepalive any more after one has failed."""
+    port = place.server.port
+    with ExitStack() as undo:
+        listening = undo.enter_context(place.hold_socket())
+        gateway = place.start_with_socket(listening)
+        programs = [
+            undo.enter_context(
+                subprocess.Popen(
+                    [
+                        *(python(release), HERE / "spinnman_waiting_program.py"),
+                        *(f"https://me@localhost:{place.port}/", str(KEEPALIVE)),
+                    ],
+                    cwd=tmp_path,
+                    env=environment(place, tmp_path),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for release in releases
+        ]
+        for program in programs:
+            undo.callback(program.kill)
+            assert program.stdout is not None
+            while program.stdout.readline() != "READY\n":
+                assert program.poll() is None
+
+        def pass_time(seconds: float) -> None:
+            until = time.monotonic() + seconds
+            wait_until(lambda: time.monotonic() > until)
+
+        def live() -> None:
+            # Longer than without any keepalive. Descriptions are none.
+            pass_time(1.2 * KEEPALIVE)
+            jobs = place.old_client().call("list_jobs")
+            assert [job["state"] for job in jobs] == [3] * len(releases)
+
+        place.server.stop()
+        pass_time(KEEPALIVE / 2)
+        place.start_server(port=port)
+        wait_until(lambda: metric(place, "late_keepalives_total") == len(releases))
+        live()
+        gateway.terminate()
+        assert gateway.wait(TIMEOUT) == 0
+        place.start_with_socket(listening)
+        live()
+        old = place.old_client()
+        for job in old.call("list_jobs"):
+            old.call("destroy_job", job["job_id"], "by others")
+        for program in programs:
+            assert program.communicate(timeout=TIMEOUT)[0] == "DESTROYED\n"
+            assert program.returncode == 0

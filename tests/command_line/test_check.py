@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from tests.admin_command import Admin
 from tests.support import (
     ONE_TRIAD,
     TIMEOUT,
     Client,
+    from_nothing,
     ready,
-    running_server,
     wait_until,
 )
 
@@ -113,7 +114,7 @@ def test_probing_is_a_part_of_checking(tmp_path: Path) -> None:
 
 def test_what_a_reload_would_do(tmp_path: Path) -> None:
     with (
-        running_server(TWO, "--simulate", folder=tmp_path) as server,
+        from_nothing(TWO, "--simulate", folder=tmp_path) as server,
         Client(server.port) as client,
     ):
         config = str(server.config_file)
@@ -132,6 +133,8 @@ def test_what_a_reload_would_do(tmp_path: Path) -> None:
             "destroys none of 3 jobs",
         ]
 
+        # What is drained, or out of service, is not dead by the configuration.
+        Admin(server).text("drain", "m", "--board", 0, 0, 2)
         write(tmp_path, ONE_TRIAD.replace('"m",', '"m", dead_boards={(0, 0, 1)},'))
         done = check(config)
         assert done.returncode == 0
@@ -169,7 +172,7 @@ def test_what_a_reload_would_do_with_state_elsewhere(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
     options = ("--state-dir", str(state))
-    with running_server(ONE_TRIAD, "--simulate", *options, folder=tmp_path) as server:
+    with from_nothing(ONE_TRIAD, "--simulate", *options, folder=tmp_path) as server:
         config = str(server.config_file)
         assert "none is running" in check(config).stdout
         assert f"process {server.process.pid}" in check(config, *options).stdout
@@ -184,7 +187,7 @@ def test_a_server_that_cannot_be_asked(tmp_path: Path) -> None:
     config = ONE_TRIAD.replace(
         "seconds_", "allowed_networks=['192.0.2.0/24'], seconds_"
     )
-    with running_server(config, "--simulate", folder=tmp_path) as server:
+    with from_nothing(config, "--simulate", folder=tmp_path) as server:
         done = check(str(server.config_file))
     assert done.returncode == 0
     assert "server: cannot be asked for its jobs: " in done.stdout
@@ -196,4 +199,4 @@ def test_a_lock_file_of_somebody_else(tmp_path: Path) -> None:
     (tmp_path / ".spalloc.cfg.state.lock").write_text("nonsense\n")
     done = check(config)
     assert done.returncode == 0
-    assert "server: cannot make sense of lock file " in done.stdout
+    assert "server: cannot understand lock file " in done.stdout

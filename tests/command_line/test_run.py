@@ -20,8 +20,8 @@ from tests.support import (
     TIMEOUT,
     Client,
     free_port,
+    from_nothing,
     ready,
-    running_server,
     wait_until,
 )
 
@@ -103,7 +103,7 @@ def test_options() -> None:
 def test_signals_stop_the_server_in_good_order(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    with running_server(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
+    with from_nothing(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
         with Client(server.port) as client:
             client.call("create_job", 1, 1, owner="me")
         assert server.stop(number) == 0
@@ -119,7 +119,7 @@ def test_signals_stop_the_server_in_good_order(
 
 
 def test_one_line_says_where_the_server_listens(tmp_path: Path) -> None:
-    with running_server(NO_MACHINE, folder=tmp_path) as server:
+    with from_nothing(NO_MACHINE, folder=tmp_path) as server:
         line = server.wait_for_log(
             r"(?m)^\d{4}-\d\d-\d\d \S+ INFO Listening on (\S+) port (\d+)$"
         )
@@ -129,31 +129,31 @@ def test_one_line_says_where_the_server_listens(tmp_path: Path) -> None:
 
 
 def test_a_job_outlives_a_restart(tmp_path: Path) -> None:
-    with running_server(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
+    with from_nothing(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
         with Client(server.port) as client:
             job_id = client.call("create_job", owner="me")
             wait_until(lambda: ready(client, job_id))
             before = client.call("list_jobs")
         assert server.stop() == 0
-    with running_server(server.config_file, "--simulate") as server:
+    with from_nothing(server.config_file, "--simulate") as server:
         server.wait_for_log("Warm start")
         with Client(server.port) as client:
             assert client.call("list_jobs") == before
             client.call("destroy_job", job_id)
         assert server.stop() == 0
-    with running_server(server.config_file, "--simulate", "--cold-start") as server:
+    with from_nothing(server.config_file, "--simulate", "--cold-start") as server:
         server.wait_for_log("Cold start")
         with Client(server.port) as client:
             assert client.call("create_job", owner="me") == 1
 
 
 def test_simulated_machines_that_only_the_saved_state_knows(tmp_path: Path) -> None:
-    with running_server(TWO, "--simulate", folder=tmp_path) as server:
+    with from_nothing(TWO, "--simulate", folder=tmp_path) as server:
         with Client(server.port) as client:
             job_id = client.call("create_job", 1, 1, owner="me", machine="n")
             wait_until(lambda: ready(client, job_id))
         server.stop()
-    with running_server(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
+    with from_nothing(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
         with Client(server.port) as client:
             reason = client.call("get_job_state", job_id)["reason"]
             assert reason == "Machine removed."
@@ -164,7 +164,7 @@ def test_simulated_machines_that_only_the_saved_state_knows(tmp_path: Path) -> N
 
 
 def test_sighup_and_broken_configs(tmp_path: Path) -> None:
-    with running_server(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
+    with from_nothing(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
         write(tmp_path, TWO)
         server.process.send_signal(signal.SIGHUP)
         server.wait_for_log("Machines: added: n")
@@ -180,7 +180,7 @@ def test_sighup_and_broken_configs(tmp_path: Path) -> None:
 
 
 def test_watching_the_config(tmp_path: Path) -> None:
-    with running_server(
+    with from_nothing(
         ONE_TRIAD, "--simulate", "--watch-config", folder=tmp_path
     ) as server:
         write(tmp_path, TWO)
@@ -193,7 +193,7 @@ def test_watching_the_config(tmp_path: Path) -> None:
 
 
 def test_the_config_is_not_watched_unless_asked(tmp_path: Path) -> None:
-    with running_server(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
+    with from_nothing(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
         write(tmp_path, TWO)
         with Client(server.port) as client:
             assert len(client.call("list_machines")) == 1
@@ -281,7 +281,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_second_server_on_the_same_state(tmp_path: Path) -> None:
-    with running_server(NO_MACHINE, folder=tmp_path) as server:
+    with from_nothing(NO_MACHINE, folder=tmp_path) as server:
         done = run(str(server.config_file), "--port", "0")
         assert done.returncode == 1
         [line] = done.stderr.splitlines()
@@ -289,7 +289,7 @@ def test_a_second_server_on_the_same_state(tmp_path: Path) -> None:
         server.process.kill()
         server.wait()
     # What was killed holds nothing.
-    with running_server(server.config_file) as server:
+    with from_nothing(server.config_file) as server:
         assert server.stop() == 0
 
 

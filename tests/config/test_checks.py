@@ -91,6 +91,14 @@ def without(field: str, key: Any) -> dict[str, Any]:
             "machine 'm': the IP of the Ethernet chip of board (0, 0, 1) should be a "
             "str, not 5",
         ),
+        (
+            {
+                **changed("spinnaker_ips", (0, 0, 1), None),
+                "dead_boards": {(0, 0, 1)},
+            },
+            "machine 'm': the IP of the Ethernet chip of board (0, 0, 1) should be a "
+            "str, not None",
+        ),
     ],
 )
 def test_machine_refuses_wrong_kinds(changes: dict[str, Any], message: str) -> None:
@@ -126,12 +134,12 @@ def test_machine_refuses_wrong_kinds(changes: dict[str, Any], message: str) -> N
         ),
         (
             {"dead_links": {(0, 1, 2, Links.north)}},
-            f"machine 'm': dead link {(0, 1, 2, Links.north)} is outside the machine "
+            "machine 'm': dead_links: link (0, 1, 2, north) is outside the machine "
             "of 1 x 1 triads with z from 0 to 2",
         ),
         (
             {"dead_links": {(0, 0, 2, 6)}},
-            "machine 'm': dead link (0, 0, 2, 6): 6 is none of the six Links",
+            "machine 'm': dead_links: link (0, 0, 2, 6): 6 is none of the six Links",
         ),
         (
             changed("board_locations", (0, -1, 0), (0, 0, 9)),
@@ -176,6 +184,22 @@ def test_machine_refuses_wrong_kinds(changes: dict[str, Any], message: str) -> N
         (
             without("spinnaker_ips", (0, 0, 0)),
             "machine 'm': spinnaker_ips is without board (0, 0, 0)",
+        ),
+        (
+            {"dead_links": {(25, 1, 0, Links.north)}},
+            "machine 'm': dead_links: link (25, 1, 0, north) is outside the machine of "
+            "1 x 1 triads with z from 0 to 2",
+        ),
+        (
+            # Mistyped: it is this one that has to be found.
+            {"spinnaker_ips": {(0, 0, 1): "b", (0, 0, 2): "c", (0, 7, 0): "a"}},
+            "machine 'm': spinnaker_ips is without board (0, 0, 0), but has board "
+            "(0, 7, 0), which does not exist",
+        ),
+        (
+            {"bmp_ips": {(0, 0): "a", (1, 0): "b"}},
+            "machine 'm': bmp_ips is without (cabinet, frame) (0, 1), but has "
+            "(cabinet, frame) (1, 0), which does not exist",
         ),
         (
             # Said of it, and not of the boards in between, of which none is missing.

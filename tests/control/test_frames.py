@@ -53,7 +53,7 @@ def test_each_frame_has_one_and_tells_of_its_bmp(site: Site) -> None:
 
 def test_a_successor_of_the_same_bmp_waits_for_its_predecessor(site: Site) -> None:
     (old,) = site.start()
-    site.bmps.retire(machine())
+    site.bmps.retire("m")
     assert old.stopped
     assert site.bmps.of_machine("m") is None
     assert site.bmps.all() == [old]
@@ -68,7 +68,7 @@ def test_a_successor_of_the_same_bmp_waits_for_its_predecessor(site: Site) -> No
 
 def test_predecessors_are_forgotten_when_they_have_ended(site: Site) -> None:
     (old,) = site.start()
-    site.bmps.retire(machine())
+    site.bmps.retire("m")
     old.has_ended = True  # type: ignore[attr-defined]
     (new,) = site.start()
     assert new.on_thread_start is None

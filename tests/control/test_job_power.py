@@ -70,7 +70,8 @@ def test_the_boards_at_fault_are_those_named_or_all_of_the_frame(
     site.recorded["bmp-m-1"].requests[0].on_done(False, reason)
     ((number, result),) = site.results
     assert number in site.job.outstanding
-    assert result == FrameResult(site.job, "no answer", frozenset({RIGHT}))
+    assert (result.job, result.problem) == (site.job, "no answer")
+    assert result.at_fault() == {RIGHT}
     assert not result.success
 
 

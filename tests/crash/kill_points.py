@@ -20,9 +20,10 @@ from typing import Any
 from spalloc_server.hardware import directory
 from spalloc_server.hardware.directory import BMPAddress
 from spalloc_server.server import main as server_main
-from spalloc_server.storage import database, journal, store
+from spalloc_server.storage import database, journal, snapshots
 from spalloc_server.storage.background import Tidying
 from spalloc_server.storage.journal import Journal, JournalError
+from spalloc_server.storage.snapshots import Snapshots
 from spalloc_server.storage.store import StateStore
 
 RECORDS_BEFORE_SNAPSHOT = 15
@@ -104,7 +105,7 @@ def _in_statement(text: str) -> Callable[[Countdown], None]:
 def _in_child(count: Countdown) -> None:
     """While a child process makes a snapshot, which outlives the server a little."""
     parent = os.getpid()
-    original = store._data
+    original = snapshots.data
 
     def data(controller: Any) -> bytes:
         # Only the server itself can count.
@@ -112,8 +113,8 @@ def _in_child(count: Countdown) -> None:
             os.kill(parent, signal.SIGKILL)
         return original(controller)
 
-    store._data = data
-    _around(StateStore, "_begin_background", _nothing, count.step)
+    snapshots.data = data
+    _around(Snapshots, "_begin", _nothing, count.step)
 
 
 POINTS: dict[str, Callable[[Countdown], None]] = {
@@ -121,8 +122,8 @@ POINTS: dict[str, Callable[[Countdown], None]] = {
     "in-commit": _in_statement("INTO commits"),
     "after-commit": _after(Journal, "commit"),
     "after-events": _after(StateStore, "commit_events"),
-    "before-snapshot": _before(StateStore, "_begin_background"),
-    "after-fork": _after(StateStore, "_begin_background"),
+    "before-snapshot": _before(Snapshots, "_begin"),
+    "after-fork": _after(Snapshots, "_begin"),
     "in-child": _in_child,
     "before-part": _before(Journal, "write"),
     "in-part": _in_statement("INTO copies"),
@@ -177,10 +178,10 @@ def main() -> int:
     parser.add_argument("arguments", nargs="*")
     options = parser.parse_args()
     directory.set_fallback(lambda host: BMPAddress(host, settle_seconds=0.0))
-    store.RECORDS_BEFORE_SNAPSHOT = (  # type: ignore[misc]
+    snapshots.RECORDS_BEFORE_SNAPSHOT = (  # type: ignore[misc]
         RECORDS_BEFORE_SNAPSHOT
     )
-    store.RECORDS_PER_JOB = 0  # type: ignore[misc]
+    snapshots.RECORDS_PER_JOB = 0  # type: ignore[misc]
     if options.fail:
         fail_once(options.fail)
     if options.kill:

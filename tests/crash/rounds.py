@@ -258,7 +258,7 @@ class CrashTest:
         at_point = point and not self._at_end
         self._wait_for_end(server, LONGEST_WAIT_FOR_POINT if at_point else wait)
         if self._at_end:
-            server.process.terminate()
+            server.process.send_signal(signal.SIGTERM)
             server.process.wait(TIMEOUT)
         server.process.kill()
         for thread in threads:

@@ -1,6 +1,7 @@
 """What stands in for boards: UDP sockets on loopback that answer."""
 
 import socket
+import struct
 import threading
 from types import TracebackType
 from typing import TypeVar
@@ -60,6 +61,11 @@ class Echo(UDPThread):
     def reply_to(self, data: bytes, sender: tuple[str, int]) -> bytes:
         self.heard.append((data, sender))
         return self._mark + data
+
+
+def words(*numbers: int) -> bytes:
+    """The words of a proxy's frame."""
+    return struct.pack(f"<{len(numbers)}I", *numbers)
 
 
 def open_proxy(user: User, job_id: int) -> websocket.WebSocket:

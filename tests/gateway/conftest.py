@@ -1,4 +1,4 @@
-"""A server and a gateway for each test that wants them."""
+"""A server and a gateway: shared by the tests of a module, or a test's own."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.support import Place
+from tests.gateway.support import Place, SharedPlace
 
 
 @pytest.fixture
@@ -15,9 +15,30 @@ def empty_place(tmp_path: Path) -> Iterator[Place]:
         yield Place(tmp_path, undo)
 
 
+@pytest.fixture(scope="module")
+def shared_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedPlace]:
+    with SharedPlace(lambda: tmp_path_factory.mktemp("place")) as shared:
+        yield shared
+
+
+@pytest.fixture(scope="module")
+def shared_impatient_place(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[SharedPlace]:
+    program = "tests.gateway.impatient"
+    with SharedPlace(lambda: tmp_path_factory.mktemp("impatient"), program) as shared:
+        yield shared
+
+
 @pytest.fixture
-def place(empty_place: Place) -> Place:
-    """A place with a server, and a gateway that takes anybody."""
-    empty_place.start_server()
-    empty_place.start_gateway()
-    return empty_place
+def place(shared_place: SharedPlace) -> Iterator[Place]:
+    """A place with a server, and a gateway that takes anybody; there are no jobs."""
+    yield shared_place.ready()
+    shared_place.tidy()
+
+
+@pytest.fixture
+def impatient_place(shared_impatient_place: SharedPlace) -> Iterator[Place]:
+    """The same with a gateway that waits for less: see `tests.gateway.impatient`."""
+    yield shared_impatient_place.ready()
+    shared_impatient_place.tidy()

@@ -5,15 +5,24 @@ import socket
 import ssl
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import requests
 import trustme
 
 from spalloc_server_gateway.context import COOKIE, CSRF_HEADER
-from tests.support import Client, ServerProcess, running_server, wait_until
+from spalloc_server_gateway.users import add_user
+from tests.support import (
+    Client,
+    ServerProcess,
+    free_port,
+    running_server,
+    wait_until,
+)
 
 BOARDS = """
 configuration = Configuration(
@@ -64,6 +73,8 @@ class Place:
         self.server: ServerProcess
         self.gateway: ServerProcess
         self.port = 0
+        self.program = "spalloc_server_gateway"
+        """The module that is run as the gateway."""
 
     def start_server(self, config: str = BOARDS, port: int = 0) -> ServerProcess:
         """Start the server, at the port of the one before if that is given."""
@@ -85,12 +96,13 @@ class Place:
         """Start the gateway; for anybody, where no options are given.
 
         :param connected: is the server to be waited for?
+        :param tls: is it to speak TLS?
         """
         self.gateway = ServerProcess(
             self.folder,
             (),
             [
-                "spalloc_server_gateway",
+                self.program,
                 *("--server", f"127.0.0.1:{self.server.port}"),
                 *("--listen", f"127.0.0.1:{self.port}"),
                 *("--secret", str(self.secret), "--state-dir", str(self.folder)),
@@ -128,8 +140,12 @@ class Place:
         self.undo.callback(process.kill)
         return process
 
-    def add_user(self, name: str, password: str) -> str:
-        """Add a user by the command; what it prints."""
+    def add_user(self, name: str, password: str) -> None:
+        """Add a user, or change the password."""
+        add_user(str(self.users), name, password)
+
+    def add_user_by_command(self, name: str, password: str) -> str:
+        """The same by the command; what it prints."""
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "spalloc_server_gateway"),
@@ -153,11 +169,88 @@ class Place:
         """A client of the server itself."""
         return self.undo.enter_context(Client(self.server.port))
 
+    def connect(self) -> socket.socket:
+        """A connection on which nothing was sent."""
+        return socket.create_connection(("127.0.0.1", self.port), 60)
+
+    def connect_securely(self) -> ssl.SSLSocket:
+        """The same with TLS."""
+        return self.tls().wrap_socket(self.connect(), server_hostname="localhost")
+
     def tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.ca))
 
     def log_in(self, user: str | None = None, password: str | None = None) -> "User":
         return User(self, user, password)
+
+
+def metric(place: Place, name: str) -> float:
+    """One of the gateway's metrics."""
+    for line in place.get("metrics").text.splitlines():
+        if line.startswith(f"spalloc_gateway_{name} "):
+            return float(line.split()[1])
+    raise AssertionError(name)
+
+
+class SharedPlace:
+    """A place for one test after the other. A test may leave it broken."""
+
+    def __init__(
+        self,
+        make_folder: Callable[[], Path],
+        program: str = "spalloc_server_gateway",
+        config: str = BOARDS,
+    ) -> None:
+        """Begin without a place.
+
+        :param make_folder: makes an empty folder
+        :param program: the module that is run as the gateway
+        :param config: the server's configuration
+        """
+        self._make_folder = make_folder
+        self._program = program
+        self._config = config
+        self._place: Place | None = None
+
+    def __enter__(self) -> "SharedPlace":
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _value: BaseException | None,
+        _tb: TracebackType | None,
+    ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        place, self._place = self._place, None
+        if place is not None:
+            place.undo.close()
+
+    def ready(self) -> Place:
+        """A place where everything runs, the one of before if possible."""
+        if self._place is None:
+            self._place = Place(self._make_folder(), ExitStack())
+            self._place.program = self._program
+            # A port that no other process takes while the server is away.
+            self._place.start_server(self._config, free_port())
+            self._place.start_gateway()
+        return self._place
+
+    def tidy(self) -> None:
+        """End all jobs, or leave the place if something of it has ended."""
+        place = self._place
+        if place is None:
+            return
+        processes = place.server.process, place.gateway.process
+        if any(process.poll() is not None for process in processes):
+            self._leave()
+            return
+        with Client(place.server.port) as old:
+            for job in old.call("list_jobs"):
+                old.call("destroy_job", job["job_id"])
+            wait_until(lambda: not old.call("list_jobs"))
 
 
 class User:

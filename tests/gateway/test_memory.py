@@ -4,7 +4,6 @@ import contextlib
 import os
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 import requests
@@ -12,36 +11,44 @@ from spinnman.config_setup import unittest_setup
 from spinnman.model import DiagnosticFilter
 from spinnman.spalloc import SpallocClient
 
+from spalloc_server.simulator import ChipSimulator, SimulatedChips
 from spalloc_server_gateway.memory import CLEAR_ALL, CLEAR_COUNTERS, FILTERS
 from spalloc_server_gateway.scp import on_board
-from tests.gateway.chips import Chips
-from tests.gateway.support import BOARDS, Place, User
+from tests.gateway.support import BOARDS, Place, SharedPlace, User
 from tests.support import wait_until
 
 ADDRESS = 0x6000_0000
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def net() -> str:
     """Addresses of loopback that no other test has: the port is always the same."""
     return f"127.{random.SystemRandom().randrange(2, 250)}.{os.getpid() % 250}"
 
 
-@pytest.fixture
-def boards(net: str) -> Iterator[list[Chips]]:
-    with ExitStack() as undo:
-        yield [undo.enter_context(Chips(f"{net}.{n}")) for n in (1, 2, 3)]
+@pytest.fixture(scope="module")
+def shared_place(
+    tmp_path_factory: pytest.TempPathFactory, net: str
+) -> Iterator[SharedPlace]:
+    config = BOARDS.replace("127.0.1", net)
+    with SharedPlace(lambda: tmp_path_factory.mktemp("m"), config=config) as shared:
+        yield shared
 
 
 @pytest.fixture
-def user(empty_place: Place, net: str) -> User:
-    empty_place.start_server(BOARDS.replace("127.0.1", net))
-    empty_place.start_gateway()
-    return empty_place.log_in("me")
+def boards(net: str) -> Iterator[list[SimulatedChips]]:
+    """Chips that are at hand here, so that things may go wrong with them."""
+    with ChipSimulator() as simulator:
+        yield [simulator.switch_on(f"{net}.{n}") for n in (1, 2, 3)]
 
 
 @pytest.fixture
-def job(user: User, boards: list[Chips]) -> int:
+def user(place: Place) -> User:
+    return place.log_in("me")
+
+
+@pytest.fixture
+def job(user: User, boards: list[SimulatedChips]) -> int:
     job = user.create(**{"num-boards": 3})
     user.wait_until_ready(job)
     return job
@@ -58,17 +65,23 @@ def write(user: User, job: int, data: bytes, **place: int) -> requests.Response:
     return user.ask("POST", f"jobs/{job}/memory", params=place, data=data)
 
 
+def word(board: SimulatedChips, chip: tuple[int, int], address: int) -> int:
+    """A word of a chip's memory."""
+    return int.from_bytes(board.read(chip, address, 4), "little")
+
+
 def read(user: User, job: int, **place: int) -> requests.Response:
     return user.ask("GET", f"jobs/{job}/memory", params=place)
 
 
 @pytest.mark.parametrize("lose", [0.0, 0.1])
 def test_what_was_written_is_read(
-    user: User, job: int, boards: list[Chips], lose: float
+    user: User, job: int, boards: list[SimulatedChips], lose: float
 ) -> None:
     for board in boards:
-        board.lose = lose
-    data = random.Random(1).randbytes(40_000)
+        board.faults.dropped_packets = lose
+    # A lost packet is sent again after half a second.
+    data = random.Random(1).randbytes(4_000 if lose else 40_000)
     for chip, address, size in (
         ((0, 0), ADDRESS, 4),
         ((1, 1), ADDRESS + 1, 1),
@@ -85,10 +98,10 @@ def test_what_was_written_is_read(
         assert answer.status_code == 200
         assert answer.content == data[:size]
     # Each chip is reached by its own board.
-    assert (1, 1) in boards[0].memory
-    assert (9, 5) in boards[1].memory
-    assert (5, 9) in boards[2].memory
-    assert (9, 5) not in boards[0].memory
+    assert (1, 1) in boards[0].written
+    assert (9, 5) in boards[1].written
+    assert (5, 9) in boards[2].written
+    assert (9, 5) not in boards[0].written
 
 
 def test_every_chip_of_a_job_has_a_board(user: User, job: int) -> None:
@@ -100,7 +113,7 @@ def test_every_chip_of_a_job_has_a_board(user: User, job: int) -> None:
 
 
 def test_bodies_of_any_length_are_not_held(
-    user: User, job: int, boards: list[Chips]
+    user: User, job: int, boards: list[SimulatedChips]
 ) -> None:
     def body() -> Iterator[bytes]:
         for number in range(300):
@@ -108,11 +121,12 @@ def test_bodies_of_any_length_are_not_held(
 
     written = user.ask("POST", f"jobs/{job}/memory", params=at(0, 0), data=body())
     assert written.status_code == 202
-    assert len(boards[0].memory[0, 0]) == 300_000
+    whole = b"".join(bytes([number % 256]) * 1000 for number in range(300))
+    assert boards[0].read((0, 0), ADDRESS, 300_000) == whole
 
 
 @pytest.mark.parametrize(
-    ("place", "status"),
+    ("where", "status"),
     [
         (at(16, 0), 400),
         (at(300, 0), 400),
@@ -123,10 +137,10 @@ def test_bodies_of_any_length_are_not_held(
     ],
 )
 def test_places_that_there_are_not(
-    user: User, job: int, place: dict[str, int], status: int
+    user: User, job: int, where: dict[str, int], status: int
 ) -> None:
-    assert write(user, job, b"1234", **place).status_code == status
-    assert read(user, job, **place, size=4).status_code == status
+    assert write(user, job, b"1234", **where).status_code == status
+    assert read(user, job, **where, size=4).status_code == status
 
 
 def test_more_than_there_is(user: User, job: int) -> None:
@@ -136,9 +150,9 @@ def test_more_than_there_is(user: User, job: int) -> None:
 
 
 def test_chips_that_refuse_or_are_silent(
-    user: User, job: int, boards: list[Chips]
+    user: User, job: int, boards: list[SimulatedChips]
 ) -> None:
-    boards[0].dead.add((1, 0))
+    boards[0].dead_chips.add((1, 0))
     for answer in (
         write(user, job, bytes(1000), **at(1, 0)),
         read(user, job, **at(1, 0, ADDRESS, 1000)),
@@ -146,56 +160,56 @@ def test_chips_that_refuse_or_are_silent(
         assert answer.status_code == 502
         assert "chip (1, 0) answers" in answer.text
         assert "NO_ROUTE" in answer.text
-    boards[0].is_silent = True
+    boards[0].faults.silent = True
     # In less time than clients wait.
     answer = read(user, job, **at(0, 0, ADDRESS, 4))
     assert (answer.status_code, answer.text) == (502, "chip (0, 0) does not answer\n")
     assert answer.elapsed.total_seconds() < 9
-    boards[0].is_silent = False
+    boards[0].faults.silent = False
     assert read(user, job, **at(0, 0, ADDRESS, 4)).content == bytes(4)
 
 
 def test_routers_are_reset_on_all_chips_that_there_are(
-    user: User, job: int, boards: list[Chips]
+    user: User, job: int, boards: list[SimulatedChips]
 ) -> None:
-    boards[1].dead.add((10, 6))
-    boards[2].lose = 0.05
+    boards[1].dead_chips.add((10, 6))
+    boards[2].faults.dropped_packets = 0.02
     reply = user.ask("DELETE", f"jobs/{job}/router?12=4096&15=4294967295")
     assert reply.status_code == 202
     cleared = boards[0].cleared + boards[1].cleared + boards[2].cleared
     assert len(cleared) == 3 * 48 - 1
     for board in boards:
         for chip in board.cleared:
-            assert board.word(chip, CLEAR_COUNTERS) == CLEAR_ALL
-            assert board.word(chip, FILTERS + 4 * 12) == 4096
-            assert board.word(chip, FILTERS + 4 * 15) == 2**32 - 1
+            assert word(board, chip, CLEAR_COUNTERS) == CLEAR_ALL
+            assert word(board, chip, FILTERS + 4 * 12) == 4096
+            assert word(board, chip, FILTERS + 4 * 15) == 2**32 - 1
     assert user.ask("DELETE", f"jobs/{job}/router").status_code == 202
     for wrong in ("16=1", "a=1", "1=a", "1=-1", "1=4294967296"):
         assert user.ask("DELETE", f"jobs/{job}/router?{wrong}").status_code == 400
 
 
 def test_only_owners_while_there_are_boards(
-    empty_place: Place, user: User, job: int, boards: list[Chips]
+    place: Place, user: User, job: int, boards: list[SimulatedChips]
 ) -> None:
-    other = empty_place.log_in("you")
+    other = place.log_in("you")
     assert write(other, job, b"1234", **at(0, 0)).status_code == 404
     assert read(other, job, **at(0, 0, ADDRESS, 4)).status_code == 404
     assert other.ask("DELETE", f"jobs/{job}/router").status_code == 404
     write(user, job, b"1234", **at(0, 0))
-    asked = boards[0].asked
+    asked = boards[0].commands
     user.ask("DELETE", f"jobs/{job}")
     assert read(user, job, **at(0, 0, ADDRESS, 4)).status_code == 409
-    assert boards[0].asked == asked
+    assert boards[0].commands == asked
 
 
 def test_a_transfer_ends_with_its_job(
-    empty_place: Place, user: User, job: int, boards: list[Chips]
+    place: Place, user: User, job: int, boards: list[SimulatedChips]
 ) -> None:
-    old = empty_place.old_client()
+    old = place.old_client()
 
     def body() -> Iterator[bytes]:
         yield bytes(10_000)
-        wait_until(lambda: boards[0].asked)
+        wait_until(lambda: boards[0].commands)
         old.call("destroy_job", job)
         for _ in range(200):
             yield bytes(10_000)
@@ -209,14 +223,14 @@ def test_a_transfer_ends_with_its_job(
 
 
 def test_spinnman_reads_and_writes(
-    empty_place: Place,
+    place: Place,
     user: User,
     job: int,
-    boards: list[Chips],
+    boards: list[SimulatedChips],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     unittest_setup()
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(empty_place.ca))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(place.ca))
     data = random.Random(2).randbytes(100_001)
     filters = {
         12: DiagnosticFilter(
@@ -230,13 +244,13 @@ def test_spinnman_reads_and_writes(
             packet_types=[],
         )
     }
-    with SpallocClient(empty_place.url, "me") as client:
+    with SpallocClient(place.url, "me") as client:
         mine = client.get_job(str(job))
         mine.write_data(9, 5, ADDRESS, data)
         assert mine.read_data(9, 5, ADDRESS, len(data)) == data
         mine.reset_routing(filters)
     assert len(boards[0].cleared) == 48
-    assert boards[0].word((3, 3), FILTERS + 48) == filters[12].filter_word
+    assert word(boards[0], (3, 3), FILTERS + 48) == filters[12].filter_word
 
 
 def test_fast_data_is_not_there(user: User, job: int) -> None:

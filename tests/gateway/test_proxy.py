@@ -10,15 +10,11 @@ from copy import copy
 import pytest
 import websocket
 
-from tests.gateway.boards import Echo, open_proxy
-from tests.gateway.support import Place, User
+from tests.gateway.boards import Echo, open_proxy, words
+from tests.gateway.support import Place, User, metric
 from tests.support import wait_until
 
 OPEN, CLOSE, MESSAGE, OPEN_UNBOUND, MESSAGE_TO, ERROR = range(6)
-
-
-def words(*numbers: int) -> bytes:
-    return struct.pack(f"<{len(numbers)}I", *numbers)
 
 
 @pytest.fixture
@@ -64,13 +60,6 @@ def open_channel(proxy: websocket.WebSocket, x: int, y: int, port: int) -> int:
     assert (op, correlation) == (OPEN, 77)
     assert handle
     return int(handle)
-
-
-def metric(place: Place, name: str) -> float:
-    for line in place.get("metrics").text.splitlines():
-        if line.startswith(f"spalloc_gateway_{name} "):
-            return float(line.split()[1])
-    raise AssertionError(name)
 
 
 def test_packets_go_to_their_boards_and_back(
@@ -251,8 +240,12 @@ def test_channels_of_a_client_that_goes_are_closed(
 
 
 def test_a_client_that_does_not_read_loses_packets_and_nobody_else(
-    place: Place, user: User, job: int, echoes: list[Echo]
+    impatient_place: Place, echoes: list[Echo]
 ) -> None:
+    place = impatient_place
+    user = place.log_in("me")
+    job = user.create(**{"num-boards": 3})
+    user.wait_until_ready(job)
     deaf, other = open_proxy(user, job), open_proxy(user, job)
     handle = open_channel(deaf, 0, 0, echoes[0].port)
     mine = open_channel(other, 8, 4, echoes[1].port)
@@ -263,7 +256,7 @@ def test_a_client_that_does_not_read_loses_packets_and_nobody_else(
     def flood() -> bool:
         for _ in range(500):
             echoes[0].socket.sendto(bytes(2000), sender)
-        return metric(place, "packets_lost") > 1000
+        return metric(place, "packets_lost_total") > 1000
 
     wait_until(flood)
     for _ in range(100):

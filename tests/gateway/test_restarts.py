@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,9 +16,10 @@ import pytest
 from spalloc_server_gateway.jobs import Jobs
 from spalloc_server_gateway.link import AwayError, Link
 from spalloc_server_gateway.wishes import Wish
-from tests.gateway.boards import Echo, open_proxy
-from tests.gateway.support import Place, User
-from tests.support import TIMEOUT, free_port, wait_until
+from tests.gateway.boards import Echo, open_proxy, words
+from tests.gateway.impatient import PATIENCE
+from tests.gateway.support import Place, User, metric
+from tests.support import TIMEOUT, wait_until
 
 
 def restart_server(place: Place) -> None:
@@ -26,13 +28,19 @@ def restart_server(place: Place) -> None:
     place.start_server(port=port)
 
 
+def is_back(place: Place) -> bool:
+    """Has the gateway found the server again?"""
+    return place.get("healthz").status_code == 200
+
+
+def is_away(place: Place) -> bool:
+    """Has the gateway seen that there is no server?"""
+    return place.get("healthz").status_code == 503
+
+
 @pytest.fixture
 def user(place: Place) -> User:
-    # A port that no other process takes while the server is away.
-    place.server.stop()
-    place.start_server(port=free_port())
-    place.gateway.stop()
-    place.start_gateway()
+    wait_until(lambda: is_back(place))
     return place.log_in("me")
 
 
@@ -61,6 +69,7 @@ def test_keepalives_are_answered_meanwhile_and_made_up_for(
     place: Place, user: User
 ) -> None:
     job = user.create(**{"keepalive-interval": "PT60S"})
+    late = metric(place, "late_keepalives_total")
     port = place.server.port
     place.server.stop()
     began = time.monotonic()
@@ -69,22 +78,119 @@ def test_keepalives_are_answered_meanwhile_and_made_up_for(
     assert other.ask("PUT", f"jobs/{job}/keepalive").status_code == 200
     assert time.monotonic() - began < 9
     place.start_server(port=port)
-    wait_until(lambda: "late_keepalives 1.0" in place.get("metrics").text)
+    wait_until(lambda: metric(place, "late_keepalives_total") == late + 1)
     assert user.state(job) != "DESTROYED"
 
 
-def test_what_was_known_is_told_while_the_server_is_away(
-    place: Place, user: User
+# With a gateway that has less patience
+
+
+@pytest.fixture
+def hasty(impatient_place: Place) -> User:
+    wait_until(lambda: is_back(impatient_place))
+    return impatient_place.log_in("me")
+
+
+def test_what_is_told_while_the_server_is_away_for_long(
+    impatient_place: Place, hasty: User
 ) -> None:
+    place, user = impatient_place, hasty
     job = user.create()
     user.wait_until_ready(job)
+    port = place.server.port
     place.server.stop()
-    # Within the ten seconds that clients wait.
-    assert user.ask("GET", f"jobs/{job}/", timeout=9.5).json()["state"] == "READY"
-    unknown = user.ask("GET", "jobs/77/", timeout=9.5)
-    assert unknown.status_code == 503
-    assert "the spalloc server cannot be reached" in unknown.text
-    assert place.get("healthz").status_code == 503
+    away = "the spalloc server cannot be reached\n"
+    with ThreadPoolExecutor(12) as pool:
+        # What was last known; also to who waits for a change, after that time.
+        known = [
+            pool.submit(user.ask, "GET", f"jobs/{job}/{path}")
+            for path in ("", "?wait=true", "machine", "machine/power")
+        ]
+        # What is not known, or has to be done.
+        others = [
+            pool.submit(user.ask, "GET", "jobs/77777/"),
+            pool.submit(user.ask, "GET", "machines"),
+            pool.submit(user.ask, "GET", "jobs/"),
+            pool.submit(user.ask, "GET", f"jobs/{job}/chip?x=0&y=0"),
+            pool.submit(user.ask, "DELETE", f"jobs/{job}"),
+            pool.submit(user.ask, "POST", "jobs/", json={}),
+            pool.submit(
+                user.ask, "POST", f"jobs/{job}/machine/power", json={"power": "ON"}
+            ),
+        ]
+        assert [call.result().status_code for call in known] == [200] * 4
+        assert known[0].result().json()["state"] == "READY"
+        assert known[1].result().json()["state"] == "READY"
+        assert {(c.result().status_code, c.result().text) for c in others} == {
+            (503, away)
+        }
+    for call in (known[0], *others):
+        seconds = call.result().elapsed.total_seconds()
+        patience = PATIENCE.create if call is others[5] else PATIENCE.call
+        assert patience - 0.5 < seconds < patience + 2
+    assert "has been away for" in place.get("healthz").text
+    # What was refused is not done later.
+    place.start_server(port=port)
+    wait_until(lambda: is_back(place))
+    assert [job["state"] for job in place.old_client().call("list_jobs")] == [3]
+    assert user.state(job) == "READY"
+
+
+def test_nothing_is_carried_when_boards_may_be_those_of_others(
+    impatient_place: Place, hasty: User
+) -> None:
+    place, user = impatient_place, hasty
+    job = user.create(board={"x": 0, "y": 0, "z": 0})
+    user.wait_until_ready(job)
+    proxy = open_proxy(user, job)
+    with Echo("127.0.1.1", b"one ") as echo:
+        opening = words(0, 1, 0, 0, echo.port)
+        proxy.send_binary(opening)
+        opened = proxy.recv()
+        assert isinstance(opened, bytes)
+        message = b"\2\0\0\0" + opened[8:12]
+        port = place.server.port
+        place.server.stop()
+        wait_until(lambda: is_away(place))
+        proxy.send_binary(message + b"soon")
+        assert proxy.recv() == message + b"one soon"
+        lost = metric(place, "packets_lost_total")
+
+        def is_lost() -> bool:
+            proxy.send_binary(message + b"late")
+            return metric(place, "packets_lost_total") > lost
+
+        wait_until(is_lost)
+        heard = len(echo.heard)
+        for _ in range(5):
+            proxy.send_binary(message + b"too late")
+        # Nor from the boards: it says so to whoever wants a channel.
+        echo.socket.sendto(b"too late", echo.heard[0][1])
+        proxy.send_binary(opening)
+        refusal = words(5, 1) + b"the spalloc server cannot be reached"
+        answers = set(iter(proxy.recv, refusal))
+        assert answers <= {message + b"one late"}
+        assert len(echo.heard) == heard
+        where = {"x": 0, "y": 0, "address": 0, "size": 4}
+        memory = user.ask("GET", f"jobs/{job}/memory", params=where)
+        assert memory.status_code == 503
+        # It goes on where it was, if the boards are still the job's.
+        place.start_server(port=port)
+        wait_until(lambda: is_back(place))
+        proxy.send_binary(message + b"again")
+        assert proxy.recv() == message + b"one again"
+        # And not if they are not.
+        place.server.stop()
+        place.server.wait()
+        place.start_server("configuration = Configuration(machines=[])", port)
+        wait_until(lambda: metric(place, "channels") == 0)
+        proxy.send_binary(opening)
+        assert proxy.recv() == words(5, 1) + b"the job has no boards any more"
+        place.server.stop()  # with this configuration it is no use to others
+    proxy.close()
+
+
+# As it is
 
 
 def test_waits_go_on_over_a_restart_of_the_server(place: Place, user: User) -> None:
@@ -146,9 +252,17 @@ def test_sessions_and_waits_of_a_gateway_that_ends(place: Place, user: User) -> 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(user.state, job, wait="true")
         wait_until(lambda: "under_way 2.0" in place.get("metrics").text)
-        assert place.gateway.stop() == 0
+        plain, secure = place.connect(), place.connect_securely()
+        place.gateway.process.send_signal(signal.SIGTERM)
         # It is answered, not cut off.
         assert waiting.result() == "READY"
+        # So is who has just come: such a keepalive would be the client's last.
+        later = place.tls().wrap_socket(plain, server_hostname="localhost")
+        for connection in (secure, later):
+            with connection:
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert place.gateway.wait() == 0
     place.start_gateway()
     assert user.state(job) == "READY"
     assert user.ask("PUT", f"jobs/{job}/keepalive").status_code == 200
@@ -250,6 +364,7 @@ def test_a_job_is_not_created_twice(tmp_path: Path) -> None:
                 **command["kwargs"],
                 "job_id": job_id,
                 "state": 1,
+                "start_time": 1e9 + job_id,
                 "boards": None,
                 "power": None,
             }
@@ -284,7 +399,7 @@ def test_a_job_that_was_not_created_is_created(tmp_path: Path) -> None:
             raise EOFError
         return 7
 
-    job = {"owner": "me", "state": 1, "boards": None, "power": None, "keepalive": 1.0}
+    job = {"owner": "me", "state": 1, "start_time": 1e9, "keepalive": 1.0}
     script.answers["create_job"] = create
     script.answers["list_jobs"] = lambda _: [{**job, "job_id": 3}]
     script.answers["describe_job"] = lambda _: job
@@ -311,7 +426,7 @@ def test_keepalives_are_owed_until_they_have_been_sent(tmp_path: Path) -> None:
         if heard == [1]:
             raise EOFError
 
-    job = {"owner": "me", "state": 3}
+    job = {"owner": "me", "state": 3, "start_time": 1e9}
     script.answers["describe_job"] = lambda _: job
     script.answers["job_keepalive"] = keepalive
 

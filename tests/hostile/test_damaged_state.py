@@ -43,6 +43,7 @@ from tests.support import (
     Client,
     CommandError,
     ServerProcess,
+    from_nothing,
     running_server,
     wait_until,
 )
@@ -214,7 +215,7 @@ def test_a_bit_of_the_log_costs_no_more_than_its_commit(
         assert describe(controller) == image.history[-1 - lost]
     (message,) = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
     assert ("its log is damaged" in message) == (not lost)
-    assert ("All that was promised could be read" in message) == (not lost)
+    assert ("Everything that was acknowledged could be read" in message) == (not lost)
     assert ("the last 1 commits are missing" in message) == bool(lost)
 
 
@@ -423,7 +424,7 @@ def test_state_of_a_newer_version_only_is_said_and_kept(
     with running_server(folder / "spalloc.cfg", "--simulate") as server:
         assert owners_of(server) == []
         (error,) = [line for line in server.log.splitlines() if " ERROR " in line]
-        assert "is of a newer version, 99.1, and cannot be read" in error
+        assert "is from a newer version, 99.1, which this one cannot read" in error
         (aside,) = folder.glob("*.out-of-date-*")
         assert f"it is kept as {aside}" in error
         assert aside.read_bytes() == contents
@@ -592,7 +593,7 @@ def test_a_server_that_starts_without_room_serves_and_recovers(
     copy(left / way, folder)
     with no_room(folder) as relieve:
         with (
-            running_server(folder / "spalloc.cfg", "--simulate") as server,
+            from_nothing(folder / "spalloc.cfg", "--simulate") as server,
             Client(server.port) as client,
         ):
             assert owners_of(server) == OWNERS

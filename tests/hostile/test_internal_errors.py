@@ -16,18 +16,31 @@ import pytest
 
 from spalloc_server.allocator import Allocator
 from spalloc_server.async_bmp_controller import AsyncBMPController
+from spalloc_server.control.deadlines import Deadlines
 from spalloc_server.control.job_lifecycle import JobLifecycle
 from spalloc_server.control.job_power import JobPower
+from spalloc_server.control.parts import Parts
 from spalloc_server.control.state import State
+from spalloc_server.controller import Controller
 from spalloc_server.job_queue import JobQueue
 from spalloc_server.model.board_index import BoardIndex
 from spalloc_server.model.job import _Job
 from spalloc_server.model.keepalives import Keepalives
+from spalloc_server.observe.observer import Observer
 from spalloc_server.scheduling.limits import Limits
 from spalloc_server.scheduling.recent import RecentTimes
 from spalloc_server.server import SpallocServer
+from spalloc_server.service import base_server
+from spalloc_server.service.config_source import ConfigSource
+from spalloc_server.service.notifier import Notifier
+from spalloc_server.service.reception import Reception
+from spalloc_server.service.timers import Timers
+from spalloc_server.storage import store as store_module
+from spalloc_server.storage.lock_file import StateLock
+from spalloc_server.storage.rewriting import Rewriting
 from spalloc_server.storage.store import StateStore
-from tests.support import Client, CommandError, Site, ready, wait_until
+from spalloc_server.wire.clients import Clients
+from tests.support import ONE_TRIAD, Client, CommandError, Site, ready, wait_until
 
 MESSAGE = "something is wrong in here"
 
@@ -45,6 +58,7 @@ class Fault:
     def __init__(self, undo: ExitStack, holder: type, name: str, after: bool) -> None:
         self._original = getattr(holder, name)
         self._after = after
+        self.name = name
         self.armed = False
         fault = self
 
@@ -216,6 +230,117 @@ def test_while_the_whole_cannot_be_written_nothing_is_promised(tmp_path: Path) -
         wait_until(lambda: is_created(client, "late"))
 
 
+def test_others_wait_while_much_state_is_written_and_are_not_refused(
+    tmp_path: Path,
+) -> None:
+    with ExitStack() as undo:
+        fault = Fault(undo, JobLifecycle, "create", after=True)
+        # As if there were many jobs, which a child process then writes.
+        undo.enter_context(mock.patch.object(store_module, "JOBS_AT_ONCE", 0))
+        begun = undo.enter_context(
+            mock.patch.object(store_module, "Rewriting", wraps=Rewriting)
+        )
+        site = Site(tmp_path, undo)
+        server = site.start()
+        client, other = site.connect(server), site.connect(server)
+        first = client.call("create_job", owner="first", keepalive=None)
+        for number in range(1, 4):
+            fault.strike(client, "create_job", owner="refused", keepalive=None)
+            for client_of in (client, other):
+                client_of.send_command("create_job", owner="next", keepalive=None)
+                client_of.send_command("job_keepalive", first)
+            assert "return" in client.reply()
+            assert "return" in other.reply()
+            assert client.reply() == other.reply() == {"return": None}
+            assert begun.call_count == number
+        before = jobs_of(client)
+        client = site.connect(restart_as_after_a_kill(site, server))
+        assert [job[:2] for job in jobs_of(client)] == [job[:2] for job in before]
+
+
 def is_created(client: Client, owner: str) -> bool:
     client.send_command("create_job", owner=owner, keepalive=None)
     return "return" in client.reply()
+
+
+OFTEN = ONE_TRIAD.replace(
+    "    machines=[", "    timeout_check_interval=0.1, machines=["
+)
+
+LOOP = [
+    *((Timers, "check"), (Timers, "give_out_free_boards"), (ConfigSource, "poll")),
+    *((Notifier, "send"), (StateStore, "commit_events"), (StateLock, "look")),
+    *((Reception, "look"), (Observer, "turned"), (Controller, "destroy_silent_jobs")),
+    *((Controller, "check_free"), (Clients, "note_events")),
+    (Parts, "look_after_boards"),
+]
+
+
+def test_an_error_in_the_loop_itself_costs_nobody_anything(tmp_path: Path) -> None:
+    with ExitStack() as undo:
+        faults = [
+            Fault(undo, holder, name, after)
+            for holder, name in LOOP
+            for after in (False, True)
+        ]
+        site = Site(tmp_path, undo)
+        site.write(OFTEN)
+        # The first look is at the start, and the next after this.
+        undo.enter_context(mock.patch.object(base_server, "LOOK_SECONDS", 0.1))
+        server = site.start()
+        client = site.connect(server)
+        for number, fault in enumerate(faults, 1):
+            fault.armed = True
+            wait_until(lambda: is_created(client, "me"))
+            (job_id,) = (job_id for job_id, _, _ in jobs_of(client))
+            wait_until(lambda job_id=job_id: ready(client, job_id))  # type: ignore[misc]
+            wait_until(lambda fault=fault: not fault.armed)  # type: ignore[misc]
+            wait_until(lambda: server.store.problem is None)
+            client.call("destroy_job", job_id)
+            told = server.internal_errors
+            assert sum(told.values()) == number, (fault.name, told)
+        use_all(server, client)
+        assert server.is_alive()
+
+
+RESULTS = [
+    *((JobLifecycle, "ready"), (JobLifecycle, "free"), (JobLifecycle, "frame_done")),
+    *((Deadlines, "time_out"), (BoardIndex, "leave"), (JobQueue, "free")),
+]
+
+
+def test_an_error_in_a_frames_thread_costs_nobody_anything(tmp_path: Path) -> None:
+    with ExitStack() as undo:
+        faults = [
+            Fault(undo, holder, name, after)
+            for holder, name in RESULTS
+            for after in (False, True)
+            if (name, after) != ("frame_done", False)  # then it does not know of it
+        ]
+        site = Site(tmp_path, undo)
+        site.write(OFTEN)
+        server = site.start()
+        client = site.connect(server)
+        kept = client.call("create_job", owner="kept", keepalive=None)
+        wait_until(lambda: ready(client, kept))
+        for fault in faults:
+            fault.armed = True
+            job_id = client.call("create_job", owner="me", keepalive=0.3)
+            wait_until(lambda job_id=job_id: job_id not in ids(client))  # type: ignore[misc]
+            # No command is refused because of it, and what is stored is what there is.
+            other = client.call("create_job", owner="other", keepalive=None)
+            wait_until(lambda other=other: ready(client, other))  # type: ignore[misc]
+            client.call("destroy_job", other)
+            wait_until(lambda: not server.controller._state.ending_jobs)
+            assert not fault.armed, fault.name
+        assert ready(client, kept)
+        before = jobs_of(client)
+        client = site.connect(restart_as_after_a_kill(site, server))
+        assert jobs_of(client) == before
+        client.call("destroy_job", kept)
+        whole = client.call("create_job", 1, 1, owner="all", keepalive=None)
+        wait_until(lambda: ready(client, whole))
+
+
+def ids(client: Client) -> list[int]:
+    return [job_id for job_id, _, _ in jobs_of(client)]

@@ -86,7 +86,7 @@ def test_a_lock_file_that_is_removed_comes_back(tmp_path: Path) -> None:
             (tmp_path / LOCK).unlink()
             lock = re.escape(str(tmp_path / LOCK))
             server.wait_for_log(
-                rf"ERROR The lock file {lock} was removed; it is ", count
+                rf"ERROR The lock file {lock} was removed; it has been ", count
             )
         check = subprocess.run(
             [
@@ -153,7 +153,7 @@ def test_a_stranger_with_the_name_does_not_keep_the_server_from_starting(
     try:
         with running_server(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
             server.wait_for_log(
-                f"WARNING Process {child} of user 65534 has taken the name"
+                f"WARNING Process {child} of user 65534 has taken the socket name"
             )
             assert server.stop() == 0
     finally:

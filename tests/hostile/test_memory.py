@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import Client, CommandError, ServerProcess, running_server
+from tests.support import Client, CommandError, ServerProcess, from_nothing
 
 MiB = 1024 * 1024
 
@@ -68,7 +68,7 @@ def answers(server: ServerProcess) -> None:
 
 def test_listings_of_problems_for_a_client_that_does_not_read(tmp_path: Path) -> None:
     with (
-        running_server(CONFIG, "--simulate", folder=tmp_path) as server,
+        from_nothing(CONFIG, "--simulate", folder=tmp_path) as server,
         Client(server.port) as client,
     ):
         job_id = client.call("create_job", 8, 8, owner="me", keepalive=None)
@@ -94,7 +94,7 @@ def test_long_replies_to_a_client_that_does_not_read(
     tmp_path: Path, command: str
 ) -> None:
     with (
-        running_server(CONFIG, "--simulate", folder=tmp_path) as server,
+        from_nothing(CONFIG, "--simulate", folder=tmp_path) as server,
         Client(server.port) as client,
     ):
         tags = [f"{number}" for number in range(900)]
@@ -116,7 +116,7 @@ def test_long_replies_to_a_client_that_does_not_read(
 
 def test_many_that_list_all_and_read_nothing(tmp_path: Path) -> None:
     with (
-        running_server(CONFIG, "--simulate", folder=tmp_path) as server,
+        from_nothing(CONFIG, "--simulate", folder=tmp_path) as server,
         Client(server.port) as client,
         ExitStack() as undo,
     ):
@@ -144,7 +144,7 @@ def test_many_that_list_all_and_read_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_who_does_not_go_on_reading_is_disconnected(tmp_path: Path) -> None:
     with (
-        running_server(CONFIG, "--simulate", folder=tmp_path) as server,
+        from_nothing(CONFIG, "--simulate", folder=tmp_path) as server,
         Client(server.port) as client,
         Client(server.port) as slow,
         Client(server.port) as deaf,
@@ -175,7 +175,7 @@ def test_who_does_not_go_on_reading_is_disconnected(tmp_path: Path) -> None:
 
 def test_tags_are_bounded_and_none_counts_twice(tmp_path: Path) -> None:
     with (
-        running_server(CONFIG, "--simulate", folder=tmp_path) as server,
+        from_nothing(CONFIG, "--simulate", folder=tmp_path) as server,
         Client(server.port) as client,
     ):
         client.call("create_job", 8, 8, owner="me", keepalive=None)
@@ -188,7 +188,7 @@ def test_tags_are_bounded_and_none_counts_twice(tmp_path: Path) -> None:
 
 def test_long_reasons(tmp_path: Path) -> None:
     with (
-        running_server(CONFIG, "--simulate", folder=tmp_path) as server,
+        from_nothing(CONFIG, "--simulate", folder=tmp_path) as server,
         Client(server.port) as client,
     ):
         before = memory(server)
@@ -204,7 +204,7 @@ def test_long_reasons(tmp_path: Path) -> None:
 
 def test_reports_without_end(tmp_path: Path) -> None:
     with (
-        running_server(CONFIG, "--simulate", folder=tmp_path) as server,
+        from_nothing(CONFIG, "--simulate", folder=tmp_path) as server,
         Client(server.port) as client,
     ):
         client.call("create_job", owner="me", machine="s", keepalive=None)
@@ -221,7 +221,7 @@ def test_reports_without_end(tmp_path: Path) -> None:
 
 def test_long_names_that_are_watched(tmp_path: Path) -> None:
     with (
-        running_server(CONFIG, "--simulate", folder=tmp_path) as server,
+        from_nothing(CONFIG, "--simulate", folder=tmp_path) as server,
         Client(server.port) as client,
     ):
         before = memory(server)

@@ -26,8 +26,12 @@ configuration = Configuration(
 BOARDS = 8 * 4 * 3
 
 
-def report_all(client: Client, owner: str) -> None:
-    """Report each board once that the jobs of an owner can get, and end the jobs."""
+def report_all(client: Client, owner: str) -> str:
+    """Report each board once that the jobs of an owner can get, and end the jobs.
+
+    :return: what came of the last report
+    """
+    outcome = {}
     jobs = [
         client.call("create_job", owner=owner, keepalive=None)
         for _ in range(BOARDS - out(client))
@@ -37,9 +41,10 @@ def report_all(client: Client, owner: str) -> None:
     for job_id in jobs:
         info = client.call("get_job_machine_info", job_id)
         ((_, address),) = info["connections"]
-        client.call("report_problem", address)
+        outcome = client.call("report_problem", address)
     for job_id in jobs:
         client.call("destroy_job", job_id)
+    return str(outcome["text"])
 
 
 def out(client: Client) -> int:
@@ -55,7 +60,9 @@ def test_two_jobs_cannot_take_a_machine_out_of_service(tmp_path: Path) -> None:
         with Client(server.port) as client:
             report_all(client, "eve")
             assert out(client) == 0
-            report_all(client, "eve")
+            assert report_all(client, "eve") == (
+                "it stays in service: their owners have 5 boards out already"
+            )
             assert out(client) == 5
             server.wait_for_log(
                 r"ERROR Board .* of m, and perhaps more, stays in service though "

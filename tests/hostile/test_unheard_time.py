@@ -104,12 +104,12 @@ def test_a_stop_between_hearing_and_looking_ends_no_job(
     is_check_due = Timers.is_check_due
     stopped = threading.Event()
 
-    def stop_once(timers: Timers) -> bool:
+    def stop_once(timers: Timers, now: float) -> bool:
         if not stopped.is_set():
             threading.Event().wait(1.5)
             stopped.set()
             timers.check_soon()
-        return is_check_due(timers)
+        return is_check_due(timers, now)
 
     monkeypatch.setattr(Timers, "is_check_due", stop_once)
     assert stopped.wait(10)

@@ -114,6 +114,6 @@ def test_nothing_is_read_again_for_nothing(tmp_path: Path) -> None:
         # Long enough for it to be looked at, which the lock file's return tells.
         for count in (1, 2, 3):
             (tmp_path / ".spalloc.cfg.state.lock").unlink()
-            server.wait_for_log("was removed; it is there again", count)
+            server.wait_for_log("was removed; it has been created again", count)
         assert server.log.count("read again") == 1
         assert server.stop() == 0

@@ -20,9 +20,9 @@ class Loop:
 
     def turn(self, busy: float, timeout: float, waited: float) -> float:
         self.now += busy
-        self.attention.wait_begins(timeout)
+        since = self.now
         self.now += waited
-        return self.attention.wait_ends()
+        return self.attention.waited(since, timeout, self.now)
 
 
 @pytest.fixture

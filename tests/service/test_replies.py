@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from spalloc_server.model.job import JobState, JobStateTuple, JobTuple
+from spalloc_server.model.job_tuples import JobState, JobStateTuple, JobTuple
 from spalloc_server.service.replies import (
     ITEMS_AT_ONCE,
     PIECE_BYTES,

@@ -36,9 +36,9 @@ class Work:
         controller: Any = self
         while self.work.due <= end:
             self.clock.now = max(self.clock.now, self.work.due)
-            if self.work.is_check_due():
+            if self.work.is_check_due(self.clock.now):
                 self.work.check(controller, self.interval, self.clock.now - 1.0)
-            self.work.give_out_free_boards(controller)
+            self.work.give_out_free_boards(controller, self.clock.now)
         self.clock.now = end
         return self.done
 

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from spalloc_server.controller import Controller, JobState
 from spalloc_server.model.changes import ReplayError
 from spalloc_server.storage import database
+from spalloc_server.storage import snapshots as snapshots_module
 from spalloc_server.storage import store as store_module
 from spalloc_server.storage.contents import Contents
 from spalloc_server.storage.files import StateFileError
@@ -73,7 +75,7 @@ def work(store: StateStore, controller: Controller) -> None:
 
     def idle() -> bool:
         store.commit_events(controller)
-        return store._background is None and store._tidying is None
+        return not store.snapshots.is_working
 
     wait_until(idle)
 
@@ -199,8 +201,8 @@ def test_a_snapshot_replaces_the_journal(filename: str, bmps: BMPs) -> None:
 def test_snapshots_are_due_when_the_journal_is_long(
     filename: str, bmps: BMPs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "RECORDS_BEFORE_SNAPSHOT", 3)
-    monkeypatch.setattr(store_module, "RECORDS_PER_JOB", 2)
+    monkeypatch.setattr(snapshots_module, "RECORDS_BEFORE_SNAPSHOT", 3)
+    monkeypatch.setattr(snapshots_module, "RECORDS_PER_JOB", 2)
     controller = Controller()
     controller.machines = {"m": machine()}
     with kept(filename, controller) as store:
@@ -222,14 +224,112 @@ def test_snapshots_are_due_when_the_journal_is_long(
     assert description(restored(filename)) == expected
 
 
+def test_the_journal_has_a_longest_length_however_many_jobs_there_are(
+    filename: str, bmps: BMPs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots_module, "RECORDS_BEFORE_SNAPSHOT", 3)
+    monkeypatch.setattr(snapshots_module, "MOST_RECORDS", 20)
+    controller = Controller()
+    controller.machines = {"m": machine()}
+    with kept(filename, controller) as store:
+        assert store._journal is not None
+        for _ in range(10):
+            create(store, controller)
+        # 20 records for each job would be 200.
+        longest = 0
+        for _ in range(40):
+            store.commit([["destroy_job", 13.5, None, 99, None]])
+            longest = max(longest, store._journal.length)
+            work(store, controller)
+        assert longest == 20
+        # What is long counts for more: it takes room, and time to read.
+        store.commit([["destroy_job", 13.5, None, 99, "x" * 1024 * 25]])
+        assert store._journal.length > 20
+        work(store, controller)
+        assert store._journal.length == 0
+
+
+def rewrite(
+    store: StateStore, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Have a commit fail, so that all is owed."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "_do", raise_journal_error)
+        with pytest.raises(JournalError):
+            store.commit([["destroy_job", 13.5, None, 99, None]])
+    assert store.problem
+
+
+def raise_journal_error(*_: object) -> None:
+    raise JournalError("disk I/O error")
+
+
+def test_all_is_written_anew_a_little_in_each_turn(
+    filename: str, bmps: BMPs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "JOBS_AT_ONCE", 1)
+    controller = Controller()
+    controller.machines = {"m": machine()}
+    with kept(filename, controller) as store:
+        for _ in range(3):
+            create(store, controller)
+        rewrite(store, controller, monkeypatch)
+        store.commit_events(controller)
+        # It has begun; until it is done, nothing is promised.
+        assert store.must_wait
+        with pytest.raises(JournalError):
+            store.commit([["destroy_job", 13.5, None, 1, None]])
+        # What happens meanwhile is not in it, but comes after it.
+        bmps.answer()
+        go_on_until(store, controller, lambda: not store.must_wait)
+        assert store.problem is None
+        assert store.retry_at is None
+        create(store, controller)
+        expected = description(controller)
+    assert length(filename) == 4  # three jobs are ready, and there is one more
+    assert description(restored(filename)) == expected
+
+
+@pytest.mark.parametrize("trouble", ["dies", "cannot be made", "another error"])
+def test_trouble_while_all_is_written_anew_loses_nothing(
+    filename: str, bmps: BMPs, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    monkeypatch.setattr(store_module, "JOBS_AT_ONCE", 1)
+    controller = Controller()
+    controller.machines = {"m": machine()}
+    with kept(filename, controller) as store:
+        for _ in range(3):
+            create(store, controller)
+        rewrite(store, controller, monkeypatch)
+        with monkeypatch.context() as patch:
+            if trouble == "cannot be made":
+                no_fork = OSError(11, "Resource temporarily unavailable")
+                patch.setattr(os, "fork", Mock(side_effect=no_fork))
+            elif trouble == "dies":
+                patch.setattr(store_module, "data", lambda _: os._exit(0))
+            store.commit_events(controller)
+            if trouble == "another error":
+                with controller.lock:
+                    controller.mend()
+            bmps.answer()
+            go_on_until(store, controller, lambda: not store.must_wait)
+        now += 2
+        go_on_until(store, controller, lambda: store.problem is None)
+        create(store, controller)
+        expected = description(controller)
+    assert description(restored(filename)) == expected
+
+
 def test_what_happens_while_a_snapshot_is_written_is_not_in_it_but_after_it(
     filename: str,
     bmps: BMPs,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(store_module, "RECORDS_BEFORE_SNAPSHOT", 2)
-    monkeypatch.setattr(store_module, "RECORDS_PER_JOB", 0)
+    monkeypatch.setattr(snapshots_module, "RECORDS_BEFORE_SNAPSHOT", 2)
+    monkeypatch.setattr(snapshots_module, "RECORDS_PER_JOB", 0)
     controller = Controller()
     controller.machines = {"m": machine()}
     with kept(filename, controller) as store:
@@ -248,11 +348,11 @@ def test_what_happens_while_a_snapshot_is_written_is_not_in_it_but_after_it(
             # What is left of the one before is no damage.
             assert [r for r in caplog.records if r.levelname == "ERROR"] == []
             assert store._journal is not None
-            if store._snapshot_number > 1 and number > 40:
+            if store.snapshots.number > 1 and number > 40:
                 break
             for name in (copy, f"{copy}-wal"):
                 Path(name).unlink(missing_ok=True)
-        assert store._snapshot_number > 1
+        assert store.snapshots.number > 1
         expected = description(controller)
     assert description(restored(filename)) == expected
 
@@ -267,8 +367,8 @@ def test_a_child_that_fails_costs_a_line_and_is_tried_again(
 ) -> None:
     now = 1000.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    monkeypatch.setattr(store_module, "RECORDS_BEFORE_SNAPSHOT", 2)
-    monkeypatch.setattr(store_module, "RECORDS_PER_JOB", 0)
+    monkeypatch.setattr(snapshots_module, "RECORDS_BEFORE_SNAPSHOT", 2)
+    monkeypatch.setattr(snapshots_module, "RECORDS_PER_JOB", 0)
     controller = Controller()
     controller.machines = {"m": machine()}
     with kept(filename, controller) as store:
@@ -280,21 +380,21 @@ def test_a_child_that_fails_costs_a_line_and_is_tried_again(
 
                 patch.setattr(os, "fork", no_fork)
             elif trouble == "dies":
-                patch.setattr(store_module, "_data", lambda _: os._exit(0))
+                patch.setattr(snapshots_module, "data", lambda _: os._exit(0))
             else:
-                patch.setattr(store_module, "_data", lambda _: 1 / 0)
+                patch.setattr(snapshots_module, "data", lambda _: 1 / 0)
             for _ in range(4):
                 create(store, controller)
             go_on_until(store, controller, lambda: bool(caplog.messages))
         (message,) = caplog.messages
-        assert f"cannot save state to {filename}: " in message
-        assert message.endswith("; the journal goes on")
+        assert f"Cannot save a snapshot to {filename}: " in message
+        assert message.endswith("in the journal; the next try is in 30 s")
         assert store.retry_at is None or store.retry_at <= now + 1
         create(store, controller)
         work(store, controller)
-        assert store._snapshot_number == 1
-        now += store_module.SNAPSHOT_RETRY_SECONDS
-        go_on_until(store, controller, lambda: store._snapshot_number == 2)
+        assert store.snapshots.number == 1
+        now += snapshots_module.SNAPSHOT_RETRY_SECONDS
+        go_on_until(store, controller, lambda: store.snapshots.number == 2)
     assert [job.job_id for job in restored(filename).list_jobs()] == [1, 2, 3, 4, 5]
 
 
@@ -350,7 +450,7 @@ def test_state_of_a_newer_version_is_named_and_never_comes_back(
     own = str(tmp_path / ".config.state.1.2.0")
     assert StateStore(own).restore() is None
     (message,) = caplog.messages
-    assert "is of a newer version, 1.99.0" in message
+    assert "is from a newer version, 1.99.0" in message
     assert not newer.exists()
     assert StateStore(str(newer)).restore() is None
 
@@ -398,7 +498,7 @@ def test_records_that_do_not_fit_are_kept_aside_and_no_others(
     assert [job.job_id for job in copy.list_jobs()] == [1]
     (message,) = caplog.messages
     assert "['freed', 1.5, 99, [], None]: KeyError: 99" in message
-    assert "2 changes that do not follow from that are in" in message
+    assert "2 changes that could not be replayed are in" in message
     assert "after 1970-01-01 00:00:12 UTC" in message
     asides = list(Path(filename).parent.glob("*.unreadable-*"))
     (lines,) = (path for path in asides if path.read_bytes().startswith(b"["))
@@ -431,7 +531,7 @@ def test_a_commit_that_is_damaged_costs_no_more_than_what_follows(
     assert [job.owner for job in copy.list_jobs()] == ["first"]
     (message,) = caplog.messages
     assert "commit 2 is damaged" in message
-    assert "1 changes that do not follow" in message
+    assert "1 changes that could not be replayed" in message
 
 
 def test_commits_that_were_promised_but_are_not_there_are_missed(
@@ -479,7 +579,7 @@ def test_commits_that_were_promised_but_are_not_there_are_missed(
         store.lock = lock
         assert store.restore() is None
         (message,) = caplog.messages
-        assert "is missing, which a server had kept" in message
+        assert "is missing, though the last server had one" in message
 
 
 def test_a_file_that_is_no_state_is_kept_aside(

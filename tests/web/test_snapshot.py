@@ -8,7 +8,7 @@ import pytest
 
 from spalloc_server.configuration import Machine
 from spalloc_server.model.board_states import BoardState
-from spalloc_server.model.job import JobDetails, JobState, JobTuple
+from spalloc_server.model.job_tuples import JobDetails, JobState, JobTuple
 from spalloc_server.web import feed as web_feed
 from spalloc_server.web.feed import PING, Feed
 from spalloc_server.web.snapshot import Snapshot, changes_between, to_state

@@ -244,6 +244,7 @@ def test_a_server_without_address_goes_on_and_gets_it_back(
     port = free_port()
     moving = ONE_TRIAD.replace("seconds_", 'ip="{}", seconds_')
     site.write(moving.replace("{}", "127.0.0.1"))
+    site.serve_bmps()
     running = site.undo.enter_context(SpallocServer(str(site.config), port=port))
     client = site.connect(running)
     with socket.create_server(("127.0.0.2", port)):

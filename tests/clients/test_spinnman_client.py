@@ -1,6 +1,4 @@
-"""SpiNNMan's own client, unchanged, against a real gateway and a real server."""
-
-import time
+"""The newest SpiNNMan, in this process, against a real gateway and a real server."""
 
 import pytest
 import requests
@@ -8,12 +6,12 @@ from spinn_utilities.config_holder import set_config
 from spinnman.config_setup import unittest_setup
 from spinnman.data.spinnman_data_writer import SpiNNManDataWriter
 from spinnman.exceptions import SpallocException
-from spinnman.spalloc import SpallocClient, SpallocState, spalloc_client
+from spinnman.spalloc import SpallocClient, SpallocState
 from spinnman.spalloc.spalloc_allocator import spalloc_allocate_job
 
 from tests.gateway.boards import Echo
 from tests.gateway.support import Place
-from tests.support import TIMEOUT, free_port, wait_until
+from tests.support import wait_until
 
 
 def require_boards(number: int) -> None:
@@ -21,11 +19,16 @@ def require_boards(number: int) -> None:
     SpiNNManDataWriter.mock().set_n_required(number, None)
 
 
+def trust(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have SpiNNMan trust the certificate of a gateway."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(place.ca))
+    monkeypatch.setenv("WEBSOCKET_CLIENT_CA_BUNDLE", str(place.ca))
+
+
 @pytest.fixture(autouse=True)
-def _spinnman(empty_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def _spinnman(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     unittest_setup()
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(empty_place.ca))
-    monkeypatch.setenv("WEBSOCKET_CLIENT_CA_BUNDLE", str(empty_place.ca))
+    trust(place, monkeypatch)
     for name in ("SPALLOC_USER", "SPALLOC_PASSWORD", "OIDC_BEARER_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     require_boards(3)
@@ -68,8 +71,11 @@ def test_names_are_owners(place: Place, url: str, owner: str) -> None:
         assert listed["owner"] == owner
 
 
-def test_a_wrong_password_is_told(empty_place: Place) -> None:
+def test_a_wrong_password_is_told(
+    empty_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = empty_place
+    trust(place, monkeypatch)
     place.start_server()
     place.add_user("me", "secret")
     place.start_gateway("--users", str(place.users))
@@ -128,7 +134,8 @@ def test_a_job_that_others_end_is_noticed_at_once(place: Place) -> None:
         state = job.wait_for_state_change(SpallocState.UNKNOWN)
         while state is not SpallocState.READY:
             state = job.wait_for_state_change(state)
-        place.old_client().call("destroy_job", 1, "by others")
+        old = place.old_client()
+        old.call("destroy_job", old.call("list_jobs")[0]["job_id"], "by others")
         assert job.wait_for_state_change(state) is SpallocState.DESTROYED
 
 
@@ -139,7 +146,7 @@ def test_boards_are_reached_through_the_proxy(place: Place) -> None:
         SpallocClient(place.url) as client,
         client.create_job() as job,
     ):
-        job.wait_until_ready()
+        wait_until(lambda: job.get_state() is SpallocState.READY)
         first = job.connect_to_board(0, 0, one.port)
         second = job.connect_to_board(8, 4, two.port)
         first.send(b"hello")
@@ -153,45 +160,6 @@ def test_boards_are_reached_through_the_proxy(place: Place) -> None:
             connection.close()
         with pytest.raises(OSError, match="unrecognised ethernet chip"):
             job.connect_to_board(1, 1, one.port)
-
-
-@pytest.mark.slow
-def test_a_job_lives_over_restarts_of_both(
-    empty_place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its client sends no keepalive any more after one has failed."""
-    monkeypatch.setattr(spalloc_client, "KEEP_ALIVE_PERIOND", 4)
-    place = empty_place
-    port = free_port()
-    place.start_server(port=port)
-    place.start_gateway()
-    with place.hold_socket() as listening:
-        gateway = place.start_with_socket(listening)
-        with SpallocClient(place.url) as client:
-            job = client.create_job()
-            wait_until(lambda: job.get_state() is SpallocState.READY)
-
-            def lives_for(seconds: float) -> None:
-                until = time.monotonic() + seconds
-                wait_until(
-                    lambda: (
-                        job.get_state() is not SpallocState.READY
-                        or time.monotonic() > until
-                    )
-                )
-                assert job.get_state() is SpallocState.READY
-
-            place.server.stop()
-            # A keepalive or two come in this time, which nobody hears of.
-            lives_while_away = time.monotonic() + 5
-            wait_until(lambda: time.monotonic() > lives_while_away)
-            place.start_server(port=port)
-            lives_for(6)
-            gateway.terminate()
-            assert gateway.wait(TIMEOUT) == 0
-            place.start_with_socket(listening)
-            lives_for(6)
-            job.destroy()
 
 
 def test_the_allocator_of_the_toolchain(place: Place) -> None:
@@ -224,13 +192,14 @@ def test_clients_go_on_with_the_jobs_of_other_processes(place: Place) -> None:
     with SpallocClient(place.url) as client:
         job = client.create_job()
         wait_until(lambda: job.get_state() is SpallocState.READY)
-        again = client.get_job("1")
+        (listed,) = place.old_client().call("list_jobs")
+        again = client.get_job(str(listed["job_id"]))
         assert again.get_state() is SpallocState.READY
         assert again.get_root_host() == "127.0.1.1"
         kept = job.get_session_credentials_for_db()
         cookies = {name: v for (kind, name), v in kept.items() if kind == "COOKIE"}
         reply = requests.get(
-            f"{place.url}srv/spalloc/jobs/1",
+            f"{place.url}srv/spalloc/jobs/{listed['job_id']}",
             cookies=cookies,
             timeout=9,
         )

@@ -1,0 +1,87 @@
+"""What those are told who ask about jobs, of all that is known of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from spalloc_server.control.state import State
+from spalloc_server.control.withheld_reasons import WithheldReasons
+from spalloc_server.model.job import _Job
+from spalloc_server.model.job_tuples import (
+    JobDetails,
+    JobMachineInfoTuple,
+    JobState,
+    JobStateTuple,
+    JobTuple,
+)
+from spalloc_server.scheduling.waiting import Waiting
+
+NO_BOARDS: Final = JobMachineInfoTuple(None, None, None, None, None)
+"""What is told of the boards of a job that has none."""
+
+_UNKNOWN_JOB: Final = JobStateTuple(JobState.unknown, None, None, None, None, None)
+
+
+class Answers:
+    """Tells of jobs, and changes nothing. With the controller's lock held."""
+
+    def __init__(self, state: State, withheld_reasons: WithheldReasons) -> None:
+        """Tell of the jobs of a state.
+
+        :param withheld_reasons: knows why jobs wait for boards that are withheld
+        """
+        self._state = state
+        self._withheld_reasons = withheld_reasons
+
+    def ended_state(self, job_id: int) -> JobStateTuple:
+        """The state of a job that has ended, or that there never was."""
+        if job_id in self._state.retired_jobs:
+            return _UNKNOWN_JOB._replace(
+                state=JobState.destroyed, reason=self._state.retired_jobs[job_id]
+            )
+        return _UNKNOWN_JOB
+
+    def boards(self, job: _Job | None) -> JobMachineInfoTuple:
+        """The boards of a job; None for one that has ended."""
+        if job is None or job.allocated_machine is None:
+            return NO_BOARDS
+        return job.machine_info_tuple()
+
+    def all_of(
+        self, job_id: int
+    ) -> tuple[JobStateTuple, JobTuple | None, JobMachineInfoTuple]:
+        """See `Controller.describe_job`."""
+        job = self._state.jobs.get(job_id)
+        if job is None:
+            return self.ended_state(job_id), None, NO_BOARDS
+        return job.state_tuple(), job.list_tuple(), self.boards(job)
+
+    def waiting(self, job_id: int) -> Waiting | None:
+        """Where a job stands and why it waits, None if it does not wait."""
+        job = self._state.jobs.get(job_id)
+        return None if job is None else self._waiting(job)
+
+    def _waiting(self, job: _Job) -> Waiting | None:
+        if job.state is not JobState.queued:
+            return None
+        waiting = self._state.job_queue.waiting(job.id)
+        if waiting is None or waiting.reason != "withheld":
+            return waiting
+        return waiting._replace(text=self._withheld_reasons.reason(job))
+
+    def details(self, job_id: int) -> JobDetails | None:
+        """What `list_jobs` does not tell of a job, None if it has ended."""
+        job = self._state.jobs.get(job_id)
+        return None if job is None else self._details(job)
+
+    def all_details(self) -> dict[int, JobDetails]:
+        """What `list_jobs` does not tell, by job ID."""
+        return {job.id: self._details(job) for job in self._state.jobs.values()}
+
+    def _details(self, job: _Job) -> JobDetails:
+        queues = (
+            self._state.job_queue.queues_of(job.id)
+            if job.state is JobState.queued
+            else ()
+        )
+        return job.details(queues, self._waiting(job))

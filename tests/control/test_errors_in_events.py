@@ -1,0 +1,408 @@
+"""Errors of the server itself, in the midst of what no command explains.
+
+Wherever an event raises: that is logged and counted, no boards are lost, no job waits
+for ever or answers for another, and what is stored is what there is.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import spalloc_server
+from spalloc_server.control.plain_state import comparable
+from spalloc_server.controller import Controller, JobState
+from spalloc_server.model.board_states import BoardState
+from tests.recorded_bmps import BMPs, machine
+
+PACKAGE = Path(spalloc_server.__file__).parent
+
+ROOMS = ("control", "model", "scheduling", "placement")
+MODULES = ("job_queue.py", "allocator.py", "pack_tree.py", "controller.py")
+
+MACHINERY = {
+    *("in_order", "mend", "at_one_time", "wall_time", "__enter__", "__exit__"),
+    # They make nothing but a picture.
+    *("__repr__", "<genexpr>", "<lambda>", "<listcomp>", "<dictcomp>", "<setcomp>"),
+}
+"""What sees to errors itself: one in there is another story."""
+
+
+DOORS = {
+    *("_frame_done", "frame_done", "_board_tested", "bmp_heard", "destroy_timed_out"),
+    *("look_after_boards",),
+}
+"""Where events come in: an error of these themselves is the caller's."""
+
+
+class InjectedError(Exception):
+    """Something that nobody expects."""
+
+
+class Strike:
+    """Raises once, in the n-th function of ours that is called, or left."""
+
+    def __init__(self, number: int, leaving: bool) -> None:
+        self.left = number
+        self.kind = "return" if leaving else "call"
+        self.where = ""
+
+    def __enter__(self) -> Strike:
+        sys.setprofile(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _trace(self, frame: FrameType, event: str, _arg: object) -> None:
+        if event != self.kind or self.where or not _is_ours(frame):
+            return
+        if self.left:
+            self.left -= 1
+            return
+        self.where = f"{self.kind} of {frame.f_code.co_name}"
+        raise InjectedError(self.where)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    if frame.f_code.co_flags & inspect.CO_GENERATOR:
+        # Python passes over what they raise when they are let go of.
+        return False
+    path = Path(frame.f_code.co_filename)
+    if not path.is_relative_to(PACKAGE) or frame.f_code.co_name in MACHINERY | DOORS:
+        return False
+    if path.name in MODULES and path.parent == PACKAGE:
+        # The doors in there come before anything that sees to errors.
+        return path.name != "controller.py"
+    return path.parent.name in ROOMS and path.name not in ("change_log.py", "parts.py")
+
+
+class Disk:
+    """Keeps what a store would: a snapshot, and the events since then."""
+
+    def __init__(self, controller: Controller) -> None:
+        self.controller = controller
+        self.failed = False
+        self.write_anew()
+        controller.on_event = self.append
+        controller.on_failure = self.note_failure
+
+    def write_anew(self) -> None:
+        self.snapshot = self.controller.__getstate__()
+        self.records: list[Any] = []
+        self.failed = False
+
+    def append(self, record: list[Any]) -> None:
+        self.records.append(record)
+
+    def note_failure(self) -> None:
+        self.failed = True
+
+    def commit(self) -> None:
+        if self.failed:
+            self.write_anew()
+
+    def check(self) -> None:
+        """What a crash would leave is what there is."""
+        self.commit()
+        again = Controller.restored(self.snapshot)
+        again.replay(self.records)
+        assert comparable(again.__getstate__()) == comparable(
+            self.controller.__getstate__()
+        )
+
+
+class Place:
+    """A controller with a job of its own, and all that is around it by hand."""
+
+    def __init__(self, bmps: BMPs, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+        monkeypatch.setattr("spalloc_server.allocator.Allocator.clock", self.clock)
+        self.bmps = bmps
+        self.controller = Controller(seconds_before_free=10)
+        self.controller.machines = {"m": machine(width=3)}
+        self.controller.set_board_retries(first=100.0, longest=100.0)
+        self.kept = self.create(0, 0, 0, owner="kept")
+        self.bmps.answer()
+        self.disk = Disk(self.controller)
+
+    def clock(self) -> float:
+        return self.now
+
+    def create(self, *size: int, **options: Any) -> int:
+        options = {"keepalive": None, "owner": "me", **options}
+        if len(size) == 3:
+            options["machine"] = "m"
+        job_id = self.controller.create_job(None, *size, **options)
+        if hasattr(self, "disk"):
+            # As the intake does, before it is done: here it never fails.
+            self.disk.write_anew()
+        return job_id
+
+    def destroy(self, job_id: int) -> None:
+        self.controller.destroy_job(None, job_id)
+        self.disk.write_anew()
+
+    def state(self, job_id: int) -> JobState:
+        return self.controller.get_job_state(None, job_id).state
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.controller.destroy_timed_out_jobs()
+        self.controller.check_free()
+
+    def answer_all(self) -> None:
+        """As the frames' threads do, which go on whatever a result leads to."""
+        for _ in range(100):
+            pending = self.bmps.pending()
+            if not pending:
+                return
+            for bmp in self.bmps.made:
+                taken, bmp.requests = bmp.requests, []
+                for requests in taken:
+                    requests.on_done(True)
+        raise AssertionError("there is no end to it")
+
+    def settle(self) -> None:
+        """Have everything come to its end."""
+        for _ in range(4):
+            self.answer_all()
+            self.pass_time(11.0)
+        for _ in range(2):
+            # Tests of boards, and the rest after them.
+            self.pass_time(100.0)
+            self.answer_all()
+            self.pass_time(11.0)
+
+
+def ready(place: Place) -> Callable[[], None]:
+    place.create(1, 1)
+    return lambda: done(place, "bmp-m-1")
+
+
+def one_of_two_frames(place: Place) -> Callable[[], None]:
+    place.create(2, 1)
+
+    def both_done() -> None:
+        done(place, "bmp-m-1")
+        done(place, "bmp-m-2")
+
+    return both_done
+
+
+def failed(place: Place) -> Callable[[], None]:
+    place.create(1, 1)
+    place.create(3, owner="waits")
+    return lambda: done(place, "bmp-m-1", False, "no power")
+
+
+def freed(place: Place) -> Callable[[], None]:
+    job_id = place.create(1, 1)
+    place.answer_all()
+    place.create(2, 1, owner="waits")
+    place.destroy(job_id)
+    return lambda: done(place, "bmp-m-1")
+
+
+def freed_with_a_faulty_board(place: Place) -> Callable[[], None]:
+    job_id = place.create(1, 1)
+    place.answer_all()
+    place.destroy(job_id)
+    return lambda: done(place, "bmp-m-1", False, "stays on")
+
+
+def timed_out(place: Place) -> Callable[[], None]:
+    for owner in ("one", "two"):
+        place.create(1, 1, owner=owner, keepalive=5)
+    place.create(2, 1, owner="waits", keepalive=7)
+    place.answer_all()
+    place.now += 6
+    return place.controller.destroy_timed_out_jobs
+
+
+def cooled(place: Place) -> Callable[[], None]:
+    job_id = place.create(2, 1)
+    place.answer_all()
+    place.destroy(job_id)
+    place.create(2, 1, owner="waits")
+    place.answer_all()
+    place.now += 11
+    return place.controller.check_free
+
+
+def board_to_be_tested(place: Place) -> Callable[[], None]:
+    fail_a_board(place)
+    place.now += 100
+    return place.controller.check_free
+
+
+def passed_a_test(place: Place) -> Callable[[], None]:
+    fail_a_board(place)
+    place.pass_time(100)
+    return lambda: done(place, "bmp-m-1")
+
+
+def failed_a_test(place: Place) -> Callable[[], None]:
+    fail_a_board(place)
+    place.pass_time(100)
+    return lambda: done(place, "bmp-m-1", False, "no power")
+
+
+def rested(place: Place) -> Callable[[], None]:
+    fail_a_board(place)
+    place.pass_time(100)
+    place.answer_all()
+    place.create(3, 1, owner="waits")
+    place.now += 11
+    return place.controller.check_free
+
+
+def silent_bmp(place: Place) -> Callable[[], None]:
+    return lambda: told(place, "bmp-m-1", "silent")
+
+
+def bmp_that_answers_again(place: Place) -> Callable[[], None]:
+    told(place, "bmp-m-1", "silent")
+    place.create(2, 1, owner="waits")
+    return lambda: told(place, "bmp-m-1", None)
+
+
+def other_machines(place: Place) -> Callable[[], None]:
+    place.create(1, 1, owner="goes")
+    machines = {
+        **place.controller.machines,
+        "n": machine("n"),
+        "o": machine("o", width=2),
+    }
+    return lambda: setattr(place.controller, "machines", machines)
+
+
+def rebuilt_machine(place: Place) -> Callable[[], None]:
+    machines = {**place.controller.machines, "n": machine("n")}
+    place.controller.machines = machines
+    place.create(1, 1, owner="goes", machine="n")
+    place.disk.write_anew()
+    machines = {**machines, "n": machine("n", width=2)}
+    return lambda: setattr(place.controller, "machines", machines)
+
+
+def other_settings(place: Place) -> Callable[[], None]:
+    place.create(3, 1)
+    return lambda: place.controller.set_board_retries(200, 300)
+
+
+def fail_a_board(place: Place) -> None:
+    place.create(1, 0, 0, owner="unlucky")
+    done(place, "bmp-m-1", False, "no power")
+    place.answer_all()
+    place.pass_time(11)
+    place.disk.write_anew()
+
+
+def done(place: Place, name: str, success: bool = True, reason: str = "") -> None:
+    """A frame has done what it was asked for first."""
+    requests = place.bmps[name].requests.pop(0)
+    requests.on_done(success, reason)
+
+
+def told(place: Place, name: str, problem: str | None) -> None:
+    """A BMP answers, or does not; the frame's thread tells it again after an error."""
+    on_answer = place.bmps[name].on_answer
+    assert on_answer is not None
+    on_answer(problem)
+
+
+EVENTS = [
+    *(ready, one_of_two_frames, failed, freed, freed_with_a_faulty_board, timed_out),
+    *(cooled, board_to_be_tested, passed_a_test, failed_a_test, rested, silent_bmp),
+    *(bmp_that_answers_again, other_machines, rebuilt_machine, other_settings),
+]
+
+
+@pytest.mark.parametrize(
+    "stride", [7, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"]
+)
+@pytest.mark.parametrize("leaving", [False, True], ids=["called", "left"])
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.__name__)
+def test_an_error_anywhere_in_an_event_costs_nobody_anything(
+    bmps: BMPs,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    event: Callable[[Place], Callable[[], None]],
+    leaving: bool,
+    stride: int,
+) -> None:
+    caplog.set_level(logging.ERROR)
+    struck = 0
+    for number in itertools.count(0, stride):
+        bmps.made.clear()
+        caplog.clear()
+        place = Place(bmps, monkeypatch)
+        happen = event(place)
+        strike = Strike(number, leaving)
+        try:
+            with strike:
+                happen()
+        except Exception as e:
+            # The frame's thread logs it and goes on; a reload is refused.
+            error: Exception | None = e
+        else:
+            error = None
+        if not strike.where:
+            assert error is None
+            break
+        struck += 1
+        try:
+            check(place, caplog.records, error, happen)
+        except BaseException as e:
+            raise AssertionError(f"after an error at the {strike.where}") from e
+    assert struck
+
+
+def check(
+    place: Place,
+    records: list[logging.LogRecord],
+    error: Exception | None,
+    again: Callable[[], None],
+) -> None:
+    controller = place.controller
+    if isinstance(error, InjectedError):
+        # A reload that was refused before it began.
+        assert not controller.failures
+    else:
+        assert sum(controller.failures.values()) == 1
+        assert any(r.exc_info and r.exc_info[0] is InjectedError for r in records)
+    place.disk.check()
+    # Nothing is half done, and goes on.
+    if error is not None:
+        again()
+    place.settle()
+    place.disk.check()
+    for job in controller.list_jobs():
+        assert job.state in (JobState.ready, JobState.queued), job
+    assert place.state(place.kept) is JobState.ready
+    # All boards can be had: none has been lost.
+    if "n" in controller.machines:
+        assert set(controller.board_states("n").values()) <= {
+            BoardState.free,
+            BoardState.allocated,
+        }
+    for bmp in place.bmps.made:
+        if bmp.on_answer is not None and not bmp.stopped:
+            bmp.on_answer(None)
+    for job in controller.list_jobs():
+        place.destroy(job.job_id)
+    place.settle()
+    whole = place.create(3, 1, owner="all", machine="m")
+    place.settle()
+    assert place.state(whole) is JobState.ready, controller.board_states("m")
+    place.disk.check()
