@@ -146,7 +146,7 @@ class Browser:
             self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", event)
 
     def touch(self, *steps: list[tuple[float, float]]) -> None:
-        """Put fingers to points of the window, move them step by step, and lift them."""
+        """Put fingers to points of the window, move them in steps, and lift them."""
         kinds = ["touchStart", *["touchMove"] * len(steps[1:]), "touchEnd"]
         for kind, points in zip(kinds, [*steps, []], strict=True):
             fingers = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]

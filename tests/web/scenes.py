@@ -49,8 +49,9 @@ def place(x, y, z):
 
 def triad(name, ip):
     boards = {(0, 0, z): (0, 0, z) for z in range(3)}
-    tags = {"side", name}
-    return Machine.with_standard_ips(name, tags=tags, board_locations=boards, base_ip=ip)
+    return Machine.with_standard_ips(
+        name, tags={"side", name}, board_locations=boards, base_ip=ip
+    )
 
 configuration = Configuration(
     machines=[

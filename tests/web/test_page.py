@@ -119,7 +119,7 @@ def test_owners_are_text_and_nothing_else(
     page.go("#/ended")
     page.wait(lambda: reason in page.texts("tbody td"))
     page.go(f"#/machine/{SCRIPT_OWNER}")
-    page.wait_for_text(".hint", "There is no such machine")
+    page.wait_for_text(".machines .hint", "There is no such machine")
     assert page.all("main img, main script, main b") == []
     assert page.run("return [...document.scripts].map((s) => s.src)") == [
         f"{url}/static/main.js"

@@ -37,7 +37,7 @@ def inks(page: Browser, number: int) -> set[tuple[int, int, int]]:
         "const {data} = context.getImageData(0, 0, canvas.width, canvas.height);"
         "const seen = new Set();"
         "for (let i = 0; i < data.length; i += 4)"
-        "  if (data[i + 3] === 255) seen.add(`${data[i]},${data[i + 1]},${data[i + 2]}`);"
+        "  if (data[i + 3] === 255) seen.add(data.slice(i, i + 3).join());"
         "return [...seen]",
         number,
     )
