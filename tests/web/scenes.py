@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 from spalloc_server.async_bmp_controller import AsyncBMPController
 from spalloc_server.command_line import run as cli
@@ -136,6 +137,9 @@ def scene(
     config_file.write_text(config)
     http_port = free_port()
     with contextlib.ExitStack() as undo:
+        # Boards that come up wrong are tried again at once.
+        retries = mock.patch.object(AsyncBMPController, "RETRY_SECONDS", 0.1)
+        undo.enter_context(retries)
         simulator = undo.enter_context(BMPSimulator())
         for number in range(frames):
             frame = simulator.add_frame(
