@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import random
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from spalloc_server.history.database import EventDatabase
-from spalloc_server.history.load import HOUR, LoadHistory
-from spalloc_server.model.load import Load, MachineLoad
-from spalloc_server.storage import names
-from tests.history.test_job_log import event
 from tests.support import Client, ServerProcess, ready, running_server, wait_until
 from tests.web.browser import Browser, browser
-from tests.web.scenes import OWNERS, SITE
-
-HISTORY_HOURS = 150
-"""So long the server was there before."""
+from tests.web.scenes import OWNERS, SITE, write_history
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +35,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     history. Others than that machine are left as they were found.
     """
     folder = tmp_path_factory.mktemp("site")
-    _write_history(str(folder / "spalloc.cfg"))
+    write_history(str(folder / "spalloc.cfg"))
     options = ("--simulate", "--http", "0")
     with running_server(SITE, *options, folder=folder) as server:
         with Client(server.port) as client:
@@ -58,29 +48,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
                 client.call("create_job", 20, 20, owner=owner, keepalive=None)
             wait_until(lambda: all(ready(client, job_id) for job_id in (1, 100)))
         yield server
-
-
-def _write_history(stem: str) -> None:
-    """What a server has left that was there for some days, but not all the time."""
-    now = [time.time() - HISTORY_HOURS * HOUR]
-    events = EventDatabase(names.history_file(stem))
-    events.open()
-    load = LoadHistory(events.file, lambda: now[0])
-    chance = random.Random(3)
-    for hour in range(HISTORY_HOURS):
-        for boards in (1, 3, 12, 100):
-            waited = boards * chance.uniform(5, 60)
-            times = {"time": now[0], "start_time": now[0] - waited, "args": (boards,)}
-            load.take([event(job_id=hour, **times)])
-        if not 60 <= hour < 70:
-            busy = 500 + 40 * (hour % 12) + chance.randrange(60)
-            machines = {
-                "million-core-machine": MachineLoad(1197, busy, 3 + hour % 5),
-                "pair": MachineLoad(24, hour % 24, 0),
-            }
-            load.add(Load(machines, hour % 9, 12 * (hour % 9)))
-        now[0] += HOUR
-    load.close()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +12,13 @@ from unittest import mock
 
 from spalloc_server.async_bmp_controller import AsyncBMPController
 from spalloc_server.command_line import run as cli
+from spalloc_server.history.database import EventDatabase
+from spalloc_server.history.load import HOUR, LoadHistory
+from spalloc_server.model.load import Load, MachineLoad
 from spalloc_server.server import SpallocServer
 from spalloc_server.simulator import BMPSimulator
+from spalloc_server.storage import names
+from tests.history.test_job_log import event
 from tests.support import Client, free_port, wait_until
 
 MILLION_CORES = """
@@ -92,6 +98,9 @@ configuration = Configuration(
 )
 """
 """A config file with that machine, some small ones, and twenty of a single board."""
+
+HISTORY_HOURS = 150
+"""So long such a server was there before, see `write_history`."""
 
 Faulty = Mapping[int, Sequence[int]]
 
@@ -187,3 +196,33 @@ def states(client: Client, state: int) -> list[int]:
     """The jobs that are in a state."""
     jobs = client.call("list_jobs")
     return [job["job_id"] for job in jobs if job["state"] == state]
+
+
+def write_history(stem: str) -> None:
+    """Leave what a server does that was there for days, but not all the time.
+
+    :param stem: the name of its config file
+    """
+    now = [time.time() - HISTORY_HOURS * HOUR]
+    events = EventDatabase(names.history_file(stem))
+    events.open()
+    load = LoadHistory(events.file, lambda: now[0])
+    chance = random.Random(3)
+    for hour in range(HISTORY_HOURS):
+        for boards in (1, 3, 12, 100):
+            waited = boards * chance.uniform(5, 60)
+            times = {"time": now[0], "start_time": now[0] - waited, "args": (boards,)}
+            load.take([event(job_id=hour, **times)])
+        # A server takes one a minute; as many as are drawn will do.
+        samples = 12 if hour >= HISTORY_HOURS - 25 else 2
+        for _ in range(samples):
+            if not 60 <= hour < 70:
+                busy = 500 + 40 * (hour % 12) + chance.randrange(60)
+                machines = {
+                    "million-core-machine": MachineLoad(1195, busy, 3 + hour % 5),
+                    "pair": MachineLoad(24, hour % 24, 0),
+                    "others": MachineLoad(26, 0, 0),
+                }
+                load.add(Load(machines, hour % 9, 12 * (hour % 9)))
+            now[0] += HOUR / samples
+    load.close()
