@@ -11,8 +11,10 @@ a) hexagonal torus. Three coordinate systems are in use:
   bottom-left corner of a board is its Ethernet chip, whose coordinates also stand
   for the board.
 
-The shape of boards and triads is taken from SpiNNMachine; nothing here repeats it.
-The functions are pure, so any thread may call them.
+The shape of boards and triads is that of SpiNN-5 boards, as SpiNNMachine has it. It is
+repeated here, and compared by the tests, since reading that library takes longer than
+all else that is done to read a config file. The functions are pure, so any thread may
+call them.
 """
 
 from __future__ import annotations
@@ -20,8 +22,6 @@ from __future__ import annotations
 from collections import Counter
 from enum import IntEnum
 from typing import TypeAlias
-
-from spinn_machine.spinnaker_triad_geometry import SpiNNakerTriadGeometry
 
 from spalloc_server.links import Links
 
@@ -58,42 +58,39 @@ class WrapAround(IntEnum):
     """Around the X and the Y axis."""
 
 
-_GEOMETRY = SpiNNakerTriadGeometry.get_spinn5_geometry()
-
 # The period with which triads repeat, in chips along each axis.
 _TRIAD_SIZE = 12
 
 # Chip offset of each board from the start of its triad, by z. Boards are numbered
 # from the bottom upwards.
-_BOARD_OFFSETS: tuple[Chip, ...] = tuple(
-    sorted(
-        _GEOMETRY.get_potential_ethernet_chips(_TRIAD_SIZE, _TRIAD_SIZE),
-        key=lambda offset: offset[1],
-    )
+_BOARD_OFFSETS: tuple[Chip, ...] = ((0, 0), (8, 4), (4, 8))
+
+# The size of the rectangle that just holds one board, in chips.
+_BOARD_SIZE: Chip = (8, 8)
+
+# The 48 chips of a board, from its Ethernet chip: a hexagon, that is a square without
+# the chips at two corners that are too far from its diagonal.
+_CHIPS_OF_BOARD: tuple[Chip, ...] = tuple(
+    (x, y)
+    for x in range(_BOARD_SIZE[0])
+    for y in range(_BOARD_SIZE[1])
+    if -4 <= y - x <= 3
 )
-
-_Z_BY_OFFSET = {offset: z for z, offset in enumerate(_BOARD_OFFSETS)}
-
-
-def _board_of_chip(x: int, y: int) -> Board:
-    """Find the board of a chip in an endless plane of triads."""
-    dx, dy = _GEOMETRY.get_local_chip_coordinate(x, y)
-    triad_x, offset_x = divmod(x - dx, _TRIAD_SIZE)
-    triad_y, offset_y = divmod(y - dy, _TRIAD_SIZE)
-    return triad_x, triad_y, _Z_BY_OFFSET[offset_x, offset_y]
-
 
 # The board of every chip in one triad's square of chips. A chip near its left or
 # bottom edge is on a board of a triad beyond that edge.
 _BOARDS_OF_CHIPS: dict[Chip, Board] = {
-    (x, y): _board_of_chip(x, y) for x in range(_TRIAD_SIZE) for y in range(_TRIAD_SIZE)
+    (x % _TRIAD_SIZE, y % _TRIAD_SIZE): (-(x // _TRIAD_SIZE), -(y // _TRIAD_SIZE), z)
+    for z, (board_x, board_y) in enumerate(_BOARD_OFFSETS)
+    for x, y in ((board_x + dx, board_y + dy) for dx, dy in _CHIPS_OF_BOARD)
 }
 
-# The size of the rectangle that just holds one board, in chips.
-_BOARD_SIZE: Chip = (
-    max(_GEOMETRY.get_local_chip_coordinate(*chip)[0] for chip in _BOARDS_OF_CHIPS) + 1,
-    max(_GEOMETRY.get_local_chip_coordinate(*chip)[1] for chip in _BOARDS_OF_CHIPS) + 1,
-)
+
+def _board_of_chip(x: int, y: int) -> Board:
+    """Find the board of a chip in an endless plane of triads."""
+    dx, dy, z = _BOARDS_OF_CHIPS[x % _TRIAD_SIZE, y % _TRIAD_SIZE]
+    return x // _TRIAD_SIZE + dx, y // _TRIAD_SIZE + dy, z
+
 
 # How far the boards of a triad reach beyond its square of chips, in each axis.
 _OVERHANG: Chip = (
@@ -188,9 +185,7 @@ def chip_to_board(x: int, y: int, w: int, h: int) -> Board:
     """
     if w <= 0 or h <= 0:
         raise ValueError(f"a network of {w} x {h} chips has no boards")
-    dx, dy, z = _BOARDS_OF_CHIPS[x % _TRIAD_SIZE, y % _TRIAD_SIZE]
-    triad_x = x // _TRIAD_SIZE + dx
-    triad_y = y // _TRIAD_SIZE + dy
+    triad_x, triad_y, z = _board_of_chip(x, y)
     corner_x, corner_y = board_to_chip(triad_x, triad_y, z)
     if w % _TRIAD_SIZE == 0:
         triad_x %= w // _TRIAD_SIZE

@@ -232,3 +232,13 @@ def test_the_server_does_without_what_would_take_much_memory() -> None:
     ).stdout.split()
     assert "spinnman.connections" in loaded
     assert {"numpy", "aiohttp", "matplotlib"}.isdisjoint(loaded)
+
+
+def test_config_files_are_read_without_what_would_take_long() -> None:
+    """Each is read in a process of its own, and somebody waits for that."""
+    source = "import sys, spalloc_server.config.script_process; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", source], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.split()
+    assert "spalloc_server.coordinates" in loaded
+    assert {"spinn_machine", "spinnman", "sqlite3"}.isdisjoint(loaded)
