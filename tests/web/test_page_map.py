@@ -208,7 +208,7 @@ def test_coordinates_are_written_on_boards_that_are_large_enough(
     for _ in range(5):
         page.one(".zoom button:last-child").click()
     assert size_of(page, "10,10,0")[1] >= 40
-    names = page.texts(".map .names text")
+    names = page.texts(".map .names .name")
     assert "10,10,0" in names
     assert "0,0,0" not in names
     assert len(names) < 400

@@ -219,14 +219,23 @@ export class MachineMap {
     setAttribute(this.kept, "d", sides.join(""));
   }
 
-  // Write their coordinates on the boards in sight, once these are large enough.
+  // Write their coordinates, and their jobs, on the boards in sight, once these are
+  // large enough. Small machines have them always.
   #name() {
-    if (this.ofJobs) this.#label();
+    if (!this.ofJobs) return;
+    this.#label();
     const names = [];
-    if (this.there.length > LABELLED && this.zoom?.boardSize >= NAMED)
-      for (const [key, place] of this.places)
-        if (this.zoom.sees(place, -2))
-          names.push(svg("text", { x: place[0].toFixed(2), y: (place[1] + 2.6).toFixed(2), "font-size": 1.4 }, key));
+    const large = this.there.length > LABELLED && this.zoom.boardSize >= NAMED;
+    const add = ([x, y], size, text, kind) =>
+      names.push(svg("text", { x: x.toFixed(2), y: y.toFixed(2), "font-size": size, class: kind }, text));
+    if (large)
+      for (const [key, place] of this.places) {
+        if (!this.zoom.sees(place, -2)) continue;
+        add([place[0], place[1] + 2.3], 1.15, key, "name");
+        const { job } = this.machine.boards.get(key);
+        if (job != null) add([place[0], place[1] - 1.7], 1.2, String(job), "job");
+      }
+    this.element.classList.toggle("named", large);
     this.names.replaceChildren(...names);
   }
 
@@ -282,6 +291,7 @@ export class MachineMap {
     }
     this.ofJobs = ofJobs;
     const taken = this.#label();
+    if (this.zoom) this.#name();
     for (const [state, place] of marked)
       if (!taken.some(([x, y, reach]) => Math.hypot(place[0] - x, place[1] - y) < reach))
         marks[state]?.push(moved(MARKS[state], place));

@@ -5,8 +5,11 @@ const CLICK = 6; // pixels that a pointer may move and still has clicked
 const MOST = 90; // pixels of a board at most
 const SCROLLING = 400; // ms after which a wheel no longer counts as scrolling the page
 
+// When the wheel has last scrolled the page.
 let scrolledAt = -Infinity;
-addEventListener("scroll", () => (scrolledAt = performance.now()), { passive: true });
+addEventListener("wheel", (event) => {
+  if (!event.defaultPrevented) scrolledAt = performance.now();
+}, { passive: true });
 
 export class Zoom {
   #pointers = new Map();
