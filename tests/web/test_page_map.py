@@ -230,7 +230,7 @@ def test_two_fingers_zoom_where_they_are(page: Browser, url: str) -> None:
         page.touch(*steps)
         page.wait(lambda: size_of(page, "10,10,0")[0] > 3 * small)
         assert close(page.middle(cell("10,10,0")), (x, y))
-        # One finger moves it now.
+        # One finger moves it now, and that selects nothing.
         page.touch(*[[(x + d, y + d)] for d in range(0, 40, 8)])
         page.wait(lambda: page.middle(cell("10,10,0"))[0] > x + 15)
         assert facts(page) == {}
@@ -240,22 +240,34 @@ def test_two_fingers_zoom_where_they_are(page: Browser, url: str) -> None:
         )
 
 
+@pytest.mark.parametrize("finger", [True, False], ids=["finger", "click"])
 def test_boards_are_large_enough_for_a_finger_after_a_tap(
-    page: Browser, url: str
+    page: Browser, url: str, finger: bool
 ) -> None:
     page.shape(390, 844, 2, phone=True)
-    for machine, key in (("million-core-machine", "10,10,0"), ("pair", "1,1,1")):
-        page.open(f"{url}/#/machine/{machine}")
-        show_map(page)
-        if machine == "million-core-machine":
-            assert max(size_of(page, key)) < 20
-        page.one(cell(key)).click()
-        expected = f"({key.replace(',', ', ')})"
-        page.wait(lambda want=expected: facts(page)["Board"] == want)
-        assert min(size_of(page, key)) >= 44
-        assert is_in_sight(page, key)
-    page.one(".zoom button:nth-child(2)").click()
-    assert min(size_of(page, "1,1,1")) < 44
+    page.driver.execute_cdp_cmd(
+        "Emulation.setTouchEmulationEnabled", {"enabled": finger, "maxTouchPoints": 1}
+    )
+    try:
+        for machine, key in (("million-core-machine", "10,10,0"), ("pair", "1,1,1")):
+            page.open(f"{url}/#/machine/{machine}")
+            show_map(page)
+            if machine == "million-core-machine":
+                assert max(size_of(page, key)) < 20
+            if finger:
+                page.touch([page.middle(cell(key))])
+            else:
+                page.one(cell(key)).click()
+            expected = f"({key.replace(',', ', ')})"
+            page.wait(lambda want=expected: facts(page)["Board"] == want)
+            assert min(size_of(page, key)) >= 44
+            assert is_in_sight(page, key)
+        page.one(".zoom button:nth-child(2)").click()
+        assert min(size_of(page, "1,1,1")) < 44
+    finally:
+        page.driver.execute_cdp_cmd(
+            "Emulation.setTouchEmulationEnabled", {"enabled": False}
+        )
 
 
 def test_dead_links_are_drawn(page: Browser, url: str) -> None:
