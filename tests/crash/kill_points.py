@@ -20,7 +20,7 @@ from typing import Any
 from spalloc_server.hardware import directory
 from spalloc_server.hardware.directory import BMPAddress
 from spalloc_server.server import main as server_main
-from spalloc_server.storage import database, journal, snapshots
+from spalloc_server.storage import database, journal, snapshots, store
 from spalloc_server.storage.background import Tidying
 from spalloc_server.storage.journal import Journal, JournalError
 from spalloc_server.storage.snapshots import Snapshots
@@ -159,12 +159,12 @@ def fail_once(number: int) -> None:
     original = Journal.commit
     commits = itertools.count(1)
 
-    def commit(self: Journal, texts: Any) -> None:
+    def commit(self: Journal, texts: Any, count: int | None = None) -> None:
         if next(commits) != number:
-            original(self, texts)
+            original(self, texts, count)
             return
         if number % 2:
-            original(self, texts)
+            original(self, texts, count)
         self._usable = False
         raise JournalError("no such luck")
 
@@ -182,6 +182,8 @@ def main() -> int:
         RECORDS_BEFORE_SNAPSHOT
     )
     snapshots.RECORDS_PER_JOB = 0  # type: ignore[misc]
+    # As with many jobs: a child process makes what is written anew.
+    store.JOBS_AT_ONCE = 0  # type: ignore[misc]
     if options.fail:
         fail_once(options.fail)
     if options.kill:
