@@ -219,6 +219,9 @@ def test_what_a_killed_server_leaves_is_no_server(tmp_path: Path) -> None:
         ("--config", "x", "nothing"),
         ("--config", "x", "where-is", "m"),
         ("--config", "x", "where-is", "--board", 0, 0, 0),
+        ("--config", "x", "where-is", "m", "--ip", "10.11.12.9"),
+        ("--config", "x", "where-is", "--job", 1, "--ip", "10.11.12.9"),
+        ("--config", "x", "where-is", "m", "--ip", "x", "--chip", 0, 0),
         ("--config", "x", "where-is", "--job", 1, "--board", 0, 0, 0),
         ("--config", "x", "drain", "m", "--board", 0, 0, 0, "--frame", 0, 0),
         ("--config", "x", "drain", "m", "--board", 0, 0),
@@ -285,6 +288,9 @@ def test_what_does_not_exist_is_said_in_a_line(admin: Admin) -> None:
     assert admin.refusal("move", 9) == "there is no job 9"
     assert admin.refusal("where-is", "x", "--chip", 0, 0) == "there is no machine 'x'"
     assert admin.refusal("where-is", "--job", 7, "--chip", 0, 0) == "there is no job 7"
+    assert admin.refusal("where-is", "--ip", "10.9.9.9") == (
+        "no board has the address '10.9.9.9'"
+    )
     assert admin.refusal("where-is", "m", "--board", 7, 0, 0) == (
         "machine 'm' has no board (7, 0, 0)"
     )
@@ -338,6 +344,7 @@ def test_status_jobs_and_boards(
         ("m", "--physical", 0, 0, 1),
         ("m", "--chip", 8, 4),
         ("--job", job, "--chip", 8, 4),
+        ("--ip", "10.11.12.9"),
     ):
         place = admin.value("where-is", *asked)
         assert (place["logical"], place["job_id"]) == ([0, 0, 1], job)
