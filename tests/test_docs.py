@@ -404,6 +404,13 @@ def test_docs_are_built_without_the_extras_of_the_package() -> None:
     assert needed <= set(re.findall(r"(?m)^([\w-]+)", given))
 
 
+def test_every_setting_is_in_the_manual() -> None:
+    docs = ROOT / "docs"
+    manual = " ".join(path.read_text(encoding="utf-8") for path in docs.glob("*.rst"))
+    settings = inspect.signature(Configuration).parameters
+    assert {name for name in settings if not re.search(rf"\b{name}\b", manual)} == set()
+
+
 # --- Other files ----------------------------------------------------------------------
 
 
