@@ -470,6 +470,11 @@ def test_closed_machines_take_jobs_and_let_them_wait(
     assert admin.machine()["boards"]["free"] == 3
     told = admin.value("jobs", "--state", "queued")[0]["waiting"]["text"]
     assert re.fullmatch(r"waiting: machine m is closed since \d\d:\d\d: night", told)
+    # A machine that is closed for a reason of its own is shown with that.
+    admin.text("close", "one", "--reason", "loan")
+    status = admin.text("status")
+    assert f"all machines are closed: night ({USER}" in status
+    assert status.count(f"  closed: loan ({USER}") == status.count("  closed: ") == 1
     assert admin.value("open", "one") == {"machine": "one"}
     wait_until(lambda: ready(client, small))
     assert state(client, waiting)["state"] == 1
