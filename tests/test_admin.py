@@ -578,7 +578,9 @@ def test_a_fault_can_be_rehearsed(
     wait_until(lambda: ready(client, job))
 
 
-def test_faults_of_boards_and_packets(admin: Admin, client: Client) -> None:
+def test_faults_of_boards_and_packets(
+    server: ServerProcess, admin: Admin, client: Client
+) -> None:
     lossy = admin.value("fault", "m", "--frame", 0, 1, "--drop", 0.25)
     assert lossy["state"] == "loses 25% of all packets"
     broken = admin.value("fault", "m", "--physical", 0, 0, 2, "--fpga")
@@ -586,6 +588,13 @@ def test_faults_of_boards_and_packets(admin: Admin, client: Client) -> None:
     assert admin.value("fault", "m", "--board", 0, 0, 1, "--power")["state"] == (
         "power of boards 1; FPGAs of boards 2"
     )
+    create(client, 0, 0, 2, machine="m")
+    server.wait_for_log("wrong FPGA identity on board 2: FPGA 0 says")
+    create(client, 0, 0, 1, machine="m")
+    server.wait_for_log("power on of board 1 failed: the answer was ")
+    # A quarter of lost packets costs some time, and nothing else.
+    job = create(client, 1, 0, 0, machine="m")
+    wait_until(lambda: ready(client, job))
     assert "all is well" in admin.text("fault", "m", "--frame", 0, 0, "--mend")
 
 
