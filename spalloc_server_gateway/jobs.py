@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
 from spalloc_server.model.job_tuples import JobState
-from spalloc_server_gateway.link import AwayError, BrokenError, Link, RefusedError
+from spalloc_server_gateway.creation import Creator
+from spalloc_server_gateway.link import AwayError, Link, RefusedError
 from spalloc_server_gateway.owners import Owners
 from spalloc_server_gateway.patience import Patience
-from spalloc_server_gateway.wishes import Wish, WishError
+from spalloc_server_gateway.wishes import Wish
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class Jobs:
         self._link = link
         self.patience = patience or Patience()
         self._owners = owners or Owners()
+        self._creator = Creator(link, self.patience)
         # The latest news of jobs that were asked about, the longest unasked first. The
         # owner stays when the job has ended and the server has forgotten it.
         self._known: OrderedDict[int, Description] = OrderedDict()
@@ -288,60 +289,12 @@ class Jobs:
         )
 
     async def create(self, user: str, host: str, wish: Wish) -> Description:
-        """Create a job.
-
-        :param host: the address that it comes from
-        :return: its description
-        :raises WishError: if no machine can ever have it; there is no job then
-        :raises AwayError: if the server is away for too long
-        """
-        end = time.monotonic() + self.patience.create
-        demands = {**wish.demands, "owner": user}
-        # Nobody notices less than a millisecond; and by it the job is found again, if
-        # the connection breaks before its number has come.
-        demands["keepalive"] += random.SystemRandom().randrange(1, 2**20) / 2**30
-        try:
-            job_id = await self._create(end, host, wish.size, demands)
-        except RefusedError as e:
-            raise WishError(str(e)) from None
-        patience = max(1.0, end - time.monotonic())
-        job: Description = await self._link.call(
-            "describe_job", job_id, patience=patience
-        )
-        if job["state"] == ENDED:
-            raise WishError(job["reason"] or "the job has ended at once")
-        job["job_id"] = job_id
+        """Create a job: see `Creator.create`."""
+        job = await self._creator.create(user, host, wish)
         # Whoever lists jobs now finds this one, notified or not.
         self._forget_list()
-        self._remember(job_id, job)
+        self._remember(job["job_id"], job)
         return job
-
-    async def _create(
-        self, end: float, host: str, size: Sequence[int], demands: dict[str, Any]
-    ) -> int:
-        while True:
-            try:
-                job_id: int = await self._link.call(
-                    "create_job",
-                    *size,
-                    patience=end - time.monotonic(),
-                    repeat=False,
-                    on_behalf_of=host,
-                    **demands,
-                )
-                return job_id
-            except BrokenError:
-                # It may have been created nevertheless.
-                jobs = await self._link.call(
-                    "list_jobs", patience=end - time.monotonic()
-                )
-                for job in jobs:
-                    if (job["owner"], job["keepalive"]) == (
-                        demands["owner"],
-                        demands["keepalive"],
-                    ):
-                        found: int = job["job_id"]
-                        return found
 
     async def destroy(self, user: str, host: str, job_id: int, reason: str) -> None:
         """End a job of a user; nothing happens if it has ended.
