@@ -69,7 +69,8 @@ class Jobs:
         self._known: OrderedDict[int, Description] = OrderedDict()
         self._told: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._waiting: defaultdict[int, set[asyncio.Future[None]]] = defaultdict(set)
-        self._owed: dict[int, tuple[str, str]] = {}
+        # By job and user: somebody else's does not stand for the owner's.
+        self._owed: dict[tuple[int, str], str] = {}
         self._paying: asyncio.Task[None] | None = None
         self._listed: tuple[float, list[Description]] = (-1e9, [])
         self._listing: asyncio.Task[list[Description]] | None = None
@@ -114,7 +115,7 @@ class Jobs:
         while self._owed:
             # It is owed until it has been sent: the server may go once more, or may not
             # answer for a while although it is there.
-            job_id, (user, host) = next(iter(self._owed.items()))
+            (job_id, user), host = next(iter(self._owed.items()))
             try:
                 await self._keep_alive(user, host, job_id)
                 self.late_keepalives += 1
@@ -125,7 +126,7 @@ class Jobs:
                 continue
             except (NoSuchJobError, RefusedError):
                 pass
-            self._owed.pop(job_id, None)
+            self._owed.pop((job_id, user), None)
 
     @contextlib.contextmanager
     def _change_of(self, job_id: int) -> Iterator[asyncio.Future[None]]:
@@ -268,11 +269,10 @@ class Jobs:
             with contextlib.suppress(NoSuchJobError, RefusedError):
                 await self._keep_alive(user, host, job_id, self.patience.keepalive)
         except AwayError:
-            known = self._known.get(job_id)
-            if known is not None and known["owner"] != user:
+            if self._owners.find(job_id) not in (None, user):
                 return
-            if job_id in self._owed or len(self._owed) < MAX_REMEMBERED:
-                self._owed[job_id] = user, host
+            if (job_id, user) in self._owed or len(self._owed) < MAX_REMEMBERED:
+                self._owed[job_id, user] = host
                 self._pay_soon()
 
     async def _keep_alive(

@@ -193,8 +193,10 @@ def test_keepalives_are_owed_until_they_have_been_sent(tmp_path: Path) -> None:
     async def run() -> None:
         async with linked(script, tmp_path) as link:
             jobs = Jobs(link)
+            # There is no connection yet. Others keep it alive too, in vain.
             for job_id in (1, 2, 3):
-                jobs._owed[job_id] = "me", "192.0.2.1"
+                for user in ("me", "you"):
+                    await jobs.keep_alive(user, "192.0.2.1", job_id)
             while jobs.late_keepalives < 3:
                 await asyncio.sleep(0.01)
 
