@@ -39,6 +39,11 @@ CLEAR_COUNTERS: Final = 0xF100_002C
 CLEAR_ALL: Final = 0xFFFF_FFFF
 """What clears, and enables, all diagnostic counters of a router."""
 
+ANY_CHIP: Final = (255, 255)
+FIRST_CHIP: Final = (0, 0)
+"""In packets, the former stands for the chip that has the Ethernet socket. Clients ask
+for it where all chips have the same."""
+
 FILTERS: Final = 0xE100_0200
 MAX_FILTER: Final = 15
 """The diagnostic filters, a word each."""
@@ -161,15 +166,16 @@ class Memory:
 
     async def read(self, asking: Asking, parts: Parts) -> web.StreamResponse:
         """Read memory of a chip, and send it as it comes."""
-        x, y, address, size = asking.numbers("x", "y", "address", "size")
+        address, size = asking.numbers("address", "size")
+        chip = _chip(asking)
         if size > MAX_READ or address + size > 2**32:
             raise web.HTTPBadRequest(text="there is not so much memory\n")
         async with self._chips(asking, int(parts[0])) as chips:
-            board = _board_of(chips, (x, y))
+            board = _board_of(chips, chip)
             response = web.StreamResponse()
             response.content_type = "application/octet-stream"
             response.content_length = size
-            pieces = _read(board, (x, y), address, size)
+            pieces = _read(board, chip, address, size)
             try:
                 async for piece in pieces:
                     # Only now it is known that there is anything to send.
@@ -190,9 +196,10 @@ class Memory:
 
     async def write(self, asking: Asking, parts: Parts) -> web.StreamResponse:
         """Write memory of a chip as it comes in."""
-        x, y, address = asking.numbers("x", "y", "address")
+        (address,) = asking.numbers("address")
+        chip = _chip(asking)
         async with self._chips(asking, int(parts[0])) as chips:
-            board = _board_of(chips, (x, y))
+            board = _board_of(chips, chip)
             content = asking.request.content
             async with _Crew() as crew:
                 rest = b""
@@ -201,11 +208,11 @@ class Memory:
                     while len(rest) >= PIECE_BYTES:
                         piece, rest = rest[:PIECE_BYTES], rest[PIECE_BYTES:]
                         _check_end(address, piece)
-                        await crew.start(partial(board.write, (x, y), address, piece))
+                        await crew.start(partial(board.write, chip, address, piece))
                         address += len(piece)
                 if rest:
                     _check_end(address, rest)
-                    await crew.start(partial(board.write, (x, y), address, rest))
+                    await crew.start(partial(board.write, chip, address, rest))
         return web.Response(status=202)
 
     async def reset_routing(self, asking: Asking, parts: Parts) -> web.StreamResponse:
@@ -294,6 +301,12 @@ async def _read(
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
+
+
+def _chip(asking: Asking) -> Chip:
+    """The chip that is asked for."""
+    x, y = asking.numbers("x", "y")
+    return FIRST_CHIP if (x, y) == ANY_CHIP else (x, y)
 
 
 def _board_of(chips: JobChips, chip: Chip) -> Board:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
+from spinn_utilities.config_holder import set_config
 from spinnman.config_setup import unittest_setup
 from spinnman.model import DiagnosticFilter
 from spinnman.spalloc import SpallocClient
@@ -255,6 +256,8 @@ def test_spinnman_reads_and_writes(
 ) -> None:
     unittest_setup()
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(place.ca))
+    set_config("Machine", "version", "5")
+    monkeypatch.setenv("WEBSOCKET_CLIENT_CA_BUNDLE", str(place.ca))
     data = random.Random(2).randbytes(100_001)
     filters = {
         12: DiagnosticFilter(
@@ -273,6 +276,19 @@ def test_spinnman_reads_and_writes(
         mine.write_data(9, 5, ADDRESS, data)
         assert mine.read_data(9, 5, ADDRESS, len(data)) == data
         mine.reset_routing(filters)
+        # As the tool chain does it by default.
+        transceiver = mine.create_transceiver(ensure_board_is_ready=False)
+        transceiver.write_memory(4, 8, ADDRESS, 0x01020304)
+        assert transceiver.read_memory(4, 8, ADDRESS, 4) == bytes([4, 3, 2, 1])
+        # This is the chip that has the job's first Ethernet socket.
+        transceiver.write_memory(0, 0, ADDRESS, 0x05060708)
+        assert transceiver.read_memory(255, 255, ADDRESS, 4) == bytes([8, 7, 6, 5])
+        transceiver.reset_routing()
+        # Packets of its own go through the proxy.
+        version = transceiver._get_scamp_version()
+        assert version.version_number == (4, 0, 0)
+        transceiver.close()
+    assert set(boards[0].cleared.values()) == {2}
     assert len(boards[0].cleared) == 48
     assert word(boards[0], (3, 3), FILTERS + 48) == filters[12].filter_word
 
