@@ -11,6 +11,7 @@ import requests
 from spinn_utilities.config_holder import set_config
 from spinnman.config_setup import unittest_setup
 from spinnman.model import DiagnosticFilter
+from spinnman.processes.get_version_process import GetVersionProcess
 from spinnman.spalloc import SpallocClient
 
 from spalloc_server.simulator import ChipSimulator, SimulatedChips
@@ -285,7 +286,8 @@ def test_spinnman_reads_and_writes(
         assert transceiver.read_memory(255, 255, ADDRESS, 4) == bytes([8, 7, 6, 5])
         transceiver.reset_routing()
         # Packets of its own go through the proxy.
-        version = transceiver._get_scamp_version()
+        selector = transceiver.get_scamp_connection_selector()
+        version = GetVersionProcess(selector).get_version(255, 255, 0)
         assert version.version_number == (4, 0, 0)
         transceiver.close()
     assert set(boards[0].cleared.values()) == {2}
