@@ -124,6 +124,21 @@ class Place:
             wait_until(lambda: self.get("healthz").status_code == 200)
         return self.gateway
 
+    def beside(
+        self, folder: Path, undo: ExitStack, program: str, *options: str
+    ) -> "Place":
+        """Another gateway to the same server.
+
+        :param folder: for its files
+        :param program: the module that is run
+        :param options: its options
+        """
+        place = Place(folder, undo)
+        place.server, place.secret, place.program = self.server, self.secret, program
+        place.cert, place.key, place.ca = self.cert, self.key, self.ca
+        place.start_gateway(*options)
+        return place
+
     def hold_socket(self) -> socket.socket:
         """Hold the port of the gateway as systemd does, instead of the one before."""
         self.gateway.stop()

@@ -5,6 +5,8 @@ import os
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import requests
@@ -212,6 +214,43 @@ def test_routers_are_reset_on_all_chips_that_there_are(
     assert user.ask("DELETE", f"jobs/{job}/router").status_code == 202
     for wrong in ("16=1", "a=1", "1=a", "1=-1", "1=4294967296"):
         assert user.ask("DELETE", f"jobs/{job}/router?{wrong}").status_code == 400
+
+
+@pytest.fixture
+def slow_user(place: Place, impatient_gateway: Place) -> User:
+    """A user of a gateway whose answers begin sooner."""
+    return impatient_gateway.log_in("me")
+
+
+@pytest.fixture
+def impatient_gateway(place: Place, tmp_path: Path) -> Iterator[Place]:
+    with ExitStack() as undo:
+        yield place.beside(tmp_path, undo, "tests.gateway.impatient")
+
+
+def test_answers_of_large_jobs_begin_before_all_is_done(
+    slow_user: User, job: int, boards: list[SimulatedChips]
+) -> None:
+    for board in boards:
+        board.faults.delay = 0.05
+    reply = slow_user.ask("DELETE", f"jobs/{job}/router?12=4096")
+    assert reply.status_code == 202
+    # Until the headers have come.
+    assert reply.elapsed.total_seconds() < 1
+    assert reply.text.strip() == ""
+    assert len(reply.text) > 2
+    assert {len(board.cleared) for board in boards} == {48}
+    # Where it fails later, there is no end.
+    for board in boards:
+        board.faults.delay = 0.3
+    commands = boards[0].commands
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(slow_user.ask, "DELETE", f"jobs/{job}/router")
+        wait_until(lambda: boards[0].commands > commands + 20)
+        for board in boards:
+            board.faults.silent = True
+        error = waiting.exception()
+    assert isinstance(error, requests.RequestException)
 
 
 def test_only_owners_while_there_are_boards(
