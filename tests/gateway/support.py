@@ -62,19 +62,23 @@ class Place:
         self.undo = undo
         self.secret = folder / "secret"
         self.users = folder / "users"
-        ca = trustme.CA()
-        cert = ca.issue_cert("localhost", "127.0.0.1")
         self.ca = folder / "ca.pem"
-        ca.cert_pem.write_to_path(str(self.ca))
         self.cert, self.key = folder / "cert.pem", folder / "key.pem"
-        for number, blob in enumerate(cert.cert_chain_pems):
-            blob.write_to_path(str(self.cert), append=number > 0)
-        cert.private_key_pem.write_to_path(str(self.key))
+        self.make_certificate()
         self.server: ServerProcess
         self.gateway: ServerProcess
         self.port = 0
         self.program = "spalloc_server_gateway"
         """The module that is run as the gateway."""
+
+    def make_certificate(self) -> None:
+        """Write a new certificate of a new authority."""
+        ca = trustme.CA()
+        cert = ca.issue_cert("localhost", "127.0.0.1")
+        ca.cert_pem.write_to_path(str(self.ca))
+        for number, blob in enumerate(cert.cert_chain_pems):
+            blob.write_to_path(str(self.cert), append=number > 0)
+        cert.private_key_pem.write_to_path(str(self.key))
 
     def start_server(
         self, config: str = BOARDS, port: int = 0, chips: bool = False
