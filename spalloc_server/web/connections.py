@@ -139,8 +139,7 @@ class Connections:
             asyncio.get_running_loop().remove_reader(self._listening)
 
     def _is_full(self) -> bool:
-        limit = _descriptor_limit() // SHARE_OF_DESCRIPTORS
-        return len(self._open) + len(self._coming) >= min(limit, MAX_CONNECTIONS)
+        return len(self._open) + len(self._coming) >= max_connections()
 
     def _accept(self) -> None:
         """Take in some of those that wait, as long as there is room."""
@@ -300,6 +299,11 @@ class _Connection(asyncio.Protocol):
         self._register.pop(self._transport, None)
         with contextlib.suppress(RuntimeError):
             self._transport.abort()
+
+
+def max_connections() -> int:
+    """How many connections there may be."""
+    return min(_descriptor_limit() // SHARE_OF_DESCRIPTORS, MAX_CONNECTIONS)
 
 
 def _descriptor_limit() -> int:
