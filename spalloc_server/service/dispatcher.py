@@ -105,11 +105,14 @@ class Dispatcher:
         # How many commands, and long replies, there are in this turn.
         self._commands = 0
         self._long_replies = 0
+        # Have those that change something to wait for another one?
+        self._must_wait = False
 
     def take_turns(self, clients: Sequence[Connection]) -> None:
         """Handle what clients have sent; whatever goes wrong is their own loss."""
         requests: list[Request] = []
         self._long_replies = self._commands = 0
+        self._must_wait = self._server.intake.must_wait
         share = COMMANDS_PER_TURN
         if len(clients) > FEW:
             share = max(LEAST_PER_TURN, ALL_COMMANDS_PER_TURN // len(clients))
@@ -164,7 +167,6 @@ class Dispatcher:
                 self._clients.leave(client, None, "connection lost")
                 return
         commands = commands_for(client.user)
-        must_wait = self._server.intake.must_wait
         left = share
         while left > 0:
             line = client.next_line()
@@ -180,7 +182,7 @@ class Dispatcher:
                 reason = f"bad command: {e}: {line[:200]!r}"
                 self._clients.leave(client, reason, "bad command")
                 break
-            if spec.check is not None and must_wait:
+            if self._must_wait and spec.check is not None:
                 client.put_back(line)
                 self._clients.defer(client)
                 break
