@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -75,6 +76,8 @@ class JobLifecycle:
         self._deadlines = deadlines
         # How often in a row it was of no use to ask for the power of a job again.
         self._tries: dict[int, int] = {}
+        # How often jobs could not be given the boards that the queue has for them.
+        self._failed_starts: Counter[int] = Counter()
         self.on_job_event: Callable[[JobEvent], object] | None = None
         """Told, with the lock held and by any thread, what happens to jobs; must not
         block. Not told during a replay."""
@@ -112,6 +115,12 @@ class JobLifecycle:
         stuck_off = [job for job in state.ending_jobs.values() if _is_stuck_off(job)]
         stuck_ids = [job.id for job in (*stuck, *stuck_off)]
         self._tries = {job_id: self._tries.get(job_id, 0) + 1 for job_id in stuck_ids}
+        for job_id in [i for i, n in self._failed_starts.items() if n > 1]:
+            job = state.jobs.get(job_id)
+            if job is not None and job.boards is None:
+                self._take_from_living(job, _INTERNAL_ERROR)
+                self._tell("destroyed", job, _INTERNAL_ERROR)
+            del self._failed_starts[job_id]
         for job in stuck_off:
             if self._tries[job.id] > MAX_TRIES:
                 logger.error("The boards of job %d are freed as they are", job.id)
@@ -406,13 +415,18 @@ class JobLifecycle:
     ) -> None:
         """Give a job its boards, and power them on."""
         job = self._state.jobs[job_id]
-        machine = self._state.machines[machine_name]
-        job.give_boards(machine, boards, periphery, torus)
-        job.allocated_at = self._log.wall_time()
-        self._state.boards.occupy(job)
-        self._state.changed_machines.add(machine_name)
-        self._tell("allocated", job)
-        self.set_power(job, power=True, link_enable=False)
+        try:
+            machine = self._state.machines[machine_name]
+            job.give_boards(machine, boards, periphery, torus)
+            job.allocated_at = self._log.wall_time()
+            self._state.boards.occupy(job)
+            self._state.changed_machines.add(machine_name)
+            self._tell("allocated", job)
+            self.set_power(job, power=True, link_enable=False)
+        except Exception:
+            # It must not be in the way of all others for ever: see `mend`.
+            self._failed_starts[job_id] += 1
+            raise
 
     def cancelled(self, job_id: int, reason: str | None) -> None:
         """End a job that has no boards."""

@@ -22,6 +22,7 @@ from spalloc_server.control.job_lifecycle import JobLifecycle
 from spalloc_server.control.plain_state import comparable
 from spalloc_server.controller import Controller, JobState
 from spalloc_server.model.board_states import BoardState
+from spalloc_server.model.job import _Job
 from tests.recorded_bmps import BMPs, machine
 
 PACKAGE = Path(spalloc_server.__file__).parent
@@ -462,3 +463,32 @@ def test_a_job_that_always_meets_an_error_costs_no_other_job_anything(
     place.settle()
     assert place.state(again) is JobState.ready
     place.disk.check()
+
+
+def test_a_job_that_cannot_be_given_boards_is_in_nobodys_way(
+    bmps: BMPs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = _Job.give_boards
+
+    def give_boards(job: _Job, *args: Any) -> None:
+        if job.owner == "unlucky":
+            raise InjectedError("no boards for you")
+        original(job, *args)
+
+    monkeypatch.setattr(_Job, "give_boards", give_boards)
+    place = Place(bmps, monkeypatch)
+    first = place.create(2, 1, owner="first")
+    unlucky = place.create(1, 1, owner="unlucky")
+    waits = place.create(1, 1, owner="waits")
+    place.answer_all()
+    place.destroy(first)
+    place.settle()
+    assert place.state(unlucky) is JobState.destroyed
+    assert place.state(waits) is JobState.ready
+    assert place.state(place.kept) is JobState.ready
+    place.disk.check()
+    place.destroy(waits)
+    place.settle()
+    again = place.create(2, 1, owner="next")
+    place.settle()
+    assert place.state(again) is JobState.ready
