@@ -81,7 +81,7 @@ setup(
             "spalloc_server = spalloc_server.__main__:main",
             "spalloc-server = spalloc_server.__main__:main",
             "spalloc_server_admin = spalloc_server.command_line.admin:main",
-            "spalloc_server_gateway = spalloc_server_gateway.run:main",
+            "spalloc_server_gateway = spalloc_server_gateway.__main__:main",
             "spalloc_server_usage = spalloc_server.command_line.usage_report:main",
         ],
     },

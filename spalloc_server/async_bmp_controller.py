@@ -87,6 +87,7 @@ class AsyncBMPController:
             self._transceiver,
             retry_seconds=lambda: self.RETRY_SECONDS,
             gives_up=lambda: time.monotonic() >= self._give_up_at,
+            is_watched=self._is_watched,
             on_silence=self._note_silence,
         )
         # The schedule belongs to the thread. What follows the condition is shared with
@@ -306,6 +307,7 @@ class AsyncBMPController:
             with self._condition:
                 self._ask_at, self._pause = None, 0.0
             self._silence_told = False
+            self._schedule.bmp_answers(time.monotonic())
             self._tell_answer(None)
         elif self._ask_again_later() and not self._silence_told:
             self._silence_told = True
@@ -334,11 +336,14 @@ class AsyncBMPController:
             self._silence_told = False
             self._ask_again_later()
 
+    def _is_watched(self) -> bool:
+        """Will the BMP be asked again until it answers, and that be told?"""
+        with self._condition:
+            return self._on_answer is not None and not self._stopping
+
     def _note_silence(self, problem: str) -> None:
         """Tell that the BMP, which has answered before, does not answer any more."""
-        with self._condition:
-            watched = self._on_answer is not None
-        if watched and not self._silence_told:
+        if self._is_watched() and not self._silence_told:
             self._silence_told = True
             self._ask_again_later()
             self._tell_answer(problem)

@@ -13,22 +13,20 @@ does not fit is a matter of *scheduling*:
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from enum import Enum, auto
-from math import inf
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
 from spalloc_server.allocator import Allocation, Allocator
 from spalloc_server.coordinates import Board, BoardLink, WrapAround
-from spalloc_server.scheduling import stored
-from spalloc_server.scheduling.demands import DEFAULT_TAGS, Demands
+from spalloc_server.scheduling import holding, stored
+from spalloc_server.scheduling.demands import DEFAULT_TAGS
+from spalloc_server.scheduling.holding import Holding
 from spalloc_server.scheduling.limits import Limits
 from spalloc_server.scheduling.machine import _Job, _Machine
-from spalloc_server.scheduling.recent import RecentTimes
-from spalloc_server.scheduling.stored import SCHEDULING
+from spalloc_server.scheduling.matching import Matching
+from spalloc_server.scheduling.starting import Starting
+from spalloc_server.scheduling.state import SCHEDULING, QueueState
 from spalloc_server.scheduling.timeline import Timeline
 from spalloc_server.scheduling.waiting import Waiting, describe
 
@@ -41,20 +39,6 @@ OnEnd = Callable[[int, "str | None"], object]
 
 #: Why a job that no machine could ever hold is cancelled.
 _NO_MACHINE = "No suitable machines available."
-
-#: How many seconds the head of a queue may be overtaken before a part is kept for it.
-LONGEST_OVERTAKING = 28_800.0
-
-
-class Holding(Enum):
-    """Why a board is not free."""
-
-    allocated = auto()
-    """A job has it, or a rectangle that it lies in."""
-    ending = auto()
-    """It is not yet given back after the end of its job."""
-    cooling = auto()
-    """It is given back, and cools down."""
 
 
 class JobQueue:
@@ -90,38 +74,33 @@ class JobQueue:
         self.on_allocate = on_allocate
         self.on_free = on_free
         self.on_cancel = on_cancel
-        self._seconds_before_free = seconds_before_free
-        # By name, highest priority first.
-        self._machines: OrderedDict[str, _Machine] = OrderedDict()
-        self._demands = Demands(self._machines)
-        # By ID, oldest first.
-        self._jobs: OrderedDict[int, _Job] = OrderedDict()
-        # Those that wait, but do not stand in line yet.
-        self._newcomers: list[_Job] = []
-        # Is it known that nobody can start, whoever is tried?
-        self._is_settled = False
+        self._use(QueueState(seconds_before_free, _checked_scheduling(scheduling)))
         self._postponed = 0
         self._machines_changed = False
         self._to_process = False
-        self._scheduling = _checked_scheduling(scheduling)
-        self._longest_overtaking = LONGEST_OVERTAKING
-        self._limits = Limits()
-        self._timeline = Timeline()
-        self._clock: Callable[[], float] = time.time
         self._cool_by: Callable[[], float] | None = None
-        # How long jobs have waited, and had boards.
-        self._waits, self._runs = RecentTimes(), RecentTimes()
-        # How many jobs have been queued, and how many queued again.
-        self._arrivals = self._requeued = 0
+
+    def _use(self, state: QueueState) -> None:
+        self._state = state
+        self._machines = state.machines
+        self._jobs = state.jobs
+        self._matching = Matching(state)
+        self._starting = Starting(
+            state,
+            self._matching,
+            self._allocated,
+            # Looked up each time: something else may be put in its place.
+            lambda job, machine: self._try_job(job, machine),
+        )
 
     @property
     def seconds_before_free(self) -> float:
         """How long boards freed from now on stay out of use."""
-        return self._seconds_before_free
+        return self._state.seconds_before_free
 
     @seconds_before_free.setter
     def seconds_before_free(self, seconds: float) -> None:
-        self._seconds_before_free = seconds
+        self._state.seconds_before_free = seconds
         for machine in self._machines.values():
             machine.allocator.seconds_before_free = seconds
 
@@ -132,11 +111,11 @@ class JobQueue:
         Replace it on an instance to set the time by hand; boards then cool down by it,
         too. It is asked when something happens, and in `check_free`.
         """
-        return self._clock
+        return self._state.clock
 
     @clock.setter
     def clock(self, clock: Callable[[], float]) -> None:
-        self._clock = self._cool_by = clock
+        self._state.clock = self._cool_by = clock
         for machine in self._machines.values():
             machine.allocator.clock = clock
 
@@ -148,13 +127,13 @@ class JobQueue:
 
         :raises ValueError: if it is neither "fifo" nor "backfill"
         """
-        return self._scheduling
+        return self._state.scheduling
 
     @scheduling.setter
     def scheduling(self, word: str) -> None:
-        if _checked_scheduling(word) != self._scheduling:
-            self._scheduling = word
-            self._empty_lines()
+        if _checked_scheduling(word) != self._state.scheduling:
+            self._state.scheduling = word
+            self._matching.begin_again()
             self._regenerate_queues()
 
     @property
@@ -163,17 +142,17 @@ class JobQueue:
 
         After that, a part of the machine is kept for it. Only with "backfill".
         """
-        return self._longest_overtaking
+        return self._state.longest_overtaking
 
     @longest_overtaking.setter
     def longest_overtaking(self, seconds: float) -> None:
-        self._longest_overtaking = seconds
+        self._state.longest_overtaking = seconds
         self._process_queue()
 
     @property
     def limits(self) -> tuple[int | None, int | None]:
         """How many boards, and how many jobs, an owner may have; see `set_limits`."""
-        return self._limits.boards, self._limits.jobs
+        return self._state.limits.boards, self._state.limits.jobs
 
     def set_limits(
         self, boards_per_owner: int | None = None, jobs_per_owner: int | None = None
@@ -186,21 +165,18 @@ class JobQueue:
         :param jobs_per_owner: jobs that an owner may have that have not ended; the
             next one is cancelled at once. None for any number.
         """
-        self._limits.boards, self._limits.jobs = boards_per_owner, jobs_per_owner
+        limits = self._state.limits
+        limits.boards, limits.jobs = boards_per_owner, jobs_per_owner
         for machine in self._machines.values():
             machine.line.restore_all()
         self._process_queue()
-
-    @property
-    def _is_fair(self) -> bool:
-        return self._scheduling == "backfill"
 
     def schedule_by(self, clock: Callable[[], float]) -> None:
         """Replace the `clock` of scheduling only; boards cool down by their own.
 
         :param clock: seconds since 1970
         """
-        self._clock = clock
+        self._state.clock = clock
 
     def __enter__(self) -> JobQueue:
         """Put off scheduling until the outermost ``with`` block ends.
@@ -225,16 +201,17 @@ class JobQueue:
 
     def __getstate__(self) -> dict[str, Any]:
         """Plain data: all but the callbacks and the clock, to be set anew."""
+        state = self._state
         return {
-            "seconds_before_free": self._seconds_before_free,
-            "scheduling": self._scheduling,
-            "longest_overtaking": self._longest_overtaking,
-            "boards_per_owner": self._limits.boards,
-            "jobs_per_owner": self._limits.jobs,
-            "time": self._timeline.state(),
-            "arrivals": self._arrivals,
-            "requeued": self._requeued,
-            **stored.to_plain(self._machines.values(), self._jobs.values()),
+            "seconds_before_free": state.seconds_before_free,
+            "scheduling": state.scheduling,
+            "longest_overtaking": state.longest_overtaking,
+            "boards_per_owner": state.limits.boards,
+            "jobs_per_owner": state.limits.jobs,
+            "time": state.timeline.state(),
+            "arrivals": state.arrivals,
+            "requeued": state.requeued,
+            **stored.to_plain(state.machines.values(), state.jobs.values()),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -244,71 +221,34 @@ class JobQueue:
         """
         stored.QUEUE(state, "job queue")
         self.__init__(None, None, None)  # type: ignore[misc]
-        self._seconds_before_free = state["seconds_before_free"]
-        self._scheduling = state["scheduling"]
-        self._longest_overtaking = state["longest_overtaking"]
-        self._limits = Limits(state["boards_per_owner"], state["jobs_per_owner"])
-        self._timeline = Timeline(*state["time"])
-        self._arrivals, self._requeued = state["arrivals"], state["requeued"]
-        machines, jobs = stored.from_plain(state, self._is_fair)
-        self._jobs.update(jobs)
-        self._machines.update((m.name, m) for m in machines)
-        for job in self._jobs.values():
-            demand = self._demands.of(job)
-            job.set_demand(demand)
-            if job.pending:
-                demand.jobs[job.id] = job
-        self._count_again()
+        ours = self._state
+        ours.seconds_before_free = state["seconds_before_free"]
+        ours.scheduling = state["scheduling"]
+        ours.longest_overtaking = state["longest_overtaking"]
+        ours.limits = Limits(state["boards_per_owner"], state["jobs_per_owner"])
+        ours.timeline = Timeline(*state["time"])
+        ours.arrivals, ours.requeued = state["arrivals"], state["requeued"]
+        machines, jobs = stored.from_plain(state, ours.is_fair)
+        ours.jobs.update(jobs)
+        ours.machines.update((m.name, m) for m in machines)
+        self._matching.take_up()
+        ours.count_again()
 
-    def _empty_lines(self) -> None:
-        """Have nobody stand in line; who waits will have to be put there again."""
-        for demand in self._demands.waiting():
-            demand.placed = None
-            for job in demand.jobs.values():
-                job.queues.clear()
-        for machine in self._machines.values():
-            machine.let_go()
-            machine.empty_line(self._is_fair)
-
-    def _candidates(self, job: _Job) -> tuple[_Machine, ...]:
-        """The machines that could hold a job were they idle, by priority."""
-        assert job.demand is not None
-        return self._demands.machines_for(job.demand)
+    # Who stands where, and who is started
 
     def _try_job(self, job: _Job, machine: _Machine) -> bool:
         """Allocate a job on a machine if there is room, and say so to `on_allocate`.
 
         :return: whether there was room
         """
-        kept = machine.kept
-        if kept is not None and kept.job_id == job.id:
-            allocation = machine.allocator.alloc_kept(*job.args, **job.kwargs)
-        else:
-            allocation = machine.allocator.alloc(*job.args, **job.kwargs)
-        if allocation is None:
-            return False
-        self._dequeue(job)
-        job.machine = machine
-        machine.holders[allocation.allocation_id] = job
-        job.started_at = self._go_on()
-        self._waits.add(job.boards, job.started_at - job.queued_at)
-        self._limits.hold(job)
-        self._allocated(job, allocation)
-        return True
+        return self._starting.try_job(job, machine)
 
     def _allocated(self, job: _Job, allocation: Allocation) -> None:
+        """A job has been given boards."""
         assert job.machine is not None
-        job.allocation_id, boards, periphery, torus = allocation
+        _, boards, periphery, torus = allocation
         if self.on_allocate is not None:
             self.on_allocate(job.id, job.machine.name, boards, periphery, torus)
-
-    def _dequeue(self, job: _Job) -> None:
-        job.pending = False
-        for machine in job.queues:
-            machine.dequeue(job)
-        job.queues.clear()
-        assert job.demand is not None
-        job.demand.jobs.pop(job.id, None)
 
     def _enqueue_job(self, job: _Job) -> None:
         """Put a job into the queue of every machine that could hold it.
@@ -318,47 +258,14 @@ class JobQueue:
         """
         if self._postponed:
             # All waiting jobs are enqueued when the block ends.
-            self._newcomers.append(job)
+            self._matching.postpone(job)
             self._machines_changed = True
             return
-        self._place(job)
+        self._matching.place(job)
         if not job.queues:
             self.destroy_job(job.id, self._why_impossible(job))
-        elif not self._is_just_one_more(job):
+        elif self._starting.follows_from_coming(job):
             self._process_queue()
-
-    def _place(self, job: _Job) -> None:
-        """Put a job that stands nowhere yet in line."""
-        demand = job.demand
-        assert demand is not None
-        machines = self._demands.machines_for(demand)
-        for machine in machines:
-            machine.enqueue(job)
-        if not demand.jobs:
-            demand.placed = machines
-        elif demand.placed != machines:
-            demand.placed = None
-        demand.jobs[job.id] = job
-
-    def _is_just_one_more(self, job: _Job) -> bool:
-        """Does nothing follow from a job's having been put in line?
-
-        So it is where others are before it, nobody could start before it came, and it
-        is not yet time to keep a part for somebody.
-        """
-        if not self._is_settled:
-            return False
-        is_fair = self._is_fair
-        for machine in job.queues:
-            if machine.line.head() == job.id:
-                return False
-            if is_fair and machine.line.next_to_try() is not None:
-                return False
-        return not is_fair or not self._is_time_to_look()
-
-    def _is_time_to_look(self) -> bool:
-        now, patience = self._timeline.at(self.clock()), self._longest_overtaking
-        return any(m.is_time_to_look(now, patience) for m in self._machines.values())
 
     def _why_impossible(self, job: _Job) -> str:
         """Why no machine could ever hold a job."""
@@ -369,63 +276,8 @@ class JobQueue:
     def _process_queue(self) -> None:
         """Allocate what can be: each machine in turn tries its head, over and over."""
         self._to_process = self._postponed > 0
-        if self._to_process:
-            return
-        self._is_settled = False
-        patience = self._longest_overtaking if self._is_fair else None
-        told = self.clock()
-        now = self._timeline.at(told)
-        progress, changed = True, False
-        while progress:
-            progress = changed = False
-            for machine in list(self._machines.values()):
-                before = machine.head, machine.kept, machine.looked
-                if machine.start_one(now, patience, self._may_start, self._try_job):
-                    progress = True
-                elif before != (machine.head, machine.kept, machine.looked):
-                    changed = True
-                    self._timeline.go_to(told)
-        # What is kept for one may be a reason to pass over another.
-        self._is_settled = not changed
-
-    def _may_start(self, job: _Job) -> bool:
-        """Is a job within what its owner may hold?
-
-        What the heads of queues need counts as held: no other job of the same owner
-        makes them wait. Of several heads, those count for which a part is kept for
-        longer.
-        """
-        limit = self._limits.boards
-        if limit is None or job.owner is None:
-            return True
-        # Of each head of the same owner, since when a part is kept for it.
-        heads: dict[_Job, float] = {}
-        for machine in self._machines.values():
-            head = (
-                None if machine.head is None else machine.waiting.get(machine.head[0])
-            )
-            if head is not None and head.owner == job.owner:
-                kept = machine.kept
-                is_kept = kept is not None and kept.job_id == head.id
-                since = kept.since if kept is not None and is_kept else inf
-                heads[head] = min(since, heads.get(head, inf))
-        rank = heads.get(job, inf), job.number
-        reserved = sum(
-            head.boards
-            for head, since in heads.items()
-            if job not in heads or (since < inf and (since, head.number) < rank)
-        )
-        return self._limits.held_by(job.owner) + reserved + job.boards <= limit
-
-    def _restore(self, owner: str | None) -> None:
-        """An owner may hold more boards than before."""
-        if self._limits.boards is not None:
-            for machine in self._machines.values():
-                machine.line.restore(owner)
-
-    def _go_on(self) -> float:
-        """What time it is; to be called when a time is going to be remembered."""
-        return self._timeline.go_to(self.clock())
+        if not self._to_process:
+            self._starting.start_all()
 
     def _regenerate_queues(self) -> None:
         """Match every waiting job with the machines as they are now.
@@ -437,90 +289,22 @@ class JobQueue:
             self._machines_changed = True
             return
         self._machines_changed = False
-        nowhere = self._match_again()
+        nowhere = self._matching.match_again()
         with self:
-            if self._is_fair:
+            if self._state.is_fair:
                 self._to_process = True
-                self._cancel(nowhere)
+                self._drop(nowhere)
             else:
-                self._start_by_age(nowhere)
+                self._starting.start_by_age(nowhere, self._drop)
 
-    def _match_again(self) -> list[_Job]:
-        """Put jobs in the lines where they belong now; leave them where they do.
-
-        Takes time in proportion to the number of different requests, and of the jobs
-        that do not belong where they stand.
-
-        :return: those that belong nowhere, oldest first
-        """
-        self._demands.note_change()
-        displaced = self._newcomers
-        self._newcomers = []
-        for demand in self._demands.waiting():
-            wanted = self._demands.machines_for(demand)
-            if demand.placed is None or demand.placed != wanted:
-                displaced += demand.jobs.values()
-                demand.placed = wanted
-        displaced = sorted({j for j in displaced if j.pending}, key=_number)
-        present = set(self._machines.values())
-        for job in displaced:
-            wanted = self._candidates(job)
-            already = [machine for machine in job.queues if machine in present]
-            for machine in already:
-                if machine not in wanted:
-                    machine.dequeue(job)
-            job.queues.clear()
-            for machine in wanted:
-                if machine in already:
-                    job.queues.append(machine)
-                else:
-                    machine.enqueue(job)
-            assert job.demand is not None
-            if not job.demand.jobs:
-                job.demand.placed = wanted
-            job.demand.jobs[job.id] = job
-        for machine in self._machines.values():
-            machine.match_withheld()
-            machine.check_kept()
-        return [job for job in displaced if not job.queues]
-
-    def _cancel(self, jobs: Iterable[_Job]) -> None:
-        """Drop jobs that no machine could ever hold."""
+    def _drop(self, jobs: Iterable[_Job]) -> None:
+        """Cancel jobs that no machine could ever hold."""
         for job in jobs:
             # A callback for one of them may have destroyed another one.
             if job.pending:
                 self.destroy_job(job.id, self._why_impossible(job))
 
-    def _start_by_age(self, nowhere: Sequence[_Job]) -> None:
-        """Start whoever is first in a line and fits, the oldest before all others.
-
-        Only for lines in which nobody is overtaken. It decides as if they had all come
-        just now, one after the other, each to the first machine that has room.
-
-        :param nowhere: those that are to be dropped, oldest first
-        """
-        told = self.clock()
-        now = self._timeline.at(told)
-        while True:
-            first: tuple[_Job, _Machine] | None = None
-            for machine in self._machines.values():
-                before = machine.head
-                job = machine.head_to_try(now, self._may_start)
-                if before != machine.head:
-                    self._timeline.go_to(told)
-                if job is not None and (first is None or job.number < first[0].number):
-                    first = job, machine
-            number = inf if first is None else first[0].number
-            older = [job for job in nowhere if job.number < number]
-            if older:
-                self._cancel(older)
-                nowhere = nowhere[len(older) :]
-                continue
-            if first is None:
-                return
-            job, machine = first
-            if not self._try_job(job, machine):
-                machine.note_blocked(job)
+    # Machines
 
     def add_machine(
         self,
@@ -547,12 +331,12 @@ class JobQueue:
             height,
             dead_boards,
             dead_links,
-            seconds_before_free=self._seconds_before_free,
+            seconds_before_free=self._state.seconds_before_free,
         )
         if self._cool_by is not None:
             allocator.clock = self._cool_by
         machine = _Machine(name, DEFAULT_TAGS if tags is None else tags, allocator)
-        machine.empty_line(self._is_fair)
+        machine.empty_line(self._state.is_fair)
         self._machines[name] = machine
         self._regenerate_queues()
 
@@ -562,7 +346,7 @@ class JobQueue:
         :raises KeyError: if there is no such machine
         """
         self._machines.move_to_end(name)
-        self._demands.note_change()
+        self._matching.demands.note_change()
 
     def modify_machine(
         self,
@@ -608,7 +392,7 @@ class JobQueue:
         allocator = self._machines[name].allocator
         allocator.dead_boards = frozenset(dead)
         allocator.withheld_boards = frozenset(withheld)
-        self._demands.note_change()
+        self._matching.demands.note_change()
         self._machines[name].match_withheld()
 
     def remove_machine(self, name: str) -> None:
@@ -622,8 +406,10 @@ class JobQueue:
                 if job.machine is machine and not job.ending:
                     self.destroy_job(job.id, "Machine removed.")
             del self._machines[name]
-            self._demands.note_change()
+            self._matching.demands.note_change()
             self._machines_changed = True
+
+    # Jobs
 
     def create_job(self, *args: Any, **kwargs: Any) -> None:
         """Queue a job, and allocate it if there is room for it now.
@@ -644,12 +430,13 @@ class JobQueue:
 
     def add_job(self, job: _Job) -> None:
         """Queue a job that `make_job` has just made; see `create_job`."""
-        refused = self._limits.refusal(job)
-        self._arrivals += 1
-        job.number = self._arrivals
-        job.queued_at = self._go_on()
-        self._jobs[job.id] = job
-        self._limits.add(job)
+        state = self._state
+        refused = state.limits.refusal(job)
+        state.arrivals += 1
+        job.number = state.arrivals
+        job.queued_at = state.go_on()
+        state.jobs[job.id] = job
+        state.limits.add(job)
         if refused is None:
             self._enqueue_job(job)
         else:
@@ -670,7 +457,7 @@ class JobQueue:
             raise TypeError("only one of machine and tags may be specified for a job")
         if job_id in self._jobs:
             raise ValueError(f"job_id {job_id} is in use")
-        demand = self._demands.find(machine_name, tags, args, kwargs)
+        demand = self._matching.demands.find(machine_name, tags, args, kwargs)
         return _Job.of(demand, job_id, None if owner is None else str(owner))
 
     def destroy_job(self, job_id: int, reason: str | None = None) -> None:
@@ -682,27 +469,29 @@ class JobQueue:
         :param reason: for the people who ask what became of the job
         :raises KeyError: if there is no such job, or it was destroyed before
         """
-        job = self._jobs[job_id]
+        state = self._state
+        job = state.jobs[job_id]
         if job.ending:
             raise KeyError(job_id)
         if job.pending:
-            del self._jobs[job_id]
-            self._dequeue(job)
-            self._limits.discard(job)
-            self._restore(job.owner)
+            del state.jobs[job_id]
+            follows = self._starting.follows_from_leaving(job)
+            self._matching.take_out(job)
+            state.limits.discard(job)
+            state.restore(job.owner)
             if self.on_cancel is not None:
                 self.on_cancel(job_id, reason)
-            self._process_queue()
+            if follows or self._postponed:
+                self._process_queue()
         else:
             job.ending = True
-            ran = self._timeline.at(self.clock()) - job.started_at
-            self._runs.add(job.boards, ran)
-            self._limits.discard(job)
-            self._limits.release(job)
+            state.runs.add(job.boards, state.now() - job.started_at)
+            state.limits.discard(job)
+            state.limits.release(job)
             if self.on_free is not None:
                 self.on_free(job_id, reason)
-            if self._limits.boards is not None:
-                self._restore(job.owner)
+            if state.limits.boards is not None:
+                state.restore(job.owner)
                 self._process_queue()
 
     def free(self, job_id: int) -> None:
@@ -736,19 +525,20 @@ class JobQueue:
             raise KeyError(job_id)
         assert holder.demand is not None
         job = _Job.of(holder.demand, job_id, holder.owner)
-        self._requeued += 1
-        job.number, job.queued_at = -self._requeued, self._go_on()
+        state = self._state
+        state.requeued += 1
+        job.number, job.queued_at = -state.requeued, state.go_on()
         holder.id = holder_id
         holder.ending = True
-        self._limits.release(holder)
-        self._restore(holder.owner)
+        state.limits.release(holder)
+        state.restore(holder.owner)
         self._jobs[job_id] = job
         self._jobs.move_to_end(job_id, last=False)
         self._jobs[holder_id] = holder
-        if self._is_fair:
-            for machine in self._candidates(job):
+        if state.is_fair:
+            for machine in self._matching.machines_for(job):
                 machine.enqueue_first(job)
-        self._newcomers.append(job)
+        self._matching.postpone(job)
         self._regenerate_queues()
 
     def move_to_head(self, job_id: int) -> None:
@@ -759,8 +549,8 @@ class JobQueue:
         job = self._jobs[job_id]
         if not job.pending:
             raise KeyError(job_id)
-        self._requeued += 1
-        job.number = -self._requeued
+        self._state.requeued += 1
+        job.number = -self._state.requeued
         self._jobs.move_to_end(job_id, last=False)
         machines, job.queues = job.queues, []
         for machine in machines:
@@ -784,7 +574,9 @@ class JobQueue:
             for machine in self._machines.values():
                 machine.allocator.mend()
             # One that was to hold the boards of another may have changed its number.
-            self._jobs = OrderedDict((job.id, job) for job in self._jobs.values())
+            jobs = list(self._jobs.values())
+            self._jobs.clear()
+            self._jobs.update((job.id, job) for job in jobs)
             for job in list(self._jobs.values()):
                 if job.id in ending and job.allocation_id is not None:
                     job.pending, job.ending = False, True
@@ -795,37 +587,19 @@ class JobQueue:
                     job.machine = job.allocation_id = None
                 else:
                     job.ending = False
-                job.queues.clear()
-            self._newcomers = [job for job in self._jobs.values() if job.pending]
-            self._demands = Demands(self._machines)
-            for job in self._jobs.values():
-                job.set_demand(self._demands.of(job))
             for machine in self._machines.values():
-                self._free_unheld(machine)
-            self._empty_lines()
-            self._count_again()
+                machine.holders = {
+                    job.allocation_id: job
+                    for job in self._jobs.values()
+                    if job.machine is machine and job.allocation_id is not None
+                }
+                holding.free_unheld(machine)
+            self._matching.begin_again()
+            self._state.count_again()
             self._machines_changed = True
             return set(self._jobs)
 
-    def _free_unheld(self, machine: _Machine) -> None:
-        """Take back the boards of a machine that no job has."""
-        machine.holders = {
-            job.allocation_id: job
-            for job in self._jobs.values()
-            if job.machine is machine and job.allocation_id is not None
-        }
-        for allocation_id, is_cooling, _ in list(machine.allocator.holdings()):
-            if not is_cooling and allocation_id not in machine.holders:
-                machine.allocator.free(allocation_id)
-
-    def _count_again(self) -> None:
-        """Count what each owner has."""
-        self._limits = Limits(*self.limits)
-        for job in self._jobs.values():
-            if not job.ending:
-                self._limits.add(job)
-                if not job.pending:
-                    self._limits.hold(job)
+    # What is told of them
 
     def queues_of(self, job_id: int) -> tuple[str, ...]:
         """The machines in whose queues a job stands, highest priority first.
@@ -846,10 +620,10 @@ class JobQueue:
         return describe(
             job,
             job.queues,
-            not self._may_start(job),
-            self._timeline.at(self.clock()),
-            self._waits,
-            self._runs,
+            not self._starting.may_start(job),
+            self._state.now(),
+            self._state.waits,
+            self._state.runs,
         )
 
     def first_and_length(self, machine_name: str) -> tuple[int | None, int]:
@@ -876,21 +650,9 @@ class JobQueue:
 
         :raises KeyError: if there is no such machine
         """
-        machine = self._machines[machine_name]
-        ending = {
-            job.allocation_id
-            for job in self._jobs.values()
-            if job.ending and job.machine is machine
-        }
-        for allocation_id, is_cooling, boards in machine.allocator.holdings():
-            if is_cooling:
-                holding = Holding.cooling
-            elif allocation_id in ending:
-                holding = Holding.ending
-            else:
-                holding = Holding.allocated
-            for board in boards:
-                yield board, holding
+        return holding.holdings(self._machines[machine_name])
+
+    # Time
 
     def check_free(self) -> dict[str, int]:
         """Give out boards that have cooled down.
@@ -905,11 +667,7 @@ class JobQueue:
 
     def is_due(self) -> bool:
         """Would something be decided now only because time has passed?"""
-        now = self._timeline.at(self.clock())
-        return self._is_fair and any(
-            machine.is_due(now, self._longest_overtaking)
-            for machine in self._machines.values()
-        )
+        return self._starting.is_due()
 
     def free_cooling(self, freed: Mapping[str, int]) -> None:
         """Do what a call of `check_free` with this result did, whatever the time."""
@@ -917,11 +675,6 @@ class JobQueue:
             for _ in range(number):
                 self._machines[name].allocator._free_next()
         self._process_queue()
-
-
-def _number(job: _Job) -> int:
-    """The place of a job in the order of arrival."""
-    return job.number
 
 
 def _checked_scheduling(word: str) -> str:

@@ -38,6 +38,7 @@ HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
+    "Server": "spalloc_server_gateway",
     "X-Content-Type-Options": "nosniff",
 }
 
@@ -54,6 +55,8 @@ class Route(NamedTuple):
     handler: Handler
     is_open: bool
     """Is it there for those who are not logged in?"""
+    has_head: bool
+    """Can it be asked by HEAD, too?"""
 
 
 class Router:
@@ -117,10 +120,10 @@ class Router:
         ):
             self.add(method, f"{job}/{path}", not_implemented)
 
-        self.add("GET", f"{job}/memory", self.memory.read)
+        self.add("GET", f"{job}/memory", self.memory.read, has_head=False)
         self.add("POST", f"{job}/memory", self.memory.write)
         self.add("DELETE", f"{job}/router", self.memory.reset_routing)
-        self.add("GET", "proxy/([0-9]{1,18})", self.proxies.serve)
+        self.add("GET", "proxy/([0-9]{1,18})", self.proxies.serve, has_head=False)
 
     def _add_counts(self) -> None:
         counts, metrics = self.proxies.counts, self.metrics
@@ -137,10 +140,18 @@ class Router:
         metrics.add_counter("packets_lost", "Packets not carried", lambda: counts.lost)
 
     def add(
-        self, method: str, pattern: str, handler: Handler, is_open: bool = False
+        self,
+        method: str,
+        pattern: str,
+        handler: Handler,
+        *,
+        is_open: bool = False,
+        has_head: bool = True,
     ) -> None:
-        """Add a route, which is looked at after those before it."""
-        self._routes.insert(0, Route(method, re.compile(pattern), handler, is_open))
+        """Add a route: see `Route`. Longer patterns go before shorter ones."""
+        has_head = has_head and method == "GET"
+        route = Route(method, re.compile(pattern), handler, is_open, has_head)
+        self._routes.append(route)
         self._routes.sort(key=lambda route: -len(route.pattern.pattern))
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -175,6 +186,8 @@ class Router:
             headers = {k: v for k, v in e.headers.items() if k in _KEPT_HEADERS}
             # The rest of a body that was not read would be taken for a request.
             return web.Response(status=e.status, text=e.text, headers=headers)
+        except web.RequestPayloadError:
+            return _text(400, "the body is not as it should be, or not all of it came")
         except ConnectionError:
             raise  # whoever asked is gone
         except Exception as e:
@@ -211,13 +224,16 @@ class Router:
                 )
             ):
                 return _text(403, f"the header {CSRF_HEADER} is missing or wrong")
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            return _text(415, "bodies must not be compressed")
         return await route.handler(asking, parts)
 
     def _find(self, method: str, path: str) -> tuple[Route, Parts] | None:
-        wanted = "GET" if method == "HEAD" else method
         for route in self._routes:
             match = route.pattern.fullmatch(path)
-            if match is not None and route.method == wanted:
+            if match is not None and (
+                route.method == method or (method == "HEAD" and route.has_head)
+            ):
                 return route, match.groups()
         return None
 

@@ -40,6 +40,7 @@ class BoardWatch:
         self._reviews: dict[int, asyncio.Task[None]] = {}
         self._again: set[int] = set()
         jobs.watchers.append(self._note_changes)
+        jobs.on_ending = self._take_away
 
     async def add(self, job_id: int, holder: Holder, job: Mapping[str, Any]) -> None:
         """Tell somebody the boards of a job, now and whenever they are others.
@@ -56,6 +57,11 @@ class BoardWatch:
         self._holders[job_id].discard(holder)
         if not self._holders[job_id]:
             del self._holders[job_id]
+
+    def _take_away(self, job_id: int) -> None:
+        """A job has no boards, until it is looked at again."""
+        for holder in list(self._holders.get(job_id, ())):
+            holder.set_boards({})
 
     def _note_changes(self, job_ids: list[int] | None) -> None:
         for job_id in list(self._holders) if job_ids is None else job_ids:

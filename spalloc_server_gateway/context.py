@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -29,6 +30,9 @@ SERVICE: Final = "srv/spalloc"
 
 PREFIXES: Final = ("", "spalloc")
 """The bases under which all is served, whatever the front end makes of paths."""
+
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+_NUMBER = re.compile("[0-9]{1,20}")
 
 Parts = tuple[str, ...]
 """A path, cut at its slashes, without empty pieces."""
@@ -85,8 +89,11 @@ class Asking(NamedTuple):
         public = self.gateway.public_url
         if public is not None:
             return str(public).rstrip("/")
+        host = self.request.host
         try:
-            url = URL.build(scheme="https", authority=self.request.host)
+            if not _HOST.fullmatch(host):
+                raise ValueError(host)
+            url = URL.build(scheme="https", authority=host)
         except ValueError:
             raise web.HTTPBadRequest(text="this is no Host\n") from None
         return str(url).rstrip("/") + (f"/{self.prefix}" if self.prefix else "")
@@ -117,15 +124,18 @@ class Asking(NamedTuple):
 
         :raises HTTPBadRequest: if they are not
         """
-        try:
-            values = [int(self.request.query[name]) for name in names]
-        except (KeyError, ValueError):
-            values = [-1]
-        if not all(0 <= value < 2**32 for value in values):
+        values = [whole_number(self.request.query.get(name, "")) for name in names]
+        found = [value for value in values if value is not None and value < 2**32]
+        if len(found) < len(names):
             raise web.HTTPBadRequest(
                 text=f"{', '.join(names)} must be given as whole numbers\n"
             )
-        return values
+        return found
+
+
+def whole_number(text: str) -> int | None:
+    """The number that is written there, without any sign; None if it is none."""
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 async def read_body(asking: Asking, limit: int = MAX_BODY) -> bytes:

@@ -8,7 +8,13 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from spalloc_server_gateway.context import Asking, Parts, json_response, read_json
+from spalloc_server_gateway.context import (
+    Asking,
+    Parts,
+    json_response,
+    read_json,
+    whole_number,
+)
 from spalloc_server_gateway.documents import (
     job_document,
     job_machine_document,
@@ -32,11 +38,13 @@ async def list_jobs(asking: Asking, _parts: Parts) -> web.Response:
     ids = {job["job_id"] for job in await jobs.list_all()}
     if asking.flag("deleted"):
         ids |= set(jobs.ended())
-    try:
-        start = max(0, int(query.get("start", "0")))
-        limit = min(max(1, int(query.get("limit", DEFAULT_PAGE))), LONGEST_PAGE)
-    except ValueError:
-        raise web.HTTPBadRequest(text="start and limit must be numbers\n") from None
+    start = whole_number(query.get("start", "0"))
+    limit = whole_number(query.get("limit", str(DEFAULT_PAGE)))
+    if start is None or not limit:
+        raise web.HTTPBadRequest(
+            text="start and limit must be whole numbers, limit at least 1\n"
+        )
+    limit = min(limit, LONGEST_PAGE)
     # By their numbers, so that nobody is left out when an earlier one ends meanwhile.
     later = sorted(job_id for job_id in ids if job_id >= start)
     page = later[:limit]
@@ -118,6 +126,8 @@ async def job_state(asking: Asking, parts: Parts) -> web.Response:
 async def delete_job(asking: Asking, parts: Parts) -> web.Response:
     """End a job; one that has ended already, too."""
     reason = asking.request.query.get("reason", "")
+    if reason == "None":
+        reason = ""  # so clients call a good end
     reason = reason.encode("utf-8", "replace").decode()
     await asking.gateway.jobs.destroy(
         asking.user, asking.host, int(parts[0]), reason or "destroyed by its owner"

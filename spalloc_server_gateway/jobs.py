@@ -25,6 +25,9 @@ MAX_REMEMBERED: Final = 10_000
 LIST_SECONDS: Final = 0.5
 """How old a list of all jobs may be."""
 
+RETRY_SECONDS: Final = 0.2
+"""Pause between tries to make up for a keepalive."""
+
 MAX_REASON: Final = 1000
 
 Description: TypeAlias = dict[str, Any]
@@ -66,10 +69,13 @@ class Jobs:
         self._told: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._waiting: defaultdict[int, set[asyncio.Future[None]]] = defaultdict(set)
         self._owed: dict[int, tuple[str, str]] = {}
+        self._paying: asyncio.Task[None] | None = None
         self._listed: tuple[float, list[Description]] = (-1e9, [])
         self._listing: asyncio.Task[list[Description]] | None = None
         self.watchers: list[Callable[[list[int] | None], object]] = []
         """Told of changed jobs; None for all of them."""
+        self.on_ending: Callable[[int], object] = _nothing
+        """Told of a job that is about to be ended."""
         self.stopping = asyncio.Event()
         """Nobody is to wait any longer."""
         self.late_keepalives = 0
@@ -96,12 +102,28 @@ class Jobs:
     async def _catch_up(self) -> None:
         """There is a server again: make up for what it has missed."""
         self._note_changes(None)
+        self._pay_soon()
+
+    def _pay_soon(self) -> None:
+        """Have keepalives that are owed sent, as soon as the server takes them."""
+        if self._paying is None or self._paying.done():
+            self._paying = asyncio.create_task(self._pay())
+
+    async def _pay(self) -> None:
         while self._owed:
-            # It is owed until it has been sent: the server may go once more.
+            # It is owed until it has been sent: the server may go once more, or may not
+            # answer for a while although it is there.
             job_id, (user, host) = next(iter(self._owed.items()))
-            with contextlib.suppress(NoSuchJobError, RefusedError):
+            try:
                 await self._keep_alive(user, host, job_id)
                 self.late_keepalives += 1
+            except AwayError:
+                if not self._link.is_up:
+                    return  # until there is one
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            except (NoSuchJobError, RefusedError):
+                pass
             self._owed.pop(job_id, None)
 
     @contextlib.contextmanager
@@ -250,6 +272,7 @@ class Jobs:
                 return
             if job_id in self._owed or len(self._owed) < MAX_REMEMBERED:
                 self._owed[job_id] = user, host
+                self._pay_soon()
 
     async def _keep_alive(
         self, user: str, host: str, job_id: int, patience: float | None = None
@@ -328,14 +351,19 @@ class Jobs:
         """
         job = await self.describe(user, job_id)
         if job["state"] != ENDED:
-            await self._link.call(
-                "destroy_job",
-                job_id,
-                reason[:MAX_REASON],
-                patience=self.patience.call,
-                on_behalf_of=host,
-            )
-            self._forget_list()
+            # Before its boards can be those of others.
+            self.on_ending(job_id)
+            try:
+                await self._link.call(
+                    "destroy_job",
+                    job_id,
+                    reason[:MAX_REASON],
+                    patience=self.patience.call,
+                    on_behalf_of=host,
+                )
+            finally:
+                # Whether it has ended or not.
+                self._note_changes([job_id])
 
     async def switch(self, user: str, host: str, job_id: int, on: bool) -> None:
         """Switch the boards of a job of a user, or reset those that are on.
@@ -348,6 +376,10 @@ class Jobs:
         await self._link.call(
             name, job_id, patience=self.patience.call, on_behalf_of=host
         )
+
+
+def _nothing(_job_id: int) -> None:
+    pass
 
 
 def _end_of(job: Description) -> Description:

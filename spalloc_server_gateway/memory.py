@@ -6,7 +6,15 @@ import asyncio
 import contextlib
 import resource
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+)
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -193,11 +201,11 @@ class Memory:
                     while len(rest) >= PIECE_BYTES:
                         piece, rest = rest[:PIECE_BYTES], rest[PIECE_BYTES:]
                         _check_end(address, piece)
-                        await crew.start(board.write((x, y), address, piece))
+                        await crew.start(partial(board.write, (x, y), address, piece))
                         address += len(piece)
                 if rest:
                     _check_end(address, rest)
-                    await crew.start(board.write((x, y), address, rest))
+                    await crew.start(partial(board.write, (x, y), address, rest))
         return web.Response(status=202)
 
     async def reset_routing(self, asking: Asking, parts: Parts) -> web.StreamResponse:
@@ -224,7 +232,7 @@ class Memory:
 
             async with _Crew(CHIPS_AT_ONCE) as crew:
                 for chip in list(chips.all()):
-                    await crew.start(reset(chip))
+                    await crew.start(partial(reset, chip))
             if not found[0]:
                 raise SCPError("no chip of the job answers as it should")
         return web.Response(status=202)
@@ -241,16 +249,18 @@ class _Crew:
         self._size = size
         self._work: set[asyncio.Task[None]] = set()
 
-    async def start(self, work: Awaitable[None]) -> None:
+    async def start(self, begin: Callable[[], Coroutine[None, None, None]]) -> None:
         """Begin with something, when there is room for it."""
         while len(self._work) >= self._size:
             await self._wait(asyncio.FIRST_COMPLETED)
-        self._work.add(asyncio.ensure_future(work))
+        self._work.add(asyncio.ensure_future(begin()))
 
     async def _wait(self, until: str) -> None:
         done, self._work = await asyncio.wait(self._work, return_when=until)
-        for task in done:
-            task.result()
+        # Of several failures all are looked at, and one is told.
+        failures = [error for task in done if (error := task.exception()) is not None]
+        if failures:
+            raise failures[0]
 
     async def __aenter__(self) -> _Crew:
         return self

@@ -8,6 +8,7 @@ import logging
 import resource
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,7 +29,7 @@ MAX_WAITING_BYTES: Final = 512 * 1024
 """How much may wait for a client that does not read. More is lost."""
 
 LOOK_SECONDS: Final = 1.0
-"""How often that is looked at."""
+"""How often it is looked whether a client reads, and may still do what it does."""
 
 MAX_CHANNELS: Final = 2048
 """How many channels one WebSocket may have."""
@@ -81,6 +82,7 @@ class Proxies:
             self._link,
             self.counts,
             asking.patience,
+            lambda: asking.gateway.sessions.find(asking.cookie) is not None,
         )
         self.counts.sockets.add(proxy)
         try:
@@ -111,12 +113,14 @@ class Proxy:
         link: Link,
         counts: Counts,
         patience: Patience,
+        is_allowed: Callable[[], bool],
     ) -> None:
         self._websocket = websocket
         self._transport = transport
         self._link = link
         self._counts = counts
         self._patience = patience
+        self._is_allowed = is_allowed
         self._boards: BoardAddresses = {}
         self._channels: dict[int, Channel] = {}
         self._waiting: deque[bytes] = deque()
@@ -311,12 +315,17 @@ class Proxy:
             self._sending_since = None
 
     async def _watch(self) -> None:
-        """Disconnect a user who does not read."""
+        """Disconnect a user who does not read, or whose session is over."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             since = self._sending_since
             if since is not None and time.monotonic() - since > self._patience.deaf:
                 logger.info("A user of a proxy does not read, and is disconnected")
-                if isinstance(self._transport, asyncio.Transport):
-                    self._transport.abort()
-                return
+            elif not self._is_allowed():
+                logger.info("The session of a user of a proxy is over")
+                self.close_channels()
+            else:
+                continue
+            if isinstance(self._transport, asyncio.Transport):
+                self._transport.abort()
+            return

@@ -183,6 +183,7 @@ async def _serve(
         app,
         access_log=None,
         handler_cancellation=True,
+        auto_decompress=False,
         shutdown_timeout=SHUTDOWN_SECONDS,
         logger=ProtocolLog(complaints),
     )

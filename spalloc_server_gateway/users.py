@@ -81,7 +81,7 @@ NOBODY: Final = Password(COST, BLOCK, PARALLEL, b"nobody's salt", b"")
 
 def is_name(name: str) -> bool:
     """Can a user have this name?"""
-    return _NAME.fullmatch(name) is not None
+    return _NAME.fullmatch(name) is not None and name.isprintable()
 
 
 def check_name(name: str) -> str:
@@ -91,7 +91,7 @@ def check_name(name: str) -> str:
     """
     if not is_name(name):
         raise UsersError(
-            f"a user's name has from 1 to {LONGEST_NAME} characters, no white space, "
+            f"a user's name has from 1 to {LONGEST_NAME} characters that can be seen, "
             "and does not begin with #"
         )
     return name
@@ -117,7 +117,11 @@ class Users:
         if seen is not None and seen != self._seen:
             self._seen = seen
             try:
-                self._passwords = _read(self._path)
+                passwords = _read(self._path)
+                # An editor may just be writing it.
+                if not passwords and self._passwords:
+                    raise UsersError(f"{self._path}: there is nobody in it")
+                self._passwords = passwords
             except UsersError as e:
                 logger.error("The users stay as they were: %s", e)
         return self._passwords.get(name)
@@ -147,7 +151,7 @@ def _read(path: str) -> dict[str, Password]:
             continue
         name, _, text = line.rstrip().partition(" ")
         password = _parse(text.strip())
-        if password is None or not _NAME.fullmatch(name):
+        if password is None or not is_name(name):
             raise UsersError(f"{path}: line {number} is no user with a password")
         if name in passwords:
             raise UsersError(f"{path}: line {number}: there is another {name}")

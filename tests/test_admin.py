@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import getpass
 import grp
 import json
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from spalloc_server.command_line.admin_options import make_parser
 from tests.admin_command import Admin, run_admin
 from tests.support import (
     ONE_TRIAD,
@@ -234,6 +236,32 @@ def test_wrong_command_lines(arguments: tuple[object, ...]) -> None:
     assert "usage: spalloc_server_admin" in done.stderr
 
 
+COMMANDS = {
+    **{"status": [], "jobs": [], "boards": [], "problems": [], "reload": []},
+    **{"where-is": ["m", "--chip", "0", "0"], "drain": ["m"], "resume": ["m"]},
+    **{"clear": ["m"], "close": [], "open": [], "destroy": ["1"], "move": ["1"]},
+    **{"snapshot": [], "fault": ["m", "--frame", "0", "0", "--silent"]},
+}
+
+
+def test_every_command_can_be_asked_for_json_before_and_after_it() -> None:
+    parser = make_parser()
+    (commands,) = (
+        action.choices
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    assert COMMANDS.keys() == commands.keys()
+    for command, arguments in COMMANDS.items():
+        for line in (
+            [command, *arguments, "--json"],
+            [command, "--json", *arguments],
+            ["--json", command, *arguments],
+        ):
+            assert parser.parse_args(line).json is True, line
+        assert parser.parse_args([command, *arguments]).json is False
+
+
 def test_what_does_not_exist_is_said_in_a_line(admin: Admin) -> None:
     for command in ("drain", "resume", "clear"):
         assert admin.refusal(command, "x") == "there is no machine 'x'"
@@ -245,6 +273,9 @@ def test_what_does_not_exist_is_said_in_a_line(admin: Admin) -> None:
         )
         assert admin.refusal(command, "m", "--frame", 1, 0) == (
             "machine 'm' has no frame at cabinet 1, frame 0"
+        )
+        assert admin.refusal(command, "m", "--cabinet", 1) == (
+            "machine 'm' has no cabinet 1"
         )
     for command in ("close", "open", "problems"):
         assert admin.refusal(command, "x") == "there is no machine 'x'"
@@ -365,6 +396,13 @@ def test_a_drained_frame_is_drained_everywhere(
     assert dead_boards(client) == {(0, 0, 0), (0, 0, 1)}
     assert admin.value("resume", "m") == {"boards": 2}
     assert dead_boards(client) == set()
+    # A cabinet is all of its frames.
+    jobs = [waiting, elsewhere]
+    assert admin.value("drain", "m", "--cabinet", 0) == {"boards": 6, "held_by": jobs}
+    (order,) = admin.machine()["drained"]
+    assert order["frames"] == [[0, 0], [0, 1]]
+    assert admin.text("resume", "m", "--board", 0, 0, 1) == "resumed: 1 board\n"
+    assert admin.text("resume", "m", "--cabinet", 0) == "resumed: 5 boards\n"
 
 
 def test_jobs_can_be_ended_with_their_boards(admin: Admin, client: Client) -> None:
@@ -416,7 +454,7 @@ def test_closed_machines_take_jobs_and_let_them_wait(
     server: ServerProcess, admin: Admin, client: Client
 ) -> None:
     running = create(client, 1, 1)
-    admin.text("close", "--reason", "night")
+    assert admin.value("close", "--reason", "night") == {"machine": None}
     server.wait_for_log(rf"Operator {USER} closes all machines: night")
     waiting, small = create(client, 1, 1), create(client, tags=["small"])
     assert state(client, waiting)["state"] == state(client, small)["state"] == 1
@@ -425,7 +463,7 @@ def test_closed_machines_take_jobs_and_let_them_wait(
     assert admin.machine()["boards"]["free"] == 3
     told = admin.value("jobs", "--state", "queued")[0]["waiting"]["text"]
     assert re.fullmatch(r"waiting: machine m is closed since \d\d:\d\d: night", told)
-    admin.text("open", "one")
+    assert admin.value("open", "one") == {"machine": "one"}
     wait_until(lambda: ready(client, small))
     assert state(client, waiting)["state"] == 1
     admin.text("open")
@@ -455,7 +493,7 @@ def test_a_job_can_be_moved_to_the_head(
 ) -> None:
     first, second, third = (create(client, 2, 1) for _ in range(3))
     assert admin.refusal("move", first) == f"job {first} does not wait for boards"
-    admin.text("move", third, "--reason", "a demonstration")
+    assert admin.value("move", third, "--reason", "a demonstration") == {"moved": third}
     server.wait_for_log(rf"Operator {USER} moves job 3 .*: a demonstration")
     assert admin.machine()["queue"]["head"]["job_id"] == third
     client.call("destroy_job", first)
@@ -573,6 +611,12 @@ def test_wrong_arguments_are_refused_by_the_server_too(
             ("drain", {"machine": 3}, "machine_name must be a string"),
             ("drain", {"machine": "m", "board": [0, 0]}, "a list of 3 integers"),
             ("drain", {"machine": "m", "now": 1}, "now must be true or false"),
+            ("drain", {"machine": "m", "rack": [1]}, "rack does not name boards"),
+            (
+                "drain",
+                {"machine": "m", "frame": [0, 0], "cabinet": [0]},
+                "only one of board, physical, frame, cabinet may be given",
+            ),
             ("destroy", {"job_ids": []}, "job_ids must be a list of numbers"),
             ("jobs", {"state": "x"}, "state must be one of"),
             ("reload_outcome", {"number": "x"}, "number must be an integer"),

@@ -63,15 +63,14 @@ def test_a_bmp_that_is_not_there_is_asked_until_it_is(
     ]
 
 
-@pytest.mark.parametrize("on", [True, False])
 def test_a_bmp_that_falls_silent_is_told_before_the_result(
-    frame: SimulatedFrame, controller: AsyncBMPController, on: bool
+    frame: SimulatedFrame, controller: AsyncBMPController
 ) -> None:
     told: list[str | None] = []
     controller.watch(told.append)
     wait_for(lambda: told == [None])
     frame.faults.silent = True
-    job = Outcome(on=[1]) if on else Outcome(off=[1])
+    job = Outcome(on=[1])
     told_then: list[str | None] = []
 
     def on_done(success: bool, reason: Failure | None = None) -> None:
@@ -80,7 +79,10 @@ def test_a_bmp_that_falls_silent_is_told_before_the_result(
 
     job.requests._on_done = on_done
     controller.add_requests(job.requests)
-    assert job.wait()[0] is False
+    success, reason = job.wait()
+    assert not success
+    assert reason is not None
+    assert reason.silent
     assert told_then == told[:2]
     assert told[1] is not None
     assert "no answer" in told[1]
@@ -91,6 +93,42 @@ def test_a_bmp_that_falls_silent_is_told_before_the_result(
     assert len(told) == 2
     frame.faults.silent = False
     wait_for(lambda: told[2:] == [None])
+
+
+def test_boards_are_powered_off_when_a_silent_bmp_answers_again(
+    frame: SimulatedFrame, controller: AsyncBMPController
+) -> None:
+    told: list[str | None] = []
+    controller.watch(told.append)
+    wait_for(lambda: told == [None])
+    frame.faults.silent = True
+    first, second = Outcome(off=[1]), Outcome(off=[2])
+    controller.add_requests(first.requests)
+    wait_for(lambda: len(told) == 2)
+    # One that comes while it is known waits, too.
+    controller.add_requests(second.requests)
+    wait_for(lambda: controller._pause == 0.1, "the longest pause")
+    frame.faults.silent = False
+    assert first.wait() == second.wait() == (True, None)
+    assert told[2:] == [None]
+
+
+def test_at_the_end_nothing_waits_for_a_silent_bmp(
+    frame: SimulatedFrame, controller: AsyncBMPController
+) -> None:
+    told: list[str | None] = []
+    controller.watch(told.append)
+    wait_for(lambda: told == [None])
+    frame.faults.silent = True
+    job = Outcome(off=[1])
+    controller.add_requests(job.requests)
+    wait_for(lambda: len(told) == 2)
+    controller.stop()
+    success, reason = job.wait()
+    assert not success
+    assert reason is not None
+    assert reason.silent
+    controller.join()
 
 
 def test_a_command_that_is_refused_is_no_silence(

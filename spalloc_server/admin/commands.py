@@ -77,7 +77,7 @@ def _check_machine(controller: Controller, name: object) -> None:
         raise ValueError(f"there is no machine {name!r}")
 
 
-# Boards
+# Boards: `boards_of` says how they are named
 
 
 @operator_command
@@ -85,15 +85,14 @@ def _check_machine(controller: Controller, name: object) -> None:
 def drain(
     server: Server,
     client: Connection,
+    /,
     machine: str,
-    board: list[int] | None = None,
-    physical: list[int] | None = None,
-    frame: list[int] | None = None,
     reason: str | None = None,
     now: bool = False,
+    **place: list[int] | None,
 ) -> Drain:
     """Start nothing new on a board, a frame or a machine."""
-    found = boards_of(server.controller, machine, board, physical, frame)
+    found = boards_of(server.controller, machine, **place)
     reason = arguments.check_reason(reason)
     if not isinstance(now, bool):
         raise TypeError(f"now must be true or false, not {now!r}")
@@ -105,14 +104,13 @@ def drain(
 def resume(
     server: Server,
     client: Connection,
+    /,
     machine: str,
-    board: list[int] | None = None,
-    physical: list[int] | None = None,
-    frame: list[int] | None = None,
     reason: str | None = None,
+    **place: list[int] | None,
 ) -> Resume:
     """Undo `drain`, for all or some of its boards."""
-    found = boards_of(server.controller, machine, board, physical, frame)
+    found = boards_of(server.controller, machine, **place)
     return Resume(_user(client), machine, found, arguments.check_reason(reason))
 
 
@@ -121,14 +119,13 @@ def resume(
 def clear(
     server: Server,
     client: Connection,
+    /,
     machine: str,
-    board: list[int] | None = None,
-    physical: list[int] | None = None,
-    frame: list[int] | None = None,
     reason: str | None = None,
+    **place: list[int] | None,
 ) -> ClearBoards:
     """Put boards back into service, and forget what was reported of them."""
-    found = boards_of(server.controller, machine, board, physical, frame)
+    found = boards_of(server.controller, machine, **place)
     return ClearBoards(_user(client), machine, found, arguments.check_reason(reason))
 
 

@@ -36,7 +36,9 @@ def fault(
         raise ValueError("the hardware is not simulated: see --simulate")
     if board is physical is frame is None:
         raise TypeError("board, physical or frame must be given")
-    found = boards_of(server.controller, machine, board, physical, frame)
+    found = boards_of(
+        server.controller, machine, board=board, physical=physical, frame=frame
+    )
     described = server.controller.machines[machine]
     cabinet, row, number = described.board_locations[found[0]]
     bmp = described.bmp_ips[cabinet, row]

@@ -10,7 +10,10 @@ from typing import Any, Final, TypeAlias
 
 from spalloc_server.command_line import admin_output
 from spalloc_server.command_line.admin_client import AdminClient, AdminError, connected
-from spalloc_server.command_line.admin_options import make_parser
+from spalloc_server.command_line.admin_options import (
+    WAYS_TO_NAME_BOARDS,
+    make_parser,
+)
 from spalloc_server.command_line.check import CheckRequest, findings
 from spalloc_server.command_line.terminal import (
     open_standard_streams,
@@ -141,10 +144,9 @@ def _machines(client: AdminClient) -> list[str]:
 
 
 def _place(options: Options) -> dict[str, Any]:
-    return {
-        name: getattr(options, name)
-        for name in ("machine", "board", "physical", "frame")
-    }
+    place = {name: getattr(options, name, None) for name in WAYS_TO_NAME_BOARDS}
+    given = {name: value for name, value in place.items() if value is not None}
+    return {"machine": options.machine, **given}
 
 
 def _of_boards(client: AdminClient, options: Options) -> Any:

@@ -13,6 +13,8 @@ STATES_OF_BOARDS = (
     *("out of service", "draining", "drained", "dead"),
 )
 
+WAYS_TO_NAME_BOARDS = ("board", "physical", "frame", "cabinet")
+
 _TRIPLE: dict[str, Any] = {"type": int, "nargs": 3}
 
 
@@ -74,9 +76,8 @@ def _add_filters(parser: argparse.ArgumentParser, states: tuple[str, ...]) -> No
     parser.add_argument("--state", choices=states, help="only those in a state")
 
 
-def _add_place(parser: argparse.ArgumentParser, whole: bool) -> None:
-    parser.add_argument("machine", metavar="MACHINE", help="the machine")
-    group = parser.add_mutually_exclusive_group(required=not whole)
+def _add_board(group: Any) -> None:
+    """Add the ways to name a single board."""
     group.add_argument(
         "--board", metavar=("X", "Y", "Z"), **_TRIPLE, help="a board, by its triad"
     )
@@ -86,13 +87,31 @@ def _add_place(parser: argparse.ArgumentParser, whole: bool) -> None:
         **_TRIPLE,
         help="a board, by where it is plugged in",
     )
+
+
+def _add_place(parser: argparse.ArgumentParser, whole: bool) -> None:
+    """Add the ways to name boards: those of `WAYS_TO_NAME_BOARDS`.
+
+    :param whole: may whole cabinets and machines be meant?
+    """
+    parser.add_argument("machine", metavar="MACHINE", help="the machine")
+    group = parser.add_mutually_exclusive_group(required=not whole)
+    _add_board(group)
     group.add_argument(
         "--frame",
         metavar=("CABINET", "FRAME"),
         type=int,
         nargs=2,
-        help="all boards of a frame" + (" (default: of the machine)" * whole),
+        help="all boards of a frame",
     )
+    if whole:
+        group.add_argument(
+            "--cabinet",
+            metavar="CABINET",
+            type=int,
+            nargs=1,
+            help="all boards of a cabinet (default: of the machine)",
+        )
 
 
 def _add_reason(parser: argparse.ArgumentParser) -> None:
@@ -111,15 +130,7 @@ def _add_looking(commands: Any) -> None:
         "--job", metavar="ID", type=int, help="a job instead, with --chip"
     )
     group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument(
-        "--board", metavar=("X", "Y", "Z"), **_TRIPLE, help="a board, by its triad"
-    )
-    group.add_argument(
-        "--physical",
-        metavar=("CABINET", "FRAME", "BOARD"),
-        **_TRIPLE,
-        help="a board, by where it is plugged in",
-    )
+    _add_board(group)
     group.add_argument("--chip", metavar=("X", "Y"), type=int, nargs=2, help="a chip")
     parser = _command(
         commands, "problems", "list boards that are out of service or were reported"
@@ -131,7 +142,9 @@ def _add_looking(commands: Any) -> None:
 
 def _add_boards(commands: Any) -> None:
     parser = _command(
-        commands, "drain", "give a board, a frame or a machine to no more jobs"
+        commands,
+        "drain",
+        "give a board, a frame, a cabinet or a machine to no more jobs",
     )
     _add_place(parser, whole=True)
     _add_reason(parser)

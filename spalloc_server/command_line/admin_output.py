@@ -19,7 +19,7 @@ def _status(status: dict[str, Any]) -> Iterator[str]:
     yield (
         f"spalloc_server {status['version']}, process {status['process']}, at "
         f"{host} port {port}, up {_duration(status['uptime'])}, "
-        f"{status['clients']} clients"
+        f"{_count(status['clients'], 'client')}"
     )
     state = status["state"]
     snapshot = state["last_snapshot"]
@@ -40,7 +40,7 @@ def _machine(machine: dict[str, Any], all_closed: object) -> Iterator[str]:
     boards = dict(machine["boards"])
     number = boards.pop("all")
     states = ", ".join(f"{n} {state}" for state, n in boards.items() if n)
-    yield f"machine {machine['name']}: {number} boards: {states or 'none'}"
+    yield f"machine {machine['name']}: {_count(number, 'board')}: {states or 'none'}"
     if machine["closed"] is not None and all_closed is None:
         yield f"  closed: {_order(machine['closed'])}"
     for frame in machine["silent_frames"]:
@@ -56,13 +56,14 @@ def _machine(machine: dict[str, Any], all_closed: object) -> Iterator[str]:
     for drain in machine["drained"]:
         frames = [f"cabinet {c} frame {f}" for c, f in drain["frames"]]
         what = ", ".join(frames) or _some([_triple(b) for b in drain["boards"]])
-        yield f"  drained, {len(drain['boards'])} boards ({what}): {_order(drain)}"
+        number = len(drain["boards"])
+        yield f"  drained, {_count(number, 'board')} ({what}): {_order(drain)}"
     queue = machine["queue"]
     head = queue["head"]
     if head is not None:
         yield (
-            f"  queue: {queue['length']} jobs; first: job {head['job_id']} of "
-            f"{head['owner']}, for {_size(head['args'])}, since "
+            f"  queue: {_count(queue['length'], 'job')}; first: job {head['job_id']} "
+            f"of {head['owner']}, for {_size(head['args'])}, since "
             f"{_time(head['start_time'])}"
         )
         note = _waiting(head, machine["name"])
@@ -184,7 +185,7 @@ def _problems(problems: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _drain(done: dict[str, Any]) -> Iterator[str]:
-    yield f"drained: {done['boards']} boards"
+    yield f"drained: {_count(done['boards'], 'board')}"
     if "ended" in done:
         yield f"jobs ended: {_numbers(done['ended'])}"
     elif done["held_by"]:
@@ -192,11 +193,11 @@ def _drain(done: dict[str, Any]) -> Iterator[str]:
 
 
 def _resume(done: dict[str, Any]) -> Iterator[str]:
-    yield f"resumed: {done['boards']} boards"
+    yield f"resumed: {_count(done['boards'], 'board')}"
 
 
 def _clear(number: int) -> Iterator[str]:
-    yield f"cleared: {number} boards"
+    yield f"cleared: {_count(number, 'board')}"
 
 
 def _close(done: dict[str, Any]) -> Iterator[str]:
@@ -251,6 +252,10 @@ _WRITERS: Final[dict[str, Callable[[Any], Iterable[str]]]] = {
 }
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _triple(numbers: Iterable[int]) -> str:
     return f"({', '.join(map(str, numbers))})"
 
@@ -273,7 +278,7 @@ def _size(args: Sequence[int]) -> str:
         return f"board {_triple(args)}"
     if len(args) == 2:
         return "{} x {} triads".format(*args)
-    return f"{args[0] if args else 1} boards"
+    return _count(args[0] if args else 1, "board")
 
 
 def _order(order: dict[str, Any]) -> str:

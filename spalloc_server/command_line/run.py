@@ -63,10 +63,10 @@ class Prepare:
 
         :raises OSError: if that cannot be
         """
-        if self._chips is not None:
-            self._chips.serve(configuration)
         if self.simulator is not None:
             self.simulator.serve(configuration)
+        if self._chips is not None:
+            self._chips.serve(configuration)
 
 
 class RunningServer(Protocol):

@@ -85,8 +85,14 @@ class ChangeLog:
         :return: what there is to say to whoever wanted the change
         :raises RefusedError: if it cannot be, and nothing has changed
         """
-        with self.at_one_time(at):
-            return self._doers[type(change)](change)
+        # As `at_one_time` does; this comes with every command.
+        with self.lock:
+            before = self._now
+            self._now = self.wall_time() if at is None else at
+            try:
+                return self._doers[type(change)](change)
+            finally:
+                self._now = before
 
     @contextlib.contextmanager
     def at_one_time(self, at: float | None = None) -> Iterator[None]:

@@ -261,14 +261,21 @@ class JobLifecycle:
         job = result.job
         if number not in job.outstanding:
             return False
+        at_fault = result.at_fault()
+        if result.silent:
+            # They are out of service until it answers, and no longer.
+            at_fault -= set(self._state.health.waiting_for_bmp(job.machine.name))
+            is_ending = job.id in self._state.ending_jobs
+            if is_ending and not at_fault and not job.machine_removed:
+                # The server is being stopped: the next one powers them off.
+                return False
         others = job.outstanding - {number}
         all_done = not others
         # Whoever has failed is not waited for: after an error, all is asked for again.
         job.outstanding = set() if result.problem is not None else others
         if job.id in self._state.jobs:
             if result.problem is not None:
-                boards = sorted(result.at_fault())
-                self._log.happen(Failed(job.id, boards, result.problem))
+                self._log.happen(Failed(job.id, sorted(at_fault), result.problem))
                 return True
             if all_done:
                 self._log.happen(Ready(job.id))
@@ -277,7 +284,7 @@ class JobLifecycle:
             return False
         if result.problem is not None:
             job.failure = result.problem
-            job.faulty_boards.update(result.at_fault())
+            job.faulty_boards.update(at_fault)
             job.outstanding = others
         if all_done:
             self._power_off_done(job)
@@ -297,7 +304,10 @@ class JobLifecycle:
         job = self._state.jobs[change.job_id]
         machine = job.machine
         boards = [as_board(board) for board in change.boards]
-        job.failure = f"{change.reason} ({describe_boards(machine, boards)})"
+        where = (
+            describe_boards(machine, boards) if boards else f"machine {machine.name}"
+        )
+        job.failure = f"{change.reason} ({where})"
         job.failed_places += 1
         if not self._log.is_dormant:
             logger.warning("Job %d of %s: %s", job.id, job.owner, job.failure)

@@ -23,6 +23,8 @@ class FrameResult:
     """What is wrong, for people; None if all was done."""
     at_fault: Callable[[], frozenset[Board]] = frozenset
     """Finds the boards, as coordinates in the machine, that it is wrong with."""
+    silent: bool = False
+    """Is it only that their BMP does not answer?"""
 
     @property
     def success(self) -> bool:
@@ -88,7 +90,8 @@ class JobPower:
         if not success:
             numbers = getattr(reason, "boards", None) or boards
             at_fault = partial(_boards_at, job, frame, numbers)
-            result = FrameResult(job, str(reason), at_fault)
+            silent = getattr(reason, "silent", False)
+            result = FrameResult(job, str(reason), at_fault, silent)
         self._on_done(number, result)
 
 

@@ -31,6 +31,7 @@ class Performer:
         transceiver: BMPTransceiver,
         retry_seconds: Callable[[], float],
         gives_up: Callable[[], bool],
+        is_watched: Callable[[], bool],
         on_silence: Callable[[str], object],
     ) -> None:
         """Do nothing yet.
@@ -38,12 +39,14 @@ class Performer:
         :param hostname: of the BMP
         :param retry_seconds: how long to wait before a failed task is tried again
         :param gives_up: is there no more time, so that nothing has failed?
+        :param is_watched: will the schedule be told when a silent BMP answers again?
         :param on_silence: told what is wrong when a BMP does not answer any more
         """
         self._hostname = hostname
         self._transceiver = transceiver
         self._retry_seconds = retry_seconds
         self._gives_up = gives_up
+        self._is_watched = is_watched
         self._on_silence = on_silence
         # Boards whose BMP was found to be new enough. A BMP that was not may since have
         # been updated, so it is asked again.
@@ -88,6 +91,8 @@ class Performer:
                 for task in tasks:
                     task.alone = True
                 return
+            last_try = [task for task in tasks if task.failures >= TASK_TRIES - 1]
+            waits = silence is not None and not on and self._is_watched()
             for task in tasks:
                 blamed = BMPError(
                     self._hostname,
@@ -95,8 +100,13 @@ class Performer:
                     error.problem,
                     task.to_power(),
                 )
-                self.fail(task, str(blamed), blamed.boards)
-            if silence is not None and any(task.result for task in tasks):
+                if waits and task in last_try:
+                    logger.warning("%s; put off until the BMP answers", blamed)
+                    task.put_off()
+                else:
+                    silent = silence is not None
+                    self.fail(task, str(blamed), blamed.boards, silent)
+            if silence is not None and last_try:
                 self._on_silence(str(silence))
             return
         logger.info(
@@ -171,13 +181,19 @@ class Performer:
             return error
         return None
 
-    def fail(self, task: Task, text: str, boards: Iterable[int]) -> None:
-        """Note that a task failed, to be tried again if it was the first time."""
+    def fail(
+        self, task: Task, text: str, boards: Iterable[int], silent: bool = False
+    ) -> None:
+        """Note that a task failed, to be tried again if it was the first time.
+
+        :param silent: see `Failure`
+        """
         if self._gives_up():
             # There was no time for it: nobody knows whether it would have failed.
             return
         self._boards_with_fpgas.clear()
         logger.warning("%s (try %d of %d)", text, task.failures + 1, TASK_TRIES)
         task.failed(
-            Failure(text, frozenset(boards)), time.monotonic() + self._retry_seconds()
+            Failure(text, frozenset(boards), silent),
+            time.monotonic() + self._retry_seconds(),
         )

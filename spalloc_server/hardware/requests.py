@@ -18,6 +18,9 @@ class Failure:
     boards: frozenset[int] = frozenset()
     """The numbers, in their frame, of the boards that failed."""
 
+    silent: bool = False
+    """Is it only that the BMP does not answer at all? That says nothing of boards."""
+
     def __str__(self) -> str:
         return self.text
 

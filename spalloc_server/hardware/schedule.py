@@ -15,11 +15,14 @@ Nothing here talks to a BMP, waits or looks at a clock. The rules are:
 - All tasks whose next stage is the same power command are put into one command.
 - Power commands, and the small ones, have their turns, so that nobody who toggles a
   board without end keeps others from going on.
-- A task that fails is tried a second time after a pause.
+- A task that fails is tried a second time after a pause. Where boards were to be
+  powered off and the BMP does not answer at all, that waits until it does: nobody else
+  gets them before they have been off.
 """
 
 from __future__ import annotations
 
+import math
 from enum import Enum, auto
 from typing import Final, NamedTuple, TypeAlias
 
@@ -197,6 +200,17 @@ class Task:
         else:
             self.result = (False, reason)
 
+    def put_off(self) -> None:
+        """Note that the BMP does not answer: the task starts again when it does."""
+        self.failures += 1
+        self._begin(math.inf)
+
+    def bmp_answers(self, now: float) -> None:
+        """Start again, with all tries, if that was put off until now."""
+        if self.due == math.inf:
+            self.failures = 0
+            self.due = now
+
 
 class Step(NamedTuple):
     """The next thing to do: one command, for one task or for several merged."""
@@ -246,6 +260,11 @@ class Schedule:
         """Is there anything for `take_ended`?"""
         return any(task.result is not None for task in self._tasks)
 
+    def bmp_answers(self, now: float) -> None:
+        """Go on with what was put off until the BMP answers."""
+        for task in self._tasks:
+            task.bmp_answers(now)
+
     def hurry(self) -> None:
         """Put nothing off any longer, apart from waiting for boards to settle."""
         self._hurrying = True
@@ -267,9 +286,10 @@ class Schedule:
     def next_due(self) -> float | None:
         """Give the time when `next_step` may next have something.
 
-        None if only a new task can change that.
+        None if only a new task, or an answer of the BMP, can change that.
         """
-        return min((self._due(task) for task in self._allowed()), default=None)
+        due = min((self._due(task) for task in self._allowed()), default=math.inf)
+        return None if due == math.inf else due
 
     def next_step(self, now: float) -> Step | None:
         """Give what is to be done now, or None.

@@ -31,9 +31,7 @@ from spalloc_server.plain.shapes import (
     tuple_of,
 )
 from spalloc_server.scheduling.machine import Kept, _Job, _Machine
-
-#: What `JobQueue.scheduling` may be.
-SCHEDULING = ("fifo", "backfill")
+from spalloc_server.scheduling.state import SCHEDULING
 
 _KEPT = fields(
     "kept part",

@@ -1,43 +1,35 @@
-"""A TCP server around a controller: the loop, the life cycle, and no commands."""
+"""A TCP server around a controller: its life cycle, and no commands."""
 
 import contextlib
 import logging
-import signal
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
-from types import FrameType
+from collections.abc import Collection
 from typing import Any, Final
 
 from spalloc_server import __version__
-from spalloc_server.config.changes import (
-    compare_machines,
-    fingerprints,
-    harmless_settings,
-)
 from spalloc_server.config.script import (
     ConfigFileError,
     ParsedConfig,
     parse_config,
     validate_config,
 )
-from spalloc_server.configuration import Configuration, Machine
-from spalloc_server.control.change_log import EventFailedError
-from spalloc_server.control.machine_set import Settings
+from spalloc_server.configuration import Configuration
 from spalloc_server.controller import Controller
 from spalloc_server.model.changes import Change
 from spalloc_server.observe.observer import Observer
 from spalloc_server.observe.stats import ServerStats
 from spalloc_server.polling_server_core import PollingServerCore
-from spalloc_server.service.attention import LONGEST_UNWATCHED_WAIT, Attention
 from spalloc_server.service.config_source import ConfigSource
 from spalloc_server.service.dispatcher import Dispatcher
 from spalloc_server.service.gateways import Gateways
 from spalloc_server.service.intake import Intake
+from spalloc_server.service.loop import Loop
+from spalloc_server.service.new_configuration import facts, put_in_force
 from spalloc_server.service.notifier import Notifier, Watches
 from spalloc_server.service.operator_door import OperatorDoor
 from spalloc_server.service.reception import Reception
+from spalloc_server.service.sighup import Sighup
 from spalloc_server.service.timers import Timers
 from spalloc_server.simulator import BMPSimulator
 from spalloc_server.storage import names
@@ -55,13 +47,6 @@ DEFAULT_PORT: Final = 22244
 
 FAILED_TURNS: Final = 10
 """After so many turns in a row that failed as a whole the server stops."""
-
-STORE_SECONDS: Final = 0.002
-"""How long the loop waits where changes have to."""
-
-LOOK_SECONDS: Final = 2.0
-"""How often the loop looks at files and addresses that may have been lost; it waits no
-longer than that."""
 
 
 class _CriticalStop(Exception):
@@ -122,17 +107,14 @@ class Server:
         self._controller: Controller
         # Set by any thread or signal handler, which then wakes the loop.
         self._stop_requested = False
-        self._background_change = False
         self._timers = Timers()
-        self._attention = Attention()
-        self._look_at = 0.0
+        self._loop: Loop
         self._failed = False
         self._server_thread = threading.Thread(target=self._run, name="Server")
-        self._sighup_handler = self._on_sighup
         with contextlib.ExitStack() as undo:
             undo.callback(self._core._close_core)
-            self._old_sighup_handler = self._take_sighup()
-            undo.callback(self._give_up_sighup)
+            self._sighup = Sighup(self.request_reload)
+            undo.callback(self._sighup.give_up)
             try:
                 self._set_up(cold_start, undo)
             except (ConfigFileError, StateFileError, OSError) as e:
@@ -161,6 +143,20 @@ class Server:
         self._controller = self._restore_controller(cold_start)
         undo.callback(self._controller.join)
         undo.callback(self._controller.stop)
+        self._loop = Loop(
+            self,
+            self._core,
+            self._clients,
+            self._reception,
+            self._operator_door,
+            self._config_source,
+            self._dispatcher,
+            self._controller,
+            self._store,
+            self._state_lock,
+            self._timers,
+            self.stats,
+        )
         self._controller.on_background_state_change = self._on_background_change
         self._load_valid_config(configuration)
         self._store.open(self._controller)
@@ -214,29 +210,8 @@ class Server:
 
     def _load_valid_config(self, validated_config: Configuration) -> None:
         """Put a configuration in force: the address, the settings, the machines."""
-        settings = Settings(
-            validated_config.max_retired_jobs,
-            validated_config.seconds_before_free,
-            validated_config.first_board_retry,
-            validated_config.longest_board_retry,
-            validated_config.scheduling,
-            validated_config.longest_overtaking,
-            validated_config.boards_per_owner,
-            validated_config.jobs_per_owner,
-        )
-        old = self._controller.machines
-        new = OrderedDict(
-            (machine.name, machine) for machine in validated_config.machines
-        )
-        self._announce_losses(old, new)
         # First, since all stays as it was if there is an error in it.
-        try:
-            self._controller.configure(settings, new)
-        except EventFailedError:
-            controller = self._controller
-            if (controller.settings, controller.machines) != (settings, new):
-                raise
-            # It is in force, and something that has come of it had to be mended.
+        changed = put_in_force(self._controller, validated_config)
         self._reception.move(
             validated_config._replace(ip=self._choose_ip(validated_config)),
             self._choose_port(validated_config),
@@ -244,43 +219,17 @@ class Server:
         self._operator_door.set_group(validated_config.admin_group)
         self._configuration = validated_config
         self._timers.check_soon()
-        self._config_source.done(_summary(old, new))
-        logger.info("Machines: %s", _summary(old, new))
-        self._tell_lock_file()
+        self._config_source.done(changed)
+        self.note_address()
 
-    def _tell_lock_file(self) -> None:
+    def note_address(self) -> None:
         """Say where this server is and what it serves, for ``--check``."""
-        facts = {
-            "version": __version__,
-            "address": self.address,
-            "machines": fingerprints(self._configuration.machines),
-            "settings": harmless_settings(self._configuration.machines),
-        }
         try:
-            self._state_lock.tell(facts)
+            self._state_lock.tell(facts(self._configuration, self.address))
         except OSError as e:
             logger.warning("Cannot write to the lock file: %s", _message(e))
 
-    def _announce_losses(
-        self, old: Mapping[str, Machine], new: Mapping[str, Machine]
-    ) -> None:
-        """Log which running jobs a change of machines is about to destroy."""
-        removed = set(compare_machines(old, new).removed)
-        for job in self._controller.list_jobs() if removed else ():
-            name = job.allocated_machine_name
-            if name in removed:
-                logger.warning(
-                    "Job %d of %s (%d boards) will be destroyed: machine %s %s",
-                    job.job_id,
-                    job.owner,
-                    len(job.boards or ()),
-                    name,
-                    "has been rewired or readdressed"
-                    if name in new
-                    else "has been removed",
-                )
-
-    def _take_new_configuration(self) -> None:
+    def take_new_configuration(self) -> None:
         """Put a configuration in force that has been read again, if there is one."""
         configuration = self._config_source.poll()
         if configuration is not None:
@@ -300,22 +249,6 @@ class Server:
         except Exception as e:
             self.stats.errors.note("configuration", e)
             self._config_source.refuse("there was an internal error")
-
-    def _on_sighup(self, _signal: int, _frame: FrameType | None) -> None:
-        self.request_reload()
-
-    def _take_sighup(self) -> Any:
-        """Have SIGHUP reload the config file, where Python allows it: here or never."""
-        if threading.current_thread() is threading.main_thread():
-            return signal.signal(signal.SIGHUP, self._sighup_handler)
-        return None
-
-    def _give_up_sighup(self) -> None:
-        if (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGHUP) == self._sighup_handler
-        ):
-            signal.signal(signal.SIGHUP, self._old_sighup_handler or signal.SIG_DFL)
 
     def request_reload(self) -> None:
         """Have the config file read again soon. From any thread or signal handler."""
@@ -339,7 +272,7 @@ class Server:
     def join(self) -> None:
         """Wait until the server has stopped, however that comes about."""
         self._server_thread.join()
-        self._give_up_sighup()
+        self._sighup.give_up()
 
     def stop_and_join(self) -> None:
         """Stop the server and wait until its state has been saved."""
@@ -491,9 +424,23 @@ class Server:
         self._notifier.forget(client)
 
     def _send_change_notifications(self) -> None:
+        """Notify clients of what has changed."""
+
+    def notify_clients(self) -> None:
         """Notify clients of what has changed. Called once in each turn of the loop."""
+        self._send_change_notifications()
+
+    def _on_background_change(self) -> None:
+        """Called by the threads that work on the hardware."""
+        self._loop.background_change = True
+        self.wake()
 
     # The loop
+
+    @property
+    def timeout_check_interval(self) -> float:
+        """Seconds between two looks at who has timed out."""
+        return self._configuration.timeout_check_interval
 
     def _run(self) -> None:
         """The server's thread: a turn of the loop after the other, until stopped."""
@@ -503,7 +450,7 @@ class Server:
             failed = 0
             while not self._stop_requested:
                 try:
-                    self._turn()
+                    self._loop.turn()
                     failed = 0
                 except Exception as e:
                     failed += 1
@@ -519,137 +466,7 @@ class Server:
             self._failed = True
             logger.critical("Unexpected error while stopping", exc_info=True)
 
-    def _turn(self) -> None:
-        """Wait until there is something to do, and do all of it once."""
-        since = time.monotonic()
-        timeout = self._seconds_to_wait(since)
-        ready = self._core.ready_channels(timeout)
-        # All that is looked at in this turn is looked at as if it were still then.
-        now = time.monotonic()
-        unheard = self._attention.waited(since, timeout, now)
-        # What fails costs nothing but itself: the poll tells again of what is left.
-        try:
-            if unheard:
-                self._controller.excuse_silence(unheard)
-            for channel in self._clients.note_events(ready):
-                if self._reception.is_behind(channel):
-                    self._accept_client()
-                elif self._operator_door.is_behind(channel):
-                    self._operator_door.accept()
-                else:
-                    self._config_source.note_news(channel)
-        except Exception as e:
-            self.stats.errors.note("channels", e)
-        if now >= self._look_at:
-            try:
-                self._look_around(now)
-            except Exception as e:
-                self.stats.errors.note("look around", e)
-        self._reception.resume()
-        clients = self._clients.take_ready()
-        self._dispatcher.take_turns(clients)
-        # After the clients: one that has just sent a keepalive has not timed out.
-        try:
-            self._do_what_is_due(now, len(ready), clients)
-        except Exception as e:
-            self.stats.errors.note("what is due", e)
-        try:
-            self._take_new_configuration()
-        except Exception as e:
-            self.stats.errors.note("configuration", e)
-        try:
-            self._send_change_notifications()
-        except Exception as e:
-            self.stats.errors.note("notifications", e)
-        try:
-            self._store.commit_events(self._controller)
-        except Exception as e:
-            self.stats.errors.note("store", e)
-            self._store.fail("internal error")
-        # Nothing is sent before this.
-        self._clients.finish_turn()
-        self.stats.note_turn(now)
-        try:
-            self.observer.turned()
-        except Exception as e:
-            self.stats.errors.note("observers", e)
-
-    def _look_around(self, now: float) -> None:
-        """See to what nothing tells of by itself."""
-        self._look_at = now + LOOK_SECONDS
-        self._config_source.look()
-        self._state_lock.look()
-        self._operator_door.look()
-        self._clients.look()
-        if self._reception.look():
-            self._tell_lock_file()
-
-    def _seconds_to_wait(self, now: float) -> float:
-        if self._clients.any_ready():
-            # Those may be waiting for all state to be written.
-            return STORE_SECONDS if self._store.must_wait else 0.0
-        due = self._timers.due
-        for other in (
-            self._look_at,
-            self._store.retry_at,
-            self._reception.resume_at,
-            self._config_source.due,
-        ):
-            if other is not None and other < due:
-                due = other
-        wait = due - now
-        if wait > LONGEST_UNWATCHED_WAIT and self._controller.job_count:
-            wait = LONGEST_UNWATCHED_WAIT
-        longest = self.observer.longest_wait
-        if wait > longest:
-            wait = longest
-        return wait if wait > 0.0 else 0.0
-
-    def _on_background_change(self) -> None:
-        """Called by the threads that work on the hardware."""
-        self._background_change = True
-        self.wake()
-
-    def _do_what_is_due(
-        self, now: float, ready: int, clients: Sequence[Connection]
-    ) -> None:
-        """Do what is due without being asked.
-
-        :param now: by the monotonic clock; the last wait ended then
-        :param ready: how many channels the last wait has told of
-        :param clients: those that have had their turn
-        """
-        timers = self._timers
-        if self._background_change:
-            self._background_change = False
-            timers.hardware_changed(self._controller.seconds_before_free)
-        if now < timers.due:
-            return
-        if timers.is_check_due(now) and self._attention.has_heard_all(
-            ready,
-            self._clients.any_deferred() or any(c.has_line() for c in clients),
-            len(self._clients),
-        ):
-            timers.check(
-                self._controller,
-                self._configuration.timeout_check_interval,
-                # Not now: the process may have been stopped since it has listened.
-                now,
-            )
-        timers.give_out_free_boards(self._controller, now)
-
 
 def _message(error: Exception) -> str:
     """What an error says, without the number that an OSError puts before it."""
     return getattr(error, "strerror", None) or str(error)
-
-
-def _summary(old: Mapping[str, Machine], new: Mapping[str, Machine]) -> str:
-    """What has changed between two sets of machines, in one line."""
-    changes = {
-        "added": [name for name in new if name not in old],
-        "removed": [name for name in old if name not in new],
-        "changed": [name for name in new if name in old and new[name] != old[name]],
-    }
-    parts = [f"{what}: {', '.join(names)}" for what, names in changes.items() if names]
-    return "; ".join(parts) or "unchanged"

@@ -24,11 +24,11 @@ from spalloc_server.wire.connection import Connection, OutputFullError
 from spalloc_server.wire.framing import LineTooLongError
 from spalloc_server.wire.log_source import SOURCE
 from spalloc_server.wire.messages import (
-    NOTHING_RETURNED,
     Command,
     LongReply,
     decode_command,
     encode_message,
+    encode_return,
 )
 
 logger = logging.getLogger(__name__)
@@ -267,19 +267,24 @@ class Dispatcher:
     ) -> bytes | LongReply:
         """Do a command; gives the line of the reply, or what makes a long one."""
         client, command, spec = request
-        if checked is not None:
-            return encode_message(self._message(request, checked, not_stored))
         try:
-            function = spec.encoded or spec.method
-            returned = call(function, self._server, client, command)
+            if checked is None:
+                function = spec.encoded or spec.method
+                returned = call(function, self._server, client, command)
+            elif not_stored is None:
+                returned = self._change(checked)
+            else:
+                return encode_message(self._message(request, checked, not_stored))
         except Exception as e:
-            return encode_message(self._failure(request, e))
+            return encode_message(self._failure(request, e, checked))
         self._stats.done[spec.name] += 1
-        if returned is None:
-            return NOTHING_RETURNED
-        if isinstance(returned, ENCODED):
-            return returned
-        return encode_message({"return": returned})
+        return returned if isinstance(returned, ENCODED) else encode_return(returned)
+
+    def _change(self, checked: Change | Exception) -> Any:
+        """Make a change that is stored, or say why it cannot be made."""
+        if isinstance(checked, Exception):
+            raise checked
+        return self._server.intake.do(checked)
 
     def _message(
         self, request: Request, checked: Checked, not_stored: str | None
@@ -289,13 +294,11 @@ class Dispatcher:
         try:
             if checked is None:
                 returned = call(spec.method, self._server, client, command)
-            elif isinstance(checked, Exception):
-                raise checked
-            elif not_stored is not None:
+            elif not_stored is None or isinstance(checked, Exception):
+                returned = self._change(checked)
+            else:
                 self._stats.undone[command.name, "not stored"] += 1
                 return {"exception": not_stored}
-            else:
-                returned = self._server.intake.do(checked)
         except Exception as e:
             return self._failure(request, e, checked)
         self._stats.done[spec.name] += 1

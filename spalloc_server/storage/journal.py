@@ -71,19 +71,21 @@ class Journal:
             self.close()
             raise JournalError(f"cannot open {filename}: {reason(e)}") from e
 
-    def commit(self, texts: Sequence[str]) -> None:
+    def commit(self, texts: Sequence[str], count: int | None = None) -> None:
         """Write records to the disk, all of them or none.
 
-        :param texts: as `encoded` gives them
+        :param texts: as `encoded` and `encoded_together` give them
+        :param count: how many records that is; None for one in each text
         :raises JournalError: if that fails. What the disk has of it is not known then.
         """
         number = self.number + 1
         records = f"[{','.join(texts)}]"
-        row = number, len(texts), checksum(number, records.encode()), records
+        count = len(texts) if count is None else count
+        row = number, count, checksum(number, records.encode()), records
         self._do(lambda database: database.execute(_INSERT, row))
         self.number = number
         # Texts that clients hand in may be long.
-        self.length += max(len(texts), len(records) // RECORD_CHARACTERS)
+        self.length += max(count, len(records) // RECORD_CHARACTERS)
         if self._promise is not None:
             self._promise(number)
 
@@ -200,3 +202,8 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 def encoded(records: Iterable[Record]) -> list[str]:
     """Records as they are stored."""
     return [_encode(record) for record in records]
+
+
+def encoded_together(records: Sequence[Record]) -> str:
+    """Records as they are stored, in one text, which takes half the time."""
+    return _encode(records)[1:-1]

@@ -23,7 +23,7 @@ def read_secret(path: str) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as e:
         raise _problem(e.errno, path, e.strerror) from None
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise _problem(None, path, "is not a file")
@@ -31,7 +31,9 @@ def read_secret(path: str) -> bytes:
             raise _problem(
                 None, path, "others may read or write it; its mode should be 0600"
             )
-        secret = file.read(LONGEST_SECRET).strip()
+        secret = os.read(descriptor, LONGEST_SECRET).strip()
+    finally:
+        os.close(descriptor)
     if len(secret) < SECRET_BYTES:
         raise _problem(None, path, f"has less than {SECRET_BYTES} characters")
     return secret

@@ -19,7 +19,13 @@ from spalloc_server.controller import Controller
 from spalloc_server.storage import database, files, names
 from spalloc_server.storage.files import StateFileError
 from spalloc_server.storage.forked import ForkError, fork
-from spalloc_server.storage.journal import Journal, JournalError, Record, encoded
+from spalloc_server.storage.journal import (
+    Journal,
+    JournalError,
+    Record,
+    encoded,
+    encoded_together,
+)
 from spalloc_server.storage.lock_file import Promise, StateLock
 from spalloc_server.storage.reference_state import is_reference_state
 from spalloc_server.storage.replacement import Replacement
@@ -170,7 +176,10 @@ class StateStore:
             return
         assert self._journal is not None
         try:
-            self._journal.commit([*self._events, *encoded(records)])
+            texts = (
+                [*self._events, encoded_together(records)] if records else self._events
+            )
+            self._journal.commit(texts, len(self._events) + len(records))
         except JournalError as e:
             self._owe(str(e))
             raise

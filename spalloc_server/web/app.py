@@ -7,7 +7,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -22,9 +22,14 @@ from spalloc_server.web.feed import Feed
 from spalloc_server.web.geometry import geometry_document
 from spalloc_server.web.metrics import metrics_text
 from spalloc_server.web.pages import page_routes
-from spalloc_server.web.snapshot import Snapshot, State, machine_documents, to_state
-
-Result = TypeVar("Result")
+from spalloc_server.web.snapshot import (
+    Snapshot,
+    State,
+    job_document,
+    job_documents,
+    machine_documents,
+    to_state,
+)
 
 LONGEST_TURN: Final = 15.0
 """Seconds without a turn of the loop after which the server counts as ill."""
@@ -187,10 +192,6 @@ async def _state(request: web.Request) -> State:
     return await request.app[LATEST].state(request.app[FEED])
 
 
-def _job_documents(state: State) -> list[Any]:
-    return list(state.jobs.values())
-
-
 async def geometry(_request: web.Request) -> web.Response:
     """How boards are drawn: see `.geometry_document`."""
     return _json(geometry_document())
@@ -205,13 +206,14 @@ async def machines(request: web.Request) -> web.Response:
 async def jobs(request: web.Request) -> web.Response:
     """All jobs that have not ended, oldest first: which is the order of the queue."""
     feed, latest = request.app[FEED], request.app[LATEST]
-    return _json_bytes(await latest.encoded(feed, _job_documents))
+    return _json_bytes(await latest.encoded(feed, job_documents))
 
 
 async def job(request: web.Request) -> web.Response:
     """One job: ``job`` if it has not ended, and ``events``, what happened to it."""
     job_id = int(request.match_info["job_id"])
-    current = (await _state(request)).jobs.get(job_id)
+    state = await _state(request)
+    current = job_document(state, job_id) if job_id in state.jobs else None
     past = await _from_histories(request.app[HISTORIES].events_of, job_id)
     if current is None and not past:
         raise web.HTTPNotFound(text=f"nothing is known of job {job_id}\n")

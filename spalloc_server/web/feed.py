@@ -38,6 +38,13 @@ HEARD_INTERVAL: Final = 5.0
 """Seconds from one time that pages are told which jobs were asked about to the next:
 in a busy server some job is, all the time."""
 
+ABOUT_INTERVAL: Final = 30.0
+"""Seconds from one time that pages are told when jobs may start to the next: each job
+that starts says something about all that wait."""
+
+ABOUT_SHARE: Final = 0.1
+"""And only of those for which it has changed by such a share of the time until then."""
+
 PING_INTERVAL: Final = 15.0
 """Seconds of silence after which a listener is told that all is well."""
 
@@ -76,6 +83,7 @@ class Feed:
         self._somebody_listens = asyncio.Event()
         self._whole: bytes | None = None
         self._tell_heard_at = 0.0
+        self._tell_about_at = 0.0
         self._pushed_at = time.monotonic()
 
     def deliver(self, snapshot: Snapshot) -> None:
@@ -152,17 +160,30 @@ class Feed:
             await self._push(PING)
 
     def _without_haste(self, state: State) -> State:
-        """The state, but of which jobs were asked about only now and then the latest.
+        """The state, but of what changes all the time only now and then the latest.
 
-        That of new jobs is there always.
+        That is when jobs were asked about, and when they may start. That of new jobs is
+        there always.
         """
-        if self._state is None or state.clock >= self._tell_heard_at:
+        told = self._state
+        if told is None or state.clock >= self._tell_heard_at:
             self._tell_heard_at = state.clock + HEARD_INTERVAL
-            return state
-        told = self._state.heard
-        return state._replace(
-            heard={job_id: told.get(job_id, at) for job_id, at in state.heard.items()}
-        )
+        else:
+            heard = {i: told.heard.get(i, at) for i, at in state.heard.items()}
+            state = state._replace(heard=heard)
+        if told is not None:
+            tells = state.clock >= self._tell_about_at
+            about = {
+                i: told.about[i]
+                if i in told.about
+                and not (tells and _differ(told.about[i], at, state.time))
+                else at
+                for i, at in state.about.items()
+            }
+            state = state._replace(about=about)
+        if told is None or state.clock >= self._tell_about_at:
+            self._tell_about_at = state.clock + ABOUT_INTERVAL
+        return state
 
     async def _push(self, message: bytes) -> None:
         self._pushed_at = time.monotonic()
@@ -213,6 +234,18 @@ class Feed:
             assert document is not None
             self._whole = _message("state", self._number, document)
         return self._whole
+
+
+def _differ(
+    told: tuple[int, int] | None, now_known: tuple[int, int] | None, now: float
+) -> bool:
+    """Is what is known by now of when a job may start another thing than was told?"""
+    if told is None or now_known is None:
+        return told is not now_known
+    return any(
+        abs(new - old) > max(1.0, ABOUT_SHARE * (new - now))
+        for old, new in zip(told, now_known, strict=True)
+    )
 
 
 class _Listener:

@@ -15,17 +15,10 @@ FILES: Final[Mapping[str, str]] = {
     "icon.svg": "image/svg+xml",
     **dict.fromkeys(
         (
-            *(
-                "address.js",
-                "asking.js",
-                "dom.js",
-                "ended.js",
-                "history.js",
-                "jobpage.js",
-            ),
-            *("jobs.js", "machine.js", "main.js", "map.js", "model.js", "overview.js"),
-            *("plot.js", "search.js", "singles.js", "summary.js", "table.js"),
-            *("waiting.js", "zoom.js", "uplot.js"),
+            *("address.js", "asking.js", "dom.js", "ended.js", "history.js"),
+            *("jobpage.js", "jobs.js", "machine.js", "main.js", "map.js", "model.js"),
+            *("overview.js", "plot.js", "search.js", "singles.js", "summary.js"),
+            *("table.js", "uplot.js", "waiting.js", "zoom.js"),
         ),
         "text/javascript",
     ),
@@ -40,7 +33,8 @@ PUBLISHED: Final[Mapping[str, str]] = {
     "uplot.LICENSE": "8f989229699b4fe2f1a0432d0e9edc338a8a911e250e2d1b01ecd770a5f5b1bd",
 }
 """The SHA-256 of those that are uPlot 1.6.32 (MIT licence), as npm has them:
-``dist/uPlot.esm.js``, ``dist/uPlot.min.css``, ``LICENSE`` of the package ``uplot``."""
+``dist/uPlot.esm.js``, ``dist/uPlot.min.css`` and ``LICENSE`` of its package ``uplot``.
+"""
 
 
 def page_routes() -> list[web.RouteDef]:

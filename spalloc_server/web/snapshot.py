@@ -87,6 +87,25 @@ class State(NamedTuple):
     """When somebody last asked about each job, by the monotonic clock."""
     clock: float
     """The time, by the monotonic clock."""
+    about: dict[int, tuple[int, int] | None]
+    """Between when each job that waits may start, in seconds since 1970 (UTC); None
+    where that is not known."""
+
+
+def job_documents(state: State) -> list[Document]:
+    """All there is to know of the jobs that have not ended, oldest first."""
+    return [job_document(state, job_id) for job_id in state.jobs]
+
+
+def job_document(state: State, job_id: int) -> Document:
+    """All there is to know of a job.
+
+    :raises KeyError: if there is none of that number
+    """
+    job = state.jobs[job_id]
+    if job["waiting"] is None:
+        return job
+    return {**job, "waiting": {**job["waiting"], "about": state.about.get(job_id)}}
 
 
 def to_state(snapshot: Snapshot) -> State:
@@ -130,6 +149,11 @@ def to_state(snapshot: Snapshot) -> State:
         },
         {i: round(details.heard_at, 1) for i, details in snapshot.details.items()},
         round(snapshot.clock, 1),
+        {
+            job_id: details.waiting.about
+            for job_id, details in snapshot.details.items()
+            if details.waiting is not None
+        },
     )
 
 
@@ -183,13 +207,14 @@ def _job_document(job: JobTuple, details: JobDetails | None) -> Document:
 
 
 def _waiting(waiting: Waiting | None) -> Document | None:
-    """Why a job waits. Not its places, which change all the time: their order."""
+    """Why a job waits. Not its places, which change all the time: their order; nor when
+    it may start, which changes for all together.
+    """
     if waiting is None:
         return None
     return {
         "reason": waiting.reason,
         "text": waiting.text,
-        "about": waiting.about,
         "queues": [
             {
                 "machine": place.machine,
@@ -223,10 +248,11 @@ def changes_between(old: State | None, new: State) -> Document | None:
     for those that have ended. A job's ``queues`` are the machines that it waits for; in
     its ``waiting`` is, for each of them, its ``order``: of the jobs that wait for one,
     that with the lowest is the first. ``heard`` has by job when somebody last asked
-    about it, on the clock of ``clock``.
+    about it, on the clock of ``clock``; ``about`` between when it may start, null for
+    those of which that is no longer known.
     """
     full = old is None
-    before = State(0.0, {}, {}, {}, {}, 0.0) if old is None else old
+    before = State(0.0, {}, {}, {}, {}, 0.0, {}) if old is None else old
     whole = {document["name"]: document for document in machine_documents(new)}
     machines = {
         name: whole.get(name)
@@ -249,6 +275,12 @@ def changes_between(old: State | None, new: State) -> Document | None:
     if full or list(before.machines) != list(new.machines):
         changes["order"] = list(new.machines)
     heard = {i: at for i, at in new.heard.items() if before.heard.get(i) != at}
-    parts = {"machines": machines, "boards": boards, "jobs": jobs, "heard": heard}
+    about = {
+        i: new.about.get(i)
+        for i in {**before.about, **new.about}
+        if before.about.get(i) != new.about.get(i)
+    }
+    parts: Document = {"machines": machines, "boards": boards, "jobs": jobs}
+    parts.update(heard=heard, about=about)
     changes.update((key, part) for key, part in parts.items() if part or full)
     return {"time": new.time, "clock": new.clock, **changes} if changes else None

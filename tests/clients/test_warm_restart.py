@@ -1,5 +1,6 @@
 """The server is stopped and started again, and nobody who has boards loses them."""
 
+import contextlib
 import signal
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from tests.clients.jobs import DESTROYED, READY, get_state, wait_for_state
 from tests.clients.released_client import ReleasedClient
 from tests.clients.sites import Site
 from tests.clients.test_library import described
-from tests.support import Client, running_server, wait_until
+from tests.support import ONE_TRIAD, Client, running_server, wait_until
 
 RESUMING_PROGRAM = "tests.clients.resuming_program"
 
@@ -86,3 +87,38 @@ def test_jobs_go_on(commands: Path, million_core_site: Site, tmp_path: Path) -> 
                     (left,) = list_jobs(server)
                     assert client.run("spalloc-job", left, "--destroy") == ""
                     assert not list_jobs(server)
+
+
+def test_what_users_see(release: str, commands: Path, tmp_path: Path) -> None:
+    """Of one who has boards, and one who waits: as the manual says."""
+    user, state = tmp_path / "user", tmp_path / "server"
+    user.mkdir()
+    state.mkdir()
+    with running_server(ONE_TRIAD, "--simulate", folder=state) as first:
+        client = ReleasedClient(commands, user, first.port)
+        with contextlib.ExitStack() as undo:
+            holding = undo.enter_context(client.start("spalloc", 3))
+            holding.wait_for("^<Press enter when done>")
+            waiting = undo.enter_context(client.start("spalloc"))
+            waiting.wait_for("Waiting in queue")
+            assert first.stop() == 0
+            options = ("--simulate", "--port", str(first.port))
+            with (
+                running_server(first.config_file, *options) as second,
+                Client(second.port) as server,
+            ):
+                if release == "0.2.6":
+                    waiting.wait_for("server is unreachable .*, will keep trying")
+                    server.call("destroy_job", 1)
+                    waiting.wait_for("Job 2: Ready!")
+                    return
+                assert waiting.wait() == 1
+                assert "ProtocolError: " in waiting.output
+                holding.type()
+                assert holding.wait() == 1
+                assert "ProtocolError: Connection closed." in holding.output
+                # Their jobs are still there, and can be gone on with.
+                assert list(list_jobs(server)) == [1, 2]
+                with client.start("spalloc", "--resume", 2) as resuming:
+                    server.call("destroy_job", 1)
+                    resuming.wait_for("^<Press enter when done>")

@@ -76,14 +76,21 @@ class Place:
         self.program = "spalloc_server_gateway"
         """The module that is run as the gateway."""
 
-    def start_server(self, config: str = BOARDS, port: int = 0) -> ServerProcess:
-        """Start the server, at the port of the one before if that is given."""
+    def start_server(
+        self, config: str = BOARDS, port: int = 0, chips: bool = False
+    ) -> ServerProcess:
+        """Start the server.
+
+        :param config: its configuration
+        :param port: that of the one before, or 0 for any
+        :param chips: is it to simulate chips, too?
+        """
         config_file = self.folder / "spalloc.cfg"
         config_file.write_text(config)
         self.server = self.undo.enter_context(
             running_server(
                 config_file,
-                "--simulate",
+                "--simulate-chips" if chips else "--simulate",
                 *("--gateway-secret", str(self.secret)),
                 *(("--port", str(port)) if port else ()),
             )
@@ -190,6 +197,14 @@ def metric(place: Place, name: str) -> float:
         if line.startswith(f"spalloc_gateway_{name} "):
             return float(line.split()[1])
     raise AssertionError(name)
+
+
+def memory(place: Place) -> int:
+    """Bytes of memory that the gateway has."""
+    text = Path(f"/proc/{place.gateway.process.pid}/status").read_text()
+    found = re.search(r"VmRSS:\s*(\d+) kB", text)
+    assert found is not None
+    return 1024 * int(found[1])
 
 
 class SharedPlace:

@@ -6,13 +6,10 @@ import http.client
 import re
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.cookies import SimpleCookie
-from pathlib import Path
 from urllib.parse import urlencode
 
 import aiohttp
@@ -22,7 +19,7 @@ import websocket
 
 from spalloc_server_gateway.context import COOKIE
 from tests.gateway.boards import Echo, open_proxy, words
-from tests.gateway.support import Place, User, metric
+from tests.gateway.support import Place, User, memory, metric
 from tests.support import wait_until
 
 
@@ -41,14 +38,6 @@ def status(connection: ssl.SSLSocket) -> int:
     found = re.match(rb"HTTP/1.1 (\d+) ", connection.recv(65536))
     assert found is not None
     return int(found[1])
-
-
-def memory(place: Place) -> int:
-    """Bytes of memory that the gateway has."""
-    text = Path(f"/proc/{place.gateway.process.pid}/status").read_text()
-    found = re.search(r"VmRSS:\s*(\d+) kB", text)
-    assert found is not None
-    return 1024 * int(found[1])
 
 
 def is_quick(user: User) -> bool:
@@ -371,123 +360,3 @@ def test_a_board_that_floods_harms_nobody_else(place: Place) -> None:
             stop.set()
             flooding.join()
         proxy.close()
-
-
-# The start
-
-
-def run(*options: str) -> tuple[int, str]:
-    """Run the command, which is to fail; gives its status and what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "spalloc_server_gateway", *options],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    return done.returncode, done.stderr
-
-
-def test_what_is_missing_is_said_in_one_line(empty_place: Place) -> None:
-    place = empty_place
-    place.secret.write_text("s" * 32)
-    place.secret.chmod(0o600)
-    (place.folder / "bad").write_text("nonsense")
-    tls = ("--cert", str(place.cert), "--key", str(place.key))
-    secret = ("--secret", str(place.secret), "--state-dir", str(place.folder))
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        for options, problem in (
-            (
-                ["--open", *secret, *tls, "--listen", f"127.0.0.1:{port}"],
-                f"cannot listen on 127.0.0.1 port {port}: Address already in use",
-            ),
-            (
-                ["--open", *secret, "--cert", "none", "--key", str(place.key)],
-                "none: No such file or directory",
-            ),
-            (
-                ["--open", *secret, "--cert", str(place.ca), "--key", str(place.key)],
-                "KEY_VALUES_MISMATCH",
-            ),
-            (
-                ["--open", *secret, "--cert", f"{place.folder}/bad", *tls[2:]],
-                "cannot use",
-            ),
-            (
-                ["--open", "--secret", "none", *tls],
-                "secret file none: No such file or directory",
-            ),
-            (
-                ["--users", "none", *secret, *tls],
-                "none: No such file or directory",
-            ),
-            (
-                ["--open", *secret[:2], "--state-dir", "/none", *tls],
-                "/none/spalloc_server_gateway.key: No such file or directory",
-            ),
-        ):
-            code, text = run(*options)
-            assert code == 1, text
-            assert problem in text
-            assert text.count("\n") == 1, text
-
-
-@pytest.mark.parametrize(
-    ("options", "problem"),
-    [
-        ([], "one of --users and --open is needed"),
-        (["--open", "--users", "x"], "one of --users and --open is needed"),
-        (["--open"], "either --cert and --key or --behind-proxy is needed"),
-        (["--open", "--cert", "x"], "--cert and --key go together"),
-        (["--add-user", "me"], "--add-user needs --users"),
-        (["--listen", "here:1"], "invalid address value: 'here:1'"),
-        (["--listen", "1:99999"], "invalid address value"),
-        (["--server", "x:y"], "invalid address value: 'x:y'"),
-        (["--behind-proxy", "ftp://x"], "invalid URL value"),
-    ],
-)
-def test_arguments_that_cannot_be_used(options: list[str], problem: str) -> None:
-    code, text = run(*options)
-    assert (code, problem in text) == (2, True), text
-
-
-def test_plain_http_behind_a_front_end(empty_place: Place) -> None:
-    place = empty_place
-    place.start_server()
-    url = "https://lab.example/spin/"
-    place.start_gateway("--open", "--behind-proxy", url, tls=False)
-    base = f"http://127.0.0.1:{place.port}"
-    for prefix in ("/spin", ""):
-        page = requests.get(f"{base}{prefix}/system/login.html", timeout=60)
-        assert "Path=/spin;" in page.headers["Set-Cookie"]
-        assert "Secure" in page.headers["Set-Cookie"]
-        token = re.search('value="([-a-z0-9]+)" />', page.text)
-        assert token is not None
-        cookie = page.headers["Set-Cookie"].split("=")[1].split(";")[0]
-        login = requests.post(
-            f"{base}{prefix}/system/perform_login",
-            data={"_csrf": token[1], "username": "me"},
-            cookies={"JSESSIONID": cookie},
-            allow_redirects=False,
-            timeout=60,
-        )
-        assert login.headers["Location"] == f"{url}srv/spalloc/"
-        cookie = login.headers["Set-Cookie"].split("=")[1].split(";")[0]
-        root = requests.get(
-            f"{base}{prefix}/srv/spalloc/", cookies={"JSESSIONID": cookie}, timeout=60
-        ).json()
-        assert root["jobs-ref"] == f"{url}srv/spalloc/jobs"
-        created = requests.post(
-            f"{base}{prefix}/srv/spalloc/jobs",
-            cookies={"JSESSIONID": cookie},
-            headers={
-                root["csrf-header"]: root["csrf-token"],
-                "X-Forwarded-For": "192.0.2.99, 192.0.2.7",
-            },
-            json={},
-            timeout=60,
-        )
-        assert created.headers["Location"].startswith(f"{url}srv/spalloc/jobs/")
-        job = place.old_client().call("describe_job", created.json()["job-id"])
-        assert job["keepalivehost"] == "192.0.2.7"

@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -14,7 +15,7 @@ from spinnman.spalloc import SpallocClient
 from spalloc_server.simulator import ChipSimulator, SimulatedChips
 from spalloc_server_gateway.memory import CLEAR_ALL, CLEAR_COUNTERS, FILTERS
 from spalloc_server_gateway.scp import on_board
-from tests.gateway.support import BOARDS, Place, SharedPlace, User
+from tests.gateway.support import BOARDS, Place, SharedPlace, User, memory
 from tests.support import wait_until
 
 ADDRESS = 0x6000_0000
@@ -150,7 +151,7 @@ def test_more_than_there_is(user: User, job: int) -> None:
 
 
 def test_chips_that_refuse_or_are_silent(
-    user: User, job: int, boards: list[SimulatedChips]
+    place: Place, user: User, job: int, boards: list[SimulatedChips]
 ) -> None:
     boards[0].dead_chips.add((1, 0))
     for answer in (
@@ -161,10 +162,33 @@ def test_chips_that_refuse_or_are_silent(
         assert "chip (1, 0) answers" in answer.text
         assert "NO_ROUTE" in answer.text
     boards[0].faults.silent = True
-    # In less time than clients wait.
-    answer = read(user, job, **at(0, 0, ADDRESS, 4))
-    assert (answer.status_code, answer.text) == (502, "chip (0, 0) does not answer\n")
-    assert answer.elapsed.total_seconds() < 9
+    before = memory(place)
+    sizes: list[int] = []
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(60):
+            yield bytes(1_000_000)
+            sizes.append(memory(place))
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = [
+            pool.submit(read, user, job, **at(0, 0, ADDRESS, 4)),
+            pool.submit(
+                user.ask,
+                *("POST", f"jobs/{job}/memory"),
+                params=at(0, 0),
+                data=endless(),
+            ),
+        ]
+        for waiting in answers:
+            answer = waiting.result()
+            # In less time than clients wait.
+            assert answer.elapsed.total_seconds() < 9
+            assert answer.status_code == 502
+            assert answer.text == "chip (0, 0) does not answer\n"
+    # What is sent meanwhile is not held.
+    assert len(sizes) == 60
+    assert max(sizes) - before < 20e6
     boards[0].faults.silent = False
     assert read(user, job, **at(0, 0, ADDRESS, 4)).content == bytes(4)
 

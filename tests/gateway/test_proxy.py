@@ -196,6 +196,15 @@ def test_the_end_of_a_job_closes_its_channels_and_not_the_proxy(
     wait_until(lambda: metric(place, "proxies") == 0)
 
 
+def test_channels_are_closed_before_their_user_ends_the_job(
+    place: Place, user: User, job: int, proxy: websocket.WebSocket, echoes: list[Echo]
+) -> None:
+    open_channel(proxy, 0, 0, echoes[0].port)
+    assert metric(place, "channels") == 1
+    assert user.ask("DELETE", f"jobs/{job}").status_code == 204
+    assert metric(place, "channels") == 0
+
+
 def test_power_does_not_close_channels(
     proxy: websocket.WebSocket, user: User, job: int, echoes: list[Echo]
 ) -> None:

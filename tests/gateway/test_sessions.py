@@ -1,5 +1,6 @@
 """Logins, cookies and tokens, with requests of every kind."""
 
+import contextlib
 import os
 import re
 import stat
@@ -16,7 +17,9 @@ from spalloc_server_gateway.sessions import (
     Sessions,
 )
 from spalloc_server_gateway.users import Password, Users, UsersError, add_user
-from tests.gateway.support import Place
+from tests.gateway.boards import open_proxy, words
+from tests.gateway.support import Place, metric
+from tests.support import wait_until
 
 # Cookies
 
@@ -150,8 +153,9 @@ def test_a_file_that_was_broken_meanwhile_changes_nothing(tmp_path: Path) -> Non
     path = tmp_path / "users"
     add_user(str(path), "me", "secret")
     users = Users(str(path))
-    path.write_text("nonsense")
-    assert users.find("me") is not None
+    for text in ("nonsense", "", "# nobody\n"):
+        path.write_text(text)
+        assert users.find("me") is not None
     path.unlink()
     assert users.find("me") is not None
 
@@ -273,6 +277,31 @@ def test_logins_fail_with_a_message_and_without_a_cookie(empty_place: Place) -> 
     assert "spalloc_gateway_logins_total 5.0" in text
     token = {"Authorization": "Bearer x"}
     assert place.get("system/login.html", headers=token).status_code == 401
+
+
+def test_what_was_open_ends_with_the_session(empty_place: Place) -> None:
+    place = empty_place
+    place.start_server()
+    place.add_user("me", "secret")
+    place.add_user("you", "secret")
+    place.start_gateway("--users", str(place.users))
+    mine, yours = place.log_in("me", "secret"), place.log_in("you", "secret")
+    with contextlib.ExitStack() as undo:
+        for user in (mine, yours):
+            job = user.create()
+            user.wait_until_ready(job)
+            proxy = undo.enter_context(contextlib.closing(open_proxy(user, job)))
+            proxy.send_binary(words(3, 1))
+            proxy.recv()
+        assert metric(place, "channels") == 2
+        text = place.users.read_text()
+        place.users.write_text(re.sub("(?m)^me .*$", "", text))
+        wait_until(lambda: metric(place, "channels") == 1)
+        wait_until(lambda: metric(place, "proxies") == 1)
+        proxy.send_binary(words(3, 1))
+        assert proxy.recv()[:8] == words(3, 1)
+        assert mine.ask("GET", "").status_code == 401
+        assert yours.ask("GET", "").status_code == 200
 
 
 def test_forms_need_the_token_of_their_page(place: Place) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import time
 
+import pytest
+
 from tests.hardware_faults.machine_room import (
     QUEUED,
     READY,
@@ -94,6 +96,63 @@ def test_a_job_that_meets_a_silent_bmp_at_the_start_is_given_other_boards(
     assert boards_of(client, job_id) == [[0, 0, 0]]
     wait_for_state(client, READY, job_id)
     assert boards_of(client, job_id) == [[1, 0, 0]]
+
+
+@pytest.mark.parametrize("restart", [None, signal.SIGKILL, signal.SIGTERM])
+def test_a_bmp_that_falls_silent_while_jobs_end_and_start(
+    room: Room, restart: signal.Signals | None
+) -> None:
+    """Nobody loses a place, and boards are back as soon as the BMP is."""
+    (frame,) = room.add(width=1)
+    client = room.start()
+    ending = create(client, 1, 1)
+    wait_for_state(client, READY, ending)
+    waiting = [create(client, 1, 1, max_dead_boards=0) for _ in range(2)]
+    frame.faults.silent = True
+    client.call("destroy_job", ending)
+    wait_until(lambda: dead_boards(client) == FRAME_0)
+    if restart is not None:
+        client = room.restart(restart)
+        wait_until(lambda: dead_boards(client) == FRAME_0)
+    for problem in client.call("list_problems"):
+        # It is nothing that these boards have done.
+        assert problem["waits_for_bmp"]
+    for job_id in waiting:
+        told = client.call("get_job_state", job_id)
+        assert told["state"] == QUEUED
+        text = told["waiting"]["text"]
+        assert text.startswith("waiting: frame (0, 0) does not answer since ")
+    assert frame.powered_boards == {0, 1, 2}
+    frame.faults.silent = False
+    wait_for_state(client, READY, waiting[0])
+    assert client.call("list_problems") == []
+    # The boards of the one that ended were off in between.
+    assert room.server is not None
+    assert room.server.log.count("powered off boards 0, 1, 2") == 1
+    assert state(client, waiting[1]) == QUEUED
+
+    client.call("power_off_job_boards", waiting[0])
+    wait_for_state(client, READY, waiting[0])
+    frame.faults.silent = True
+    client.call("power_off_job_boards", waiting[0])
+    wait_until(lambda: dead_boards(client) == FRAME_0)
+    client.call("destroy_job", waiting[0])
+    frame.faults.silent = False
+    wait_for_state(client, READY, waiting[1])
+    assert client.call("list_problems") == []
+
+
+def test_a_bmp_that_falls_silent_while_a_job_starts(room: Room) -> None:
+    (frame,) = room.add(width=1)
+    client = room.start()
+    frame.faults.silent = True
+    job_id = create(client, 1, 1, max_dead_boards=0)
+    wait_until(lambda: dead_boards(client) == FRAME_0)
+    wait_for_state(client, QUEUED, job_id)
+    assert all(problem["waits_for_bmp"] for problem in client.call("list_problems"))
+    frame.faults.silent = False
+    wait_for_state(client, READY, job_id)
+    assert client.call("list_problems") == []
 
 
 def test_bmps_that_are_not_there_at_a_reload(room: Room) -> None:

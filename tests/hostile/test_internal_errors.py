@@ -31,7 +31,7 @@ from spalloc_server.observe.observer import Observer
 from spalloc_server.scheduling.limits import Limits
 from spalloc_server.scheduling.recent import RecentTimes
 from spalloc_server.server import SpallocServer
-from spalloc_server.service import base_server
+from spalloc_server.service import loop
 from spalloc_server.service.config_source import ConfigSource
 from spalloc_server.service.notifier import Notifier
 from spalloc_server.service.reception import Reception
@@ -288,7 +288,7 @@ def test_an_error_in_the_loop_itself_costs_nobody_anything(tmp_path: Path) -> No
         site = Site(tmp_path, undo)
         site.write(OFTEN)
         # The first look is at the start, and the next after this.
-        undo.enter_context(mock.patch.object(base_server, "LOOK_SECONDS", 0.1))
+        undo.enter_context(mock.patch.object(loop, "LOOK_SECONDS", 0.1))
         server = site.start()
         client = site.connect(server)
         for number, fault in enumerate(faults, 1):

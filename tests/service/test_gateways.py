@@ -182,6 +182,12 @@ def test_secrets_that_are_none(
     assert caught.value.strerror == f"secret file {path}: {problem}"
 
 
+def test_a_folder_is_no_secret(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="secret file ") as caught:
+        read_secret(str(tmp_path))
+    assert caught.value.strerror == f"secret file {tmp_path}: is not a file"
+
+
 def test_the_command_line_makes_the_secret(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     options = ("--simulate", "--gateway-secret", str(path))

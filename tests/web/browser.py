@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from tests.support import wait_until
+
+AXE = Path(__file__).parent / "axe" / "axe.min.js"
 
 CHROMIUM = "/usr/bin/chromium"
 DRIVER = "/usr/bin/chromedriver"
@@ -123,6 +126,59 @@ class Browser:
             return None
 
         return wait_until(safe)
+
+    def wheel(self, at: tuple[float, float], down: float) -> None:
+        """Turn the wheel at a point of the window, so many pixels downwards."""
+        self.driver.execute_cdp_cmd(
+            "Input.dispatchMouseEvent",
+            {
+                **{"type": "mouseWheel", "x": at[0], "y": at[1]},
+                **{"deltaX": 0, "deltaY": down},
+            },
+        )
+
+    def drag(self, *way: tuple[float, float]) -> None:
+        """Drag with the left button, from the first point of the window to the last."""
+        kinds = ["mousePressed", *["mouseMoved"] * len(way[1:]), "mouseReleased"]
+        for kind, (x, y) in zip(kinds, [*way, way[-1]], strict=True):
+            event = {"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1}
+            event["buttons"] = 0 if kind == "mouseReleased" else 1
+            self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", event)
+
+    def touch(self, *steps: list[tuple[float, float]]) -> None:
+        """Put fingers to points of the window, move them in steps, and lift them."""
+        kinds = ["touchStart", *["touchMove"] * len(steps[1:]), "touchEnd"]
+        for kind, points in zip(kinds, [*steps, []], strict=True):
+            fingers = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]
+            event = {"type": kind, "touchPoints": fingers}
+            self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+
+    def middle(self, selector: str) -> tuple[float, float]:
+        """The middle of an element, in the window."""
+        x, y, width, height = self.run(
+            "const box = document.querySelector(arguments[0]).getBoundingClientRect();"
+            "return [box.x, box.y, box.width, box.height]",
+            selector,
+        )
+        return x + width / 2, y + height / 2
+
+    def audit(self) -> list[str]:
+        """What axe finds on the page against the WCAG, levels A and AA."""
+        if not self.run("return Boolean(window.axe)"):
+            self.run(AXE.read_text(encoding="utf-8"))
+        found = self.driver.execute_async_script(
+            "const done = arguments[0];"
+            "axe.run(document, {"
+            "  runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'],"
+            "  resultTypes: ['violations']"
+            "}).then(({violations}) => done(violations), (e) => done([String(e)]))"
+        )
+        assert isinstance(found, list)
+        return [
+            f"{one['id']}: {node['html'][:200]}: {node['failureSummary']}"
+            for one in found
+            for node in one["nodes"]
+        ]
 
     def complaints(self) -> list[str]:
         """What the browser has complained about since the last time: its console."""

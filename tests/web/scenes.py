@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import random
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 from spalloc_server.async_bmp_controller import AsyncBMPController
 from spalloc_server.command_line import run as cli
+from spalloc_server.history.database import EventDatabase
+from spalloc_server.history.load import HOUR, LoadHistory
+from spalloc_server.model.load import Load, MachineLoad
 from spalloc_server.server import SpallocServer
 from spalloc_server.simulator import BMPSimulator
+from spalloc_server.storage import names
+from tests.history.test_job_log import event
 from tests.support import Client, free_port, wait_until
 
 MILLION_CORES = """
@@ -41,6 +48,59 @@ def million_cores(seconds_before_free: float) -> str:
     """A config file with a machine of 1,200 boards, of which five are dead."""
     return MILLION_CORES.replace("SECONDS_BEFORE_FREE", str(seconds_before_free))
 
+
+SITE = """
+def place(x, y, z):
+    frame = (x // 4) * 10 + y // 2
+    return frame // 5, frame % 5, (x % 4) * 6 + (y % 2) * 3 + z
+
+def triad(name, ip):
+    boards = {(0, 0, z): (0, 0, z) for z in range(3)}
+    return Machine.with_standard_ips(
+        name, tags={"side", name}, board_locations=boards, base_ip=ip
+    )
+
+configuration = Configuration(
+    machines=[
+        Machine.with_standard_ips(
+            "million-core-machine",
+            board_locations={
+                (x, y, z): place(x, y, z)
+                for x in range(20) for y in range(20) for z in range(3)
+            },
+            base_ip="10.2.0.0",
+            dead_boards={(3, 7, 1), (3, 7, 2), (11, 2, 0), (17, 12, 1), (8, 18, 2)},
+            dead_links={(5, 5, 0, Links.north), (10, 10, 0, Links.south)},
+        ),
+        Machine.with_standard_ips(
+            "pair",
+            tags={"pair"},
+            board_locations={
+                (x, y, z): (0, x // 2, 6 * (x % 2) + 3 * y + z)
+                for x in range(4) for y in range(2) for z in range(3)
+            },
+            base_ip="10.12.0.0",
+        ),
+        triad("left", "10.11.12.0"),
+        triad("right", "10.11.13.0"),
+        *(
+            Machine.single_board(
+                f"single-{i:02}",
+                tags={"single"},
+                bmp_ip=f"10.200.{i}.0",
+                spinnaker_ip=f"10.200.{i}.1",
+            )
+            for i in range(1, 21)
+        ),
+    ],
+    seconds_before_free=0,
+    longest_overtaking=0,
+)
+"""
+"""A config file with that machine, some small ones, and twenty of a single board."""
+
+HISTORY_HOURS = 150
+"""So long such a server was there before, see `write_history`."""
 
 Faulty = Mapping[int, Sequence[int]]
 
@@ -86,6 +146,9 @@ def scene(
     config_file.write_text(config)
     http_port = free_port()
     with contextlib.ExitStack() as undo:
+        # Boards that come up wrong are tried again at once.
+        retries = mock.patch.object(AsyncBMPController, "RETRY_SECONDS", 0.1)
+        undo.enter_context(retries)
         simulator = undo.enter_context(BMPSimulator())
         for number in range(frames):
             frame = simulator.add_frame(
@@ -133,3 +196,33 @@ def states(client: Client, state: int) -> list[int]:
     """The jobs that are in a state."""
     jobs = client.call("list_jobs")
     return [job["job_id"] for job in jobs if job["state"] == state]
+
+
+def write_history(stem: str) -> None:
+    """Leave what a server does that was there for days, but not all the time.
+
+    :param stem: the name of its config file
+    """
+    now = [time.time() - HISTORY_HOURS * HOUR]
+    events = EventDatabase(names.history_file(stem))
+    events.open()
+    load = LoadHistory(events.file, lambda: now[0])
+    chance = random.Random(3)
+    for hour in range(HISTORY_HOURS):
+        for boards in (1, 3, 12, 100):
+            waited = boards * chance.uniform(5, 60)
+            times = {"time": now[0], "start_time": now[0] - waited, "args": (boards,)}
+            load.take([event(job_id=hour, **times)])
+        # A server takes one a minute; as many as are drawn will do.
+        samples = 12 if hour >= HISTORY_HOURS - 25 else 2
+        for _ in range(samples):
+            if not 60 <= hour < 70:
+                busy = 500 + 40 * (hour % 12) + chance.randrange(60)
+                machines = {
+                    "million-core-machine": MachineLoad(1195, busy, 3 + hour % 5),
+                    "pair": MachineLoad(24, hour % 24, 0),
+                    "others": MachineLoad(26, 0, 0),
+                }
+                load.add(Load(machines, hour % 9, 12 * (hour % 9)))
+            now[0] += HOUR / samples
+    load.close()

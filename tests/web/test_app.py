@@ -426,7 +426,7 @@ def test_changes() -> None:
     nothing = to_state(Snapshot(2.0, [], {}, []))
     assert changes_between(None, nothing) == {
         **{"time": 2.0, "clock": 0.0, "order": [], "machines": {}, "boards": {}},
-        **{"jobs": {}, "heard": {}},
+        **{"jobs": {}, "heard": {}, "about": {}},
     }
 
 

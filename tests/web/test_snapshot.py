@@ -9,6 +9,7 @@ import pytest
 from spalloc_server.configuration import Machine
 from spalloc_server.model.board_states import BoardState
 from spalloc_server.model.job_tuples import JobDetails, JobState, JobTuple
+from spalloc_server.scheduling.waiting import Waiting
 from spalloc_server.web import feed as web_feed
 from spalloc_server.web.feed import PING, Feed
 from spalloc_server.web.snapshot import Snapshot, changes_between, to_state
@@ -71,6 +72,46 @@ def test_keepalives_are_not_told_all_the_time() -> None:
             told.append(clock)
         feed._state = state
     assert told == [5, 10]
+
+
+def waiting(clock: float, jobs: int, first: int) -> Snapshot:
+    """Many jobs that may start from about a time on."""
+    about = Waiting("turn", (), (first, 2 * first))
+    details = {i: JobDetails(0.0, i, ("m",), None, about) for i in range(jobs)}
+    return snapshot(clock)._replace(jobs=[job(i) for i in details], details=details)
+
+
+def test_estimates_alone_are_no_change_of_a_job() -> None:
+    old, new = to_state(waiting(1.0, 3, 1000)), to_state(waiting(2.0, 3, 2000))
+    changes = changes_between(old, new)
+    assert changes is not None
+    assert "jobs" not in changes
+    assert changes["about"] == dict.fromkeys(range(3), (2000, 4000))
+    assert changes_between(old, old._replace(about={})) == {
+        **{"time": old.time, "clock": old.clock, "about": dict.fromkeys(range(3))}
+    }
+
+
+def test_estimates_of_all_who_wait_are_not_told_all_the_time() -> None:
+    """Each job that starts shifts those of all others a little."""
+    feed = Feed(lambda: None)
+    sizes = []
+    feed._state = feed._without_haste(to_state(waiting(0.0, 500, 10_000)))
+    for clock in range(1, 91):
+        shifted = waiting(clock, 501 if clock > 50 else 500, 10_000 + 2 * clock)
+        state = feed._without_haste(to_state(shifted))
+        changes = changes_between(feed._state, state)
+        sizes.append(0 if changes is None else len(changes.get("about", ())))
+        feed._state = state
+    # A new one is told at once, and no other for less than some percent.
+    assert [(clock, size) for clock, size in enumerate(sizes, 1) if size] == [(51, 1)]
+    for clock in range(91, 150):
+        state = feed._without_haste(to_state(waiting(clock, 501, 20_000)))
+        changes = changes_between(feed._state, state)
+        sizes.append(0 if changes is None else len(changes.get("about", ())))
+        feed._state = state
+    assert sizes[90:].count(501) == 1
+    assert sum(sizes[90:]) == 501
 
 
 def test_silence_is_broken_by_pings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ function columnsOf(kind, model) {
         text: (job) => textOf(waitsFor(model, job, places(job), true)),
         node: (job) => el("span", {}, waitsFor(model, job, places(job), true)),
       },
-      { heading: "May start", text: (job) => startText(model, job), order: (job) => job.waiting?.about?.[0] ?? Infinity },
+      { heading: "May start", text: (job) => startText(model, job), order: (job) => model.about.get(job.id)?.[0] ?? Infinity },
       ...ends,
     ];
   return [

@@ -219,13 +219,23 @@ export class MachineMap {
     setAttribute(this.kept, "d", sides.join(""));
   }
 
-  // Write their coordinates on the boards in sight, once these are large enough.
+  // Write their coordinates, and their jobs, on the boards in sight, once these are
+  // large enough. Small machines have them always.
   #name() {
+    if (!this.ofJobs) return;
+    this.#label();
     const names = [];
-    if (this.there.length > LABELLED && this.zoom?.boardSize >= NAMED)
-      for (const [key, place] of this.places)
-        if (this.zoom.sees(place, -2))
-          names.push(svg("text", { x: place[0].toFixed(2), y: (place[1] + 2.6).toFixed(2), "font-size": 1.4 }, key));
+    const large = this.there.length > LABELLED && this.zoom.boardSize >= NAMED;
+    const add = ([x, y], size, text, kind) =>
+      names.push(svg("text", { x: x.toFixed(2), y: y.toFixed(2), "font-size": size, class: kind }, text));
+    if (large)
+      for (const [key, place] of this.places) {
+        if (!this.zoom.sees(place, -2)) continue;
+        add([place[0], place[1] + 2.3], 1.15, key, "name");
+        const { job } = this.machine.boards.get(key);
+        if (job != null) add([place[0], place[1] - 1.7], 1.2, String(job), "job");
+      }
+    this.element.classList.toggle("named", large);
     this.names.replaceChildren(...names);
   }
 
@@ -264,7 +274,7 @@ export class MachineMap {
       const other = standsOut != null && !standsOut(board);
       looks.set(key, [`${state}${other ? " other" : ""}`, board.job]);
       if (!other) marked.push([state, place]);
-      if (board.job == null) continue;
+      if (board.job == null || other) continue;
       if (!ofJobs.has(board.job)) ofJobs.set(board.job, []);
       ofJobs.get(board.job).push(key);
       this.sides.get(key).forEach((side, link) => {
@@ -280,7 +290,8 @@ export class MachineMap {
         cell.style.setProperty("--hue", colour);
     }
     this.ofJobs = ofJobs;
-    const taken = this.#label(ofJobs);
+    const taken = this.#label();
+    if (this.zoom) this.#name();
     for (const [state, place] of marked)
       if (!taken.some(([x, y, reach]) => Math.hypot(place[0] - x, place[1] - y) < reach))
         marks[state]?.push(moved(MARKS[state], place));
@@ -291,8 +302,10 @@ export class MachineMap {
   }
 
   // Write numbers on jobs; where there is no room for marks then: [x, y, radius].
-  #label(ofJobs) {
+  #label() {
     const labels = [];
+    // Where less is seen of it they do not grow with the boards.
+    const shrink = Math.max(1, (this.zoom?.scale ?? 1) / 1.5);
     const taken = [];
     const add = ([x, y], size, text, kind) =>
       labels.push(
@@ -301,18 +314,18 @@ export class MachineMap {
     const small = this.there.length <= LABELLED;
     if (small)
       for (const [key, [x, y]] of this.places) add([x, y + 2.25], 1.3, key.replaceAll(",", ", "), "name");
-    for (const [job, keys] of ofJobs) {
+    for (const [job, keys] of this.ofJobs) {
       if (keys.length < 3 && !small) continue;
-      const size = small ? 1.6 : keys.length < 12 ? 2.8 : keys.length < 48 ? 4 : 6;
+      const size = (small ? 1.6 : keys.length < 12 ? 2.8 : keys.length < 48 ? 4 : 6) / shrink;
       const places = keys.map((key) => this.places.get(key));
       const middle = [0, 1].map((i) => places.reduce((sum, p) => sum + p[i], 0) / places.length);
       const distance = (p) => Math.hypot(p[0] - middle[0], p[1] - middle[1]);
       const nearest = places.reduce((best, p) => (distance(p) < distance(best) ? p : best));
       const place = small ? [nearest[0], nearest[1] - 2.1] : distance(nearest) < 4 ? middle : nearest;
-      add(place, size, String(job), "job");
+      add(place, Number(size.toFixed(2)), String(job), "job");
       if (keys.length > 5) taken.push([...place, 0.8 * size + 0.5]);
     }
-    const text = labels.map((l) => `${l.getAttribute("x")},${l.getAttribute("y")},${l.textContent}`).join(";");
+    const text = labels.map((l) => `${["x", "y", "font-size"].map((name) => l.getAttribute(name))},${l.textContent}`).join(";");
     if (text !== this.labelled) this.labels.replaceChildren(...labels);
     this.labelled = text;
     return taken;

@@ -67,6 +67,7 @@ export class Model extends EventTarget {
   machines = new Map(); // by name, highest priority first
   jobs = new Map();
   heard = new Map();
+  about = new Map(); // by job, between when it may start
   geometry = null;
   known = false;
   // What has been found out from these, until they change.
@@ -145,6 +146,7 @@ export class Model extends EventTarget {
       this.machines.clear();
       this.jobs.clear();
       this.heard.clear();
+      this.about.clear();
     }
     this.#loads = null;
     if (whole || news.jobs) this.#places = this.#queued = this.#kept = null;
@@ -169,6 +171,9 @@ export class Model extends EventTarget {
         this.heard.delete(Number(id));
       } else this.jobs.set(Number(id), job);
     }
+    for (const [id, range] of Object.entries(news.about ?? {}))
+      if (range) this.about.set(Number(id), range);
+      else this.about.delete(Number(id));
     for (const [id, at] of Object.entries(news.heard ?? {})) this.heard.set(Number(id), at);
     this.known = true;
     this.#alive();

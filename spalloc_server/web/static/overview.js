@@ -72,7 +72,7 @@ export class Overview {
     });
     if (!names.length) this.machines.replaceChildren(el("p", { class: "hint" }, "There is no such machine."));
     else if (this.machines.firstElementChild?.className === "hint") this.machines.firstElementChild.remove();
-    this.summary.element.hidden = !names.length;
+    for (const part of [this.summary, this.queued, this.running]) part.element.hidden = !names.length;
     this.names = names;
     this.#jobs();
   }
@@ -89,8 +89,10 @@ export class Overview {
     const places = this.model.places();
     const first = new Map();
     const waits = (job) => job.state === "queued";
+    // On the page of a machine, the order of its own queue.
+    const counted = ({ machine }) => this.machine == null || machine === this.machine;
     for (const job of wanted)
-      if (waits(job)) first.set(job.id, Math.min(...(places.get(job.id) ?? []).map(({ place }) => place)));
+      if (waits(job)) first.set(job.id, Math.min(...(places.get(job.id) ?? []).filter(counted).map(({ place }) => place)));
     const queued = wanted.filter(waits).sort((a, b) => first.get(a.id) - first.get(b.id) || a.id - b.id);
     const running = wanted.filter((job) => job.boards);
     this.queued.show(queued, here.filter(waits).length);

@@ -95,7 +95,7 @@ export class Plot {
         { ...axis, incrs: hours.map((h) => h * 3600), space: 60, values: (_, at) => at.map((one) => (long ? clock(one, true).split(",")[0] : clock(one, false))) },
         {
           ...axis,
-          size: 54,
+          size: 60,
           ...(this.seconds
             ? { splits: () => [1, 10, 60, 600, 3600, 6 * 3600, DAY, 7 * DAY].filter((s) => s <= this.plot?.scales.y.max), values: (_, all) => all.map((s) => (s == null ? "" : duration(s))), filter: (_, all) => all }
             : { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000], values: (_, all) => all.map(number) }),

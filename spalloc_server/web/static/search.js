@@ -22,8 +22,9 @@ export class Search {
   // `onchange`: called when the address has changed without the browser telling so.
   constructor(form, box, onchange) {
     this.box = box;
-    box.addEventListener("input", () => {
+    const search = () => {
       const place = parse(location.hash);
+      if ((place.query.get("q") ?? "") === box.value.trim()) return;
       if (!PAGES.includes(place.kind)) Object.assign(place, { path: "/", query: "" });
       const address = changed(place, { q: box.value.trim() });
       // Back leads to before the search, not to each letter of it.
@@ -31,7 +32,8 @@ export class Search {
       else history.pushState(null, "", address);
       this.#typing = true;
       onchange();
-    });
+    };
+    for (const name of ["input", "change"]) box.addEventListener(name, search);
     box.addEventListener("blur", () => (this.#typing = false));
     form.addEventListener("submit", (event) => {
       event.preventDefault();

@@ -34,7 +34,7 @@ export class Table {
     this.more = el("button", { type: "button", class: "more", onclick: () => {
       this.limit += MORE;
       this.#lay();
-    } });
+    } }, "Show more");
     this.table = el(
       "table",
       {},

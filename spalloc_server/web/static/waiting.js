@@ -14,7 +14,7 @@ export const textOf = (parts) =>
 
 // About when a job may start, from what recent jobs have taken; "" if that is not known.
 export function startText(model, job) {
-  const about = job.waiting?.about;
+  const about = model.about.get(job.id);
   return about ? within(about.map((at) => at - model.now)) : "";
 }
 

@@ -5,8 +5,11 @@ const CLICK = 6; // pixels that a pointer may move and still has clicked
 const MOST = 90; // pixels of a board at most
 const SCROLLING = 400; // ms after which a wheel no longer counts as scrolling the page
 
+// When the wheel has last scrolled the page.
 let scrolledAt = -Infinity;
-addEventListener("scroll", () => (scrolledAt = performance.now()), { passive: true });
+addEventListener("wheel", (event) => {
+  if (!event.defaultPrevented) scrolledAt = performance.now();
+}, { passive: true });
 
 export class Zoom {
   #pointers = new Map();
@@ -151,33 +154,37 @@ export class Zoom {
     this.#from = this.#grip();
   }
 
-  // Where the fingers are together, and how far from each other.
+  // Where the fingers are together and how far from each other; what is seen there.
   #grip() {
     const points = [...this.#pointers.values()].slice(0, 2);
     if (!points.length) return null;
     const middle = [0, 1].map((i) => points.reduce((sum, p) => sum + p[i], 0) / points.length);
     const apart = points.length < 2 ? 0 : Math.hypot(points[0][0] - points[1][0], points[0][1] - points[1][1]);
-    return { middle, apart };
+    return { middle, apart, scale: this.scale, anchor: this.#at(...middle) };
   }
 
   #move(event) {
     if (!this.#pointers.has(event.pointerId)) return;
     this.#pointers.set(event.pointerId, [event.clientX, event.clientY]);
     const [from, to] = [this.#from, this.#grip()];
-    const moved = [0, 1].map((i) => to.middle[i] - from.middle[i]);
-    if (!this.dragged && this.#pointers.size < 2 && Math.hypot(...moved) < CLICK) return;
+    const pinched = from.apart && to.apart;
+    if (!this.dragged && !pinched && Math.hypot(to.middle[0] - from.middle[0], to.middle[1] - from.middle[1]) < CLICK)
+      return;
     // With nothing to move the page is scrolled instead.
-    if (this.scale === 1 && this.#pointers.size < 2) return;
+    if (this.scale === 1 && !pinched) return;
     if (!this.dragged) this.element.setPointerCapture?.(event.pointerId);
     this.dragged = true;
-    this.#from = to;
-    if (from.apart && to.apart) this.by(to.apart / from.apart, this.#at(...to.middle));
-    const { width, height } = this.element.getBoundingClientRect();
-    this.middle = [
-      this.middle[0] - (moved[0] / width) * this.seen[2],
-      this.middle[1] - (moved[1] / height) * this.seen[3],
-    ];
-    this.apply();
+    // What was between the fingers at first stays there.
+    const put = () => {
+      if (pinched) this.scale = Math.min(this.most, Math.max(1, (from.scale * to.apart) / from.apart));
+      const { left, top, width, height } = this.element.getBoundingClientRect();
+      const unit = this.#size().whole * this.scale;
+      const way = [to.middle[0] - left - width / 2, to.middle[1] - top - height / 2];
+      this.middle = from.anchor.map((at, i) => at - way[i] / unit);
+      this.apply();
+    };
+    if (pinched) this.#keeping(put);
+    else put();
   }
 
   #up(event) {
