@@ -7,7 +7,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -30,6 +30,8 @@ from spalloc_server.web.snapshot import (
     machine_documents,
     to_state,
 )
+
+Result = TypeVar("Result")
 
 LONGEST_TURN: Final = 15.0
 """Seconds without a turn of the loop after which the server counts as ill."""

@@ -258,8 +258,7 @@ def test_boards_are_large_enough_for_a_finger_after_a_tap(
                 page.touch([page.middle(cell(key))])
             else:
                 page.one(cell(key)).click()
-            expected = f"({key.replace(',', ', ')})"
-            page.wait(lambda want=expected: facts(page)["Board"] == want)
+            page.wait_for_text(".details", f"({key.replace(',', ', ')})")
             assert min(size_of(page, key)) >= 44
             assert is_in_sight(page, key)
         page.one(".zoom button:nth-child(2)").click()

@@ -84,8 +84,8 @@ def test_about_when_a_job_starts_and_why_not(page: Browser, tmp_path: Path) -> N
         with controller.lock:
             for seconds in range(2000, 8000, 1000):
                 # So long have jobs of a triad waited, and those of a board run.
-                controller._state.job_queue._waits.add(3, seconds)
-                controller._state.job_queue._runs.add(1, 10 * seconds)
+                controller._state.job_queue._state.waits.add(3, seconds)
+                controller._state.job_queue._state.runs.add(1, 10 * seconds)
         client.call("create_job", owner="ada", keepalive=None)
         kept = client.call("create_job", 1, 1, owner="bob", keepalive=None)
         turn = client.call("create_job", 1, 1, owner="cy", keepalive=None)
