@@ -145,6 +145,30 @@ def test_tables_sort(page: Browser, url: str) -> None:
     assert shown(page, table)[0] > natural[0]
 
 
+def test_every_table_sorts(page: Browser, url: str, caller: Client) -> None:
+    ended = caller.call("create_job", owner="brief", machine="left")
+    caller.call("destroy_job", ended)
+    page.open(f"{url}/")
+    for fragment, tables in {
+        "#/": 2,
+        "#/job/3": 2,
+        "#/ended": 1,
+        "#/history?span=week": 1,
+        "#/machine/pair": 1,
+    }.items():
+        page.go(fragment)
+        if fragment.startswith("#/machine"):
+            page.wait(lambda: page.texts("h2 a") == ["pair"])
+            page.one(".all-boards summary").click()
+        seen = "main table:has(tbody tr)"
+        page.wait(lambda n=tables, css=seen: len(page.all(css)) >= n)  # type: ignore[misc]
+        heads = page.all(f"{seen} th:first-child")
+        for head in heads:
+            page.run("arguments[0].querySelector('button').click()", head)
+            assert head.get_attribute("aria-sort") == "ascending"
+        assert not page.all("main th:not(:has(button))")
+
+
 def test_what_all_rows_have_in_common_is_told_once(
     page: Browser, url: str, create: Create, caller: Client
 ) -> None:
