@@ -246,6 +246,12 @@ class Controller:
             changed, state.changed_machines = state.changed_machines, set()
             return changed
 
+    def note_changed(self, jobs: Iterable[int], machines: Iterable[str]) -> None:
+        """Have jobs and machines be among those that have changed."""
+        with self._log.lock:
+            self._state.changed_jobs.update(jobs)
+            self._state.changed_machines.update(machines)
+
     # Settings and machines
 
     def configure(
@@ -545,7 +551,7 @@ class Controller:
         :return: what came of it: ``machine``, ``board`` and ``physical`` say which
             board it is, ``jobs`` how many jobs have reported it, ``out_of_service``
             whether it is, and ``text`` what this means, for people
-        :raises ValueError: if no board has this address
+        :raises ValueError: if no board has this address, or there are too many reports
         """
         change = changes.ReportProblem(None, ip_address, x, y, p, description)
         outcome: dict[str, Any] = self.apply(change)
@@ -557,7 +563,7 @@ class Controller:
         :raises ValueError: if its job has reported it often enough
         """
         with self._log.lock:
-            self._parts.sick_boards.check_report(ip_address)
+            self._parts.reports.check_report(ip_address)
 
     def list_problems(self, machine_name: str | None = None) -> list[dict[str, Any]]:
         """Describe the boards out of service, and those that were reported.
@@ -584,7 +590,7 @@ class Controller:
             out
         """
         with self._log.lock:
-            return list(self._parts.sick_boards.problems(boards))
+            return list(self._parts.reports.problems(boards))
 
     def clear_problem(self, machine_name: str, x: int, y: int, z: int) -> None:
         """Forget all problems of a board, and put it back into service.

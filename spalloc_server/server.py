@@ -300,12 +300,17 @@ class SpallocServer(Server):
     def _send_change_notifications(self) -> None:
         """Notify those clients that watch them of changed jobs and machines."""
         jobs = self._controller.changed_jobs
-        if jobs:
-            self._send_notifications(JOBS_CHANGED, jobs, self._client_job_watches)
         machines = self._controller.changed_machines
-        if machines:
-            watches = self._client_machine_watches
-            self._send_notifications(MACHINES_CHANGED, machines, watches)
+        try:
+            if jobs:
+                self._send_notifications(JOBS_CHANGED, jobs, self._client_job_watches)
+            if machines:
+                watches = self._client_machine_watches
+                self._send_notifications(MACHINES_CHANGED, machines, watches)
+        except Exception:
+            # They are told in another turn: rather twice than never.
+            self._controller.note_changed(jobs, machines)
+            raise
 
     # Machines
 

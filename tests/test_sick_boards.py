@@ -403,11 +403,14 @@ def test_reports_outlive_the_silence_of_a_bmp(
 
 def test_one_job_cannot_report_without_end(controller: Controller, bmps: BMPs) -> None:
     controller.create_job(None, 0, 0, 1, owner="me", machine="m")
-    for number in range(100):
+    for number in range(10):
         controller.report_problem("board-m-0-0-1", description=str(number))
+    for _ in range(90):
+        with pytest.raises(ValueError, match="reported 10 times by job 1"):
+            controller.report_problem("board-m-0-0-1", description="again")
     (problem,) = controller.list_problems()
     kept = [report["description"] for report in problem["reports"]]
-    assert kept == [str(number) for number in range(90, 100)]
+    assert kept == [str(number) for number in range(10)]
     assert dead(controller) == frozenset()
 
 

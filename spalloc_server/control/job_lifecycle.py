@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Final
 
 from spalloc_server.control.change_log import ChangeLog, EventFailedError
 from spalloc_server.control.deadlines import Deadlines
@@ -36,6 +37,9 @@ from spalloc_server.model.job_tuples import JobState
 logger = logging.getLogger(__name__)
 
 _INTERNAL_ERROR = "Internal error of the server."
+
+MAX_TRIES: Final = 3
+"""How often power is asked for again after internal errors that a job meets."""
 
 MAX_FAILED_PLACES = 3
 """In how many places a job is tried before it is given up."""
@@ -69,6 +73,8 @@ class JobLifecycle:
         self._sick_boards = sick_boards
         self._power = JobPower(frames, self.frame_done)
         self._deadlines = deadlines
+        # How often in a row it was of no use to ask for the power of a job again.
+        self._tries: dict[int, int] = {}
         self.on_job_event: Callable[[JobEvent], object] | None = None
         """Told, with the lock held and by any thread, what happens to jobs; must not
         block. Not told during a replay."""
@@ -86,7 +92,11 @@ class JobLifecycle:
             job.update_keepalive(job.lasthost)
         # Those that were created in a replay are watched from then on.
         self._deadlines.watch_all_anew()
-        self._resume(job for job in self._state.jobs.values() if job.outstanding)
+        for job in list(self._state.jobs.values()):
+            if job.outstanding:
+                self._ask_again(job)
+        for job in list(self._state.ending_jobs.values()):
+            self._ask_again_off(job)
 
     def mend(self) -> None:
         """Put in order what an error in the midst of a change has left.
@@ -97,6 +107,15 @@ class JobLifecycle:
         state, queue = self._state, self._state.job_queue
         self._deadlines.watch_all_anew()
         state.boards = BoardIndex(state.machines.values(), state.jobs.values())
+        # What is under way with the boards of others is left alone.
+        stuck = [job for job in state.jobs.values() if _is_stuck(job)]
+        stuck_off = [job for job in state.ending_jobs.values() if _is_stuck_off(job)]
+        stuck_ids = [job.id for job in (*stuck, *stuck_off)]
+        self._tries = {job_id: self._tries.get(job_id, 0) + 1 for job_id in stuck_ids}
+        for job in stuck_off:
+            if self._tries[job.id] > MAX_TRIES:
+                logger.error("The boards of job %d are freed as they are", job.id)
+                del state.ending_jobs[job.id]
         with queue:
             with_boards = {id: job.boards is not None for id, job in state.jobs.items()}
             known = queue.mend(with_boards, state.ending_jobs)
@@ -107,11 +126,16 @@ class JobLifecycle:
                     self._queue_anew(state.jobs[job_id])
             for job_id in state.ending_jobs.keys() - known:
                 del state.ending_jobs[job_id]
-            self._resume(
-                job
-                for job in list(state.jobs.values())
-                if job.boards is not None and job.state is not JobState.ready
-            )
+            for job in stuck:
+                if job.id not in state.jobs:
+                    continue
+                if self._tries[job.id] > MAX_TRIES:
+                    queue.destroy_job(job.id, _INTERNAL_ERROR)
+                else:
+                    self._ask_again(job)
+            for job in stuck_off:
+                if job.id in state.ending_jobs:
+                    self._ask_again_off(job)
 
     def _queue_anew(self, job: _Job) -> None:
         """Put a job into the queue that was lost on its way there."""
@@ -120,19 +144,20 @@ class JobLifecycle:
             queue.make_job(*job.args, **job.kwargs, job_id=job.id, owner=job.owner)
         )
 
-    def _resume(self, unfinished: Iterable[_Job]) -> None:
-        """Ask again for the power of these jobs, and of those that have ended."""
-        for job in list(unfinished):
-            job.outstanding.clear()
-            on = job.power is not False
-            self.set_power(job, on, False if on else None)
-        for job in list(self._state.ending_jobs.values()):
-            job.outstanding.clear()
-            if job.machine_removed:
-                # There is nobody left to power the boards off.
-                self._power_off_done(job)
-            else:
-                self.set_power(job, power=False)
+    def _ask_again(self, job: _Job) -> None:
+        """Ask again for the power of a job's boards, whatever was asked before."""
+        job.outstanding.clear()
+        on = job.power is not False
+        self.set_power(job, on, False if on else None)
+
+    def _ask_again_off(self, job: _Job) -> None:
+        """Do the same for a job that has ended."""
+        job.outstanding.clear()
+        if job.machine_removed:
+            # There is nobody left to power the boards off.
+            self._power_off_done(job)
+        else:
+            self.set_power(job, power=False)
 
     def _tell(self, kind: Kind, job: _Job, reason: str | None = None) -> None:
         """Tell `on_job_event` and the log of a change of a job."""
@@ -240,6 +265,8 @@ class JobLifecycle:
         :param link_enable: open the links (True), close them (False), or leave
             them as they are (None)
         """
+        before, job.outstanding = job.outstanding, set()
+        # Until all is asked for, an error in here is one that `mend` has to see.
         job.power = power
         if job.id in self._state.jobs:
             job.state = JobState.power
@@ -249,7 +276,12 @@ class JobLifecycle:
             # `start` sees that it is not finished.
             job.outstanding = {0}
             return
-        self._power.request(job, power, link_enable)
+        try:
+            self._power.request(job, power, link_enable)
+        except Exception:
+            job.outstanding.clear()
+            raise
+        job.outstanding |= before
 
     def frame_done(self, number: int, result: FrameResult) -> None:
         """Take the result of a request to a frame. From any thread, without the lock.
@@ -259,7 +291,14 @@ class JobLifecycle:
         """
         try:
             with self._log.in_order("result of a frame"):
-                changed = self._take_result(number, result)
+                try:
+                    changed = self._take_result(number, result)
+                except EventFailedError:
+                    raise
+                except Exception:
+                    # It is lost, so nobody must wait for it.
+                    result.job.outstanding.clear()
+                    raise
         except EventFailedError:
             changed = True
         if changed:
@@ -278,8 +317,10 @@ class JobLifecycle:
             if is_ending and not at_fault and not job.machine_removed:
                 # The server is being stopped: the next one powers them off.
                 return False
-        job.outstanding.remove(number)
-        all_done = not job.outstanding
+        others = job.outstanding - {number}
+        all_done = not others
+        # Whoever has failed is not waited for: after an error, all is asked for again.
+        job.outstanding = set() if result.problem is not None else others
         if job.id in self._state.jobs:
             if result.problem is not None:
                 self._log.happen(Failed(job.id, sorted(at_fault), result.problem))
@@ -292,6 +333,7 @@ class JobLifecycle:
         if result.problem is not None:
             job.failure = result.problem
             job.faulty_boards.update(at_fault)
+            job.outstanding = others
         if all_done:
             self._power_off_done(job)
         return all_done
@@ -412,6 +454,20 @@ class JobLifecycle:
         state.changed_jobs.add(job.id)
         if job.allocated_machine is not None:
             state.ending_jobs[job.id] = job
+
+
+def _is_stuck(job: _Job) -> bool:
+    """Does a job wait for boards to be powered that nobody was asked for?"""
+    return (
+        job.boards is not None
+        and job.state is not JobState.ready
+        and not job.outstanding
+    )
+
+
+def _is_stuck_off(job: _Job) -> bool:
+    """Does a job that has ended wait for boards that nobody is powering off?"""
+    return job.power is not False or not job.outstanding
 
 
 def _failure_reason(job: _Job) -> str:

@@ -75,6 +75,8 @@ class MachineSet:
         self._make_frames = make_frames
         # Names of machines that are being added or removed: half of it may be done.
         self._unfinished: frozenset[str] = frozenset()
+        # While a configuration is being put in force: those of before.
+        self._settings_before: Settings | None = None
 
     @property
     def settings(self) -> Settings:
@@ -116,28 +118,33 @@ class MachineSet:
 
     def apply(self, change: Configured) -> None:
         """Have a new configuration in force."""
-        state = self._state
-        settings = self.settings._replace(**change.settings)
-        state.max_retired_jobs = settings.max_retired_jobs
-        state.forget_old_jobs()
-        state.job_queue.seconds_before_free = settings.seconds_before_free
-        state.health.first_interval = settings.first_board_retry
-        state.health.longest_interval = settings.longest_board_retry
+        self._settings_before = self.settings
         added: Collection[str] = ()
         # As one change: nobody starts by rules that are half the old ones.
-        with state.job_queue as queue:
-            queue.scheduling = settings.scheduling
-            queue.longest_overtaking = settings.longest_overtaking
-            queue.set_limits(settings.boards_per_owner, settings.jobs_per_owner)
+        with self._state.job_queue:
+            self._set(self.settings._replace(**change.settings))
             if change.machines is not None:
                 machines = map(machine_from_record, change.machines)
                 added = self._change_machines(
                     OrderedDict((m.name, m) for m in machines)
                 )
+            # From here on it is in force, whatever comes of it.
+            self._settings_before = None
+        self._state.forget_old_jobs()
         # After all that comes of the change: an answer is an event of its own.
         if not self._log.is_dormant:
             for name in added:
                 self.watch_frames(name)
+
+    def _set(self, settings: Settings) -> None:
+        state, queue = self._state, self._state.job_queue
+        state.max_retired_jobs = settings.max_retired_jobs
+        queue.seconds_before_free = settings.seconds_before_free
+        state.health.first_interval = settings.first_board_retry
+        state.health.longest_interval = settings.longest_board_retry
+        queue.scheduling = settings.scheduling
+        queue.longest_overtaking = settings.longest_overtaking
+        queue.set_limits(settings.boards_per_owner, settings.jobs_per_owner)
 
     def _change_machines(self, machines: OrderedDict[str, Machine]) -> Collection[str]:
         """Have other machines in force; the names of those that are new."""
@@ -168,16 +175,18 @@ class MachineSet:
         return changes.added
 
     def mend(self) -> None:
-        """Put in order what an error in the midst of a change of machines has left.
+        """Put in order what an error in the midst of a new configuration has left.
 
-        Those that were in force still are. Jobs on a machine that was to be replaced,
-        or to go, have ended.
+        The settings and machines that were in force still are. Jobs on a machine that
+        was to be replaced, or to go, have ended.
         """
         unfinished, self._unfinished = self._unfinished, frozenset()
-        if not unfinished:
+        settings, self._settings_before = self._settings_before, None
+        if settings is None:
             return
         state = self._state
         with state.job_queue as queue:
+            self._set(settings)
             for name in unfinished:
                 with contextlib.suppress(KeyError):
                     self._remove(name)

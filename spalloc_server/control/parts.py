@@ -16,6 +16,7 @@ from spalloc_server.control.frames import FrameControllers
 from spalloc_server.control.job_lifecycle import JobLifecycle
 from spalloc_server.control.machine_set import MachineSet
 from spalloc_server.control.orders import Orders
+from spalloc_server.control.reports import Reports
 from spalloc_server.control.sick_boards import SickBoards
 from spalloc_server.control.state import PRESENT_RULES, State
 from spalloc_server.control.withheld_reasons import WithheldReasons
@@ -38,6 +39,7 @@ class Parts:
         self.frames = FrameControllers()
         self.availability = Availability(state)
         self.sick_boards = SickBoards(state, self.log, self.frames, self.availability)
+        self.reports = Reports(state, self.log, self.sick_boards)
         self.deadlines = Deadlines(state, self.log)
         self.jobs = JobLifecycle(
             state, self.log, self.frames, self.sick_boards, self.deadlines
@@ -69,7 +71,7 @@ class Parts:
                 changes.Failed: self.jobs.fail,
                 changes.Freed: self.jobs.free,
                 changes.Cooled: self._give_out_cooled,
-                changes.ReportProblem: self.sick_boards.report,
+                changes.ReportProblem: self.reports.report,
                 changes.ClearProblem: self.sick_boards.put_back,
                 changes.ClearBoards: self.sick_boards.clear,
                 changes.BoardIn: self.sick_boards.put_back,

@@ -98,7 +98,10 @@ class EventRecorder(Observer):
             self._pass_on([event for event in events if event is not None])
             self._under_way = 0
         for consumer in self._consumers:
-            consumer.close()
+            try:
+                consumer.close()
+            except Exception:
+                logger.exception("Job history: unexpected error at the end")
 
     def _pass_on(self, events: Sequence[JobEvent]) -> None:
         for consumer in self._consumers:

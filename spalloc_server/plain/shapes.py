@@ -91,28 +91,26 @@ def set_of(shape: Shape) -> Shape:
     return _each((set, frozenset), shape)
 
 
-def tuple_of(*shapes: Shape) -> Shape:
-    """Allow tuples with items of these shapes, one of each."""
+def _row(kind: type[Any], shapes: tuple[Shape, ...]) -> Shape:
+    expected = f"a {kind.__name__} of {len(shapes)} items"
 
     def check(value: Any, where: str) -> None:
-        if type(value) is not tuple or len(value) != len(shapes):
-            raise _complain(value, where, f"a tuple of {len(shapes)} items")
+        if type(value) is not kind or len(value) != len(shapes):
+            raise _complain(value, where, expected)
         for item, shape in zip(value, shapes, strict=True):
             shape(item, where)
 
     return check
+
+
+def tuple_of(*shapes: Shape) -> Shape:
+    """Allow tuples with items of these shapes, one of each."""
+    return _row(tuple, shapes)
 
 
 def row_of(*shapes: Shape) -> Shape:
     """Allow lists with items of these shapes, one of each; as JSON has for tuples."""
-
-    def check(value: Any, where: str) -> None:
-        if type(value) is not list or len(value) != len(shapes):
-            raise _complain(value, where, f"a list of {len(shapes)} items")
-        for item, shape in zip(value, shapes, strict=True):
-            shape(item, where)
-
-    return check
+    return _row(list, shapes)
 
 
 def ints(number: int) -> Shape:

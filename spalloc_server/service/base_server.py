@@ -210,6 +210,8 @@ class Server:
 
     def _load_valid_config(self, validated_config: Configuration) -> None:
         """Put a configuration in force: the address, the settings, the machines."""
+        # First, since all stays as it was if there is an error in it.
+        changed = put_in_force(self._controller, validated_config)
         self._reception.move(
             validated_config._replace(ip=self._choose_ip(validated_config)),
             self._choose_port(validated_config),
@@ -217,7 +219,6 @@ class Server:
         self._operator_door.set_group(validated_config.admin_group)
         self._configuration = validated_config
         self._timers.check_soon()
-        changed = put_in_force(self._controller, validated_config)
         self._config_source.done(changed)
         self.note_address()
 

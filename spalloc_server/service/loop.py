@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from spalloc_server.controller import Controller
 from spalloc_server.observe.observer import Observer
@@ -82,22 +82,20 @@ class Loop:
         # All that is looked at in this turn is looked at as if it were still then.
         now = time.monotonic()
         unheard = self._attention.waited(since, timeout, now)
-        if unheard:
-            self.controller.excuse_silence(unheard)
-        for channel in self.clients.note_events(ready):
-            if self.reception.is_behind(channel):
-                self.reception.accept()
-            elif self.operator_door.is_behind(channel):
-                self.operator_door.accept()
-            else:
-                self.config_source.note_news(channel)
+        # What fails costs nothing but itself: the poll tells again of what is left.
+        try:
+            if unheard:
+                self.controller.excuse_silence(unheard)
+            for channel in self.clients.note_events(ready):
+                self._note_news(channel)
+        except Exception as e:
+            self.stats.errors.note("channels", e)
         if now >= self._look_at:
             self._try("look around", lambda: self._look_around(now))
         self.reception.resume()
         clients = self.clients.take_ready()
         self.dispatcher.take_turns(clients)
-        # What fails from here on costs nothing but itself. After the clients: one that
-        # has just sent a keepalive has not timed out.
+        # After the clients: one that has just sent a keepalive has not timed out.
         try:
             self._do_what_is_due(now, len(ready), clients)
         except Exception as e:
@@ -113,6 +111,15 @@ class Loop:
         self.clients.finish_turn()
         self.stats.note_turn(now)
         self._try("observers", self.owner.observer.turned)
+
+    def _note_news(self, channel: Any) -> None:
+        """Take note of what has come over a channel that is no client."""
+        if self.reception.is_behind(channel):
+            self.reception.accept()
+        elif self.operator_door.is_behind(channel):
+            self.operator_door.accept()
+        else:
+            self.config_source.note_news(channel)
 
     def _try(self, what: str, do: Callable[[], object]) -> None:
         """Do something whose failure costs nothing but itself."""

@@ -13,6 +13,7 @@ from spalloc_server.config.changes import (
     harmless_settings,
 )
 from spalloc_server.configuration import Configuration, Machine
+from spalloc_server.control.change_log import EventFailedError
 from spalloc_server.control.machine_set import Settings
 from spalloc_server.controller import Controller
 
@@ -40,7 +41,13 @@ def put_in_force(controller: Controller, configuration: Configuration) -> str:
     old = controller.machines
     new = {machine.name: machine for machine in configuration.machines}
     _announce_losses(controller, old, new)
-    controller.configure(settings, new)
+    try:
+        controller.configure(settings, new)
+    except EventFailedError:
+        in_force = list(controller.machines.items()) == list(new.items())
+        if not in_force or controller.settings != settings:
+            raise
+        # It is in force, and something that has come of it had to be mended.
     summary = _summary(old, new)
     logger.info("Machines: %s", summary)
     return summary

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from typing import Any, Final, TypeAlias
 
 from spalloc_server.wire.clients import Clients
 from spalloc_server.wire.connection import ChangeId, Connection, OutputFullError
 from spalloc_server.wire.messages import encode_message
+
+logger = logging.getLogger(__name__)
 
 MAX_WATCHES: Final = 10_000
 """How many jobs, and how many machines, one client may watch one by one."""
@@ -112,4 +115,10 @@ class Notifier:
                     continue
             except OutputFullError as e:
                 self._clients.leave(client, str(e), "output not taken")
+            except Exception:
+                # One that has missed a change must not go on as if it had not.
+                logger.exception(
+                    "Unexpected error while client %r was notified", client
+                )
+                self._clients.leave(client, "unexpected error", "internal error")
             self._clients.note_notified(client)

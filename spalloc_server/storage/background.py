@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable
 
 from spalloc_server.storage.database import (
     PART_BYTES,
@@ -21,14 +20,11 @@ from spalloc_server.storage.journal import Journal
 class BackgroundSnapshot:
     """A snapshot on its way from a child process into the database."""
 
-    def __init__(
-        self, number: int, journal: Journal, make_data: Callable[[], bytes]
-    ) -> None:
-        """Take the state as it is now. All of it must have been committed.
+    def __init__(self, number: int, journal: Journal, work: ForkedWork) -> None:
+        """Nothing of it is stored yet. All that is in it must have been committed.
 
         :param number: higher than that of any snapshot in the database
-        :param make_data: pickles the state; it is called in a child process
-        :raises ForkError: if there can be no child process
+        :param work: makes the compressed snapshot
         """
         self.number = number
         self.after = journal.number
@@ -39,7 +35,7 @@ class BackgroundSnapshot:
         self._checksum = 0
         self._buffer = b""
         self._began = time.time()
-        self._work = ForkedWork(make_data)
+        self._work = work
 
     def go_on(self, journal: Journal) -> bool:
         """Store what has come, no more than can be done in no time.

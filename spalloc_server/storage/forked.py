@@ -39,42 +39,52 @@ class ForkError(Exception):
     """The child could not be made, or has failed; the message says why."""
 
 
-class ForkedWork:
-    """Bytes that a child process makes. For one thread."""
+def fork(work: Callable[[], bytes]) -> ForkedWork:
+    """Have a child do some work, with all memory as it is now.
 
-    def __init__(self, work: Callable[[], bytes]) -> None:
-        """Have a child do some work, with all memory as it is now.
-
-        :param work: must touch no descriptor, log nothing and take no lock that any
-            other thread may have
-        :raises ForkError: if there can be no child
-        """
-        try:
-            self._fd, writer = os.pipe2(os.O_CLOEXEC)
-        except OSError as e:
-            raise ForkError(e.strerror) from e
-        with contextlib.suppress(OSError):  # beyond what a user may have
-            fcntl.fcntl(writer, _F_SETPIPE_SZ, _PIPE_BYTES)
-        parent = os.getpid()
-        began = time.monotonic()
-        try:
-            with warnings.catch_warnings():
-                # Python warns of forks beside other threads, whose locks may be held
-                # for ever in the child: ours takes none but the controller's, which
-                # the forking thread holds.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                self._pid = os.fork()
-        except OSError as e:
-            os.close(self._fd)
-            os.close(writer)
-            raise ForkError(f"cannot fork: {e.strerror}") from e
-        if self._pid == 0:
-            _be_child(work, writer, parent)
-        self.fork_seconds = time.monotonic() - began
-        """How long the fork itself took."""
+    :param work: must touch no descriptor, log nothing and take no lock that any other
+        thread may have
+    :raises ForkError: if there can be no child
+    """
+    try:
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+    except OSError as e:
+        raise ForkError(e.strerror) from e
+    with contextlib.suppress(OSError):  # beyond what a user may have
+        fcntl.fcntl(writer, _F_SETPIPE_SZ, _PIPE_BYTES)
+    parent = os.getpid()
+    deadline = time.monotonic() + LONGEST
+    try:
+        with warnings.catch_warnings():
+            # Python warns of forks beside other threads, whose locks may be held for
+            # ever in the child: ours takes none but the controller's, which the forking
+            # thread holds.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+    except OSError as e:
+        os.close(reader)
         os.close(writer)
-        os.set_blocking(self._fd, False)
-        self._deadline = began + LONGEST
+        raise ForkError(f"cannot fork: {e.strerror}") from e
+    if pid == 0:
+        _be_child(work, writer, parent)
+    os.close(writer)
+    os.set_blocking(reader, False)
+    return ForkedWork(pid, reader, deadline)
+
+
+class ForkedWork:
+    """Bytes that a child process makes, see `fork`. For one thread."""
+
+    def __init__(self, pid: int, reader: int, deadline: float) -> None:
+        """Nothing has been read yet.
+
+        :param pid: of the child
+        :param reader: the end of the pipe that it writes to; does not block
+        :param deadline: when it is given up, by the monotonic clock
+        """
+        self._pid = pid
+        self._fd = reader
+        self._deadline = deadline
         self._header = b""
         self._left: int | None = None
         self._expected = self._checksum = 0

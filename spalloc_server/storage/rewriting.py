@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from spalloc_server.storage.forked import ForkedWork
@@ -14,13 +13,12 @@ BYTES_AT_ONCE: Final = 1 << 20
 class Rewriting:
     """A snapshot that a child process makes of the state as it was at one moment."""
 
-    def __init__(self, make_data: Callable[[], bytes]) -> None:
-        """Take the state as it is now.
+    def __init__(self, work: ForkedWork) -> None:
+        """Nothing of it has come yet.
 
-        :param make_data: gives the compressed snapshot; called in a child process
-        :raises ForkError: if there can be no child process
+        :param work: makes the compressed snapshot
         """
-        self._work = ForkedWork(make_data)
+        self._work = work
         self._pieces: list[bytes] = []
 
     def go_on(self) -> bytes | None:

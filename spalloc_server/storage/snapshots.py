@@ -12,7 +12,7 @@ from typing import Final
 from spalloc_server.controller import Controller
 from spalloc_server.storage import database
 from spalloc_server.storage.background import BackgroundSnapshot, Tidying
-from spalloc_server.storage.forked import ForkError
+from spalloc_server.storage.forked import ForkError, fork
 from spalloc_server.storage.journal import Journal
 
 logger = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class Snapshots:
             # What it is to follow must be there.
             commit()
             self._background = BackgroundSnapshot(
-                self.number + 1, journal, lambda: data(controller)
+                self.number + 1, journal, fork(lambda: data(controller))
             )
 
     def _has_room(self) -> bool:

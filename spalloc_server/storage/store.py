@@ -18,7 +18,7 @@ from typing import Final
 from spalloc_server.controller import Controller
 from spalloc_server.storage import database, files, names
 from spalloc_server.storage.files import StateFileError
-from spalloc_server.storage.forked import ForkError
+from spalloc_server.storage.forked import ForkError, fork
 from spalloc_server.storage.journal import (
     Journal,
     JournalError,
@@ -317,7 +317,7 @@ class StateStore:
             # Before much work is done in vain.
             self._replacement.check()
             with controller.lock:
-                self._rewriting = Rewriting(lambda: data(controller))
+                self._rewriting = Rewriting(fork(lambda: data(controller)))
                 self._forget_records()
         except ForkError:
             self._try_to_pay(controller)

@@ -157,6 +157,11 @@ class Clients:
             logger.debug("Client %r is gone: %s", client, e)
             self.remove(client, "connection lost")
             return
+        except Exception:
+            # Everybody else still has to be looked after.
+            logger.exception("Unexpected error while client %r was sent to", client)
+            self.remove(client, "internal error")
+            return
         if client in self._leaving:
             reason, kind = self._leaving[client]
             if reason is not None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import spalloc_server
+from spalloc_server.control.job_lifecycle import JobLifecycle
 from spalloc_server.control.plain_state import comparable
 from spalloc_server.controller import Controller, JobState
 from spalloc_server.model.board_states import BoardState
@@ -134,6 +135,7 @@ class Place:
         self.kept = self.create(0, 0, 0, owner="kept")
         self.bmps.answer()
         self.disk = Disk(self.controller)
+        self.before = self.controller.settings, self.controller.machines
 
     def clock(self) -> float:
         return self.now
@@ -291,13 +293,18 @@ def rebuilt_machine(place: Place) -> Callable[[], None]:
     place.controller.machines = machines
     place.create(1, 1, owner="goes", machine="n")
     place.disk.write_anew()
+    place.before = place.controller.settings, place.controller.machines
     machines = {**machines, "n": machine("n", width=2)}
     return lambda: setattr(place.controller, "machines", machines)
 
 
 def other_settings(place: Place) -> Callable[[], None]:
     place.create(3, 1)
-    return lambda: place.controller.set_board_retries(200, 300)
+    place.create(1, 1, owner="you")
+    other = place.controller.settings._replace(
+        first_board_retry=200, scheduling="backfill", jobs_per_owner=7
+    )
+    return lambda: place.controller.configure(other)
 
 
 def fail_a_board(place: Place) -> None:
@@ -384,7 +391,9 @@ def check(
     place.disk.check()
     # Nothing is half done, and goes on.
     if error is not None:
+        in_force = controller.settings, controller.machines
         again()
+        assert in_force in (place.before, (controller.settings, controller.machines))
     place.settle()
     place.disk.check()
     for job in controller.list_jobs():
@@ -405,4 +414,51 @@ def check(
     whole = place.create(3, 1, owner="all", machine="m")
     place.settle()
     assert place.state(whole) is JobState.ready, controller.board_states("m")
+    place.disk.check()
+
+
+def always_fails(monkeypatch: pytest.MonkeyPatch, name: str, job_id: int) -> None:
+    """Have something never succeed for one job."""
+    original = getattr(JobLifecycle, name)
+
+    def method(self: JobLifecycle, change: Any) -> object:
+        if change.job_id == job_id:
+            raise InjectedError(name)
+        return original(self, change)
+
+    # The parts remember what does what.
+    monkeypatch.setattr(JobLifecycle, name, method)
+
+
+@pytest.mark.parametrize("name", ["ready", "free"])
+def test_a_job_that_always_meets_an_error_costs_no_other_job_anything(
+    bmps: BMPs, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    always_fails(monkeypatch, name, 2)
+    place = Place(bmps, monkeypatch)
+    assert place.create(1, 1, owner="unlucky") == 2
+    other = place.create(1, 1, owner="other")
+    # The other one is not asked again whenever the first one fails.
+    asked = [requests for host, requests in bmps.pending() if host == "bmp-m-2"]
+    for _ in range(10):
+        for requests in place.bmps["bmp-m-1"].requests[:1]:
+            place.bmps["bmp-m-1"].requests.remove(requests)
+            requests.on_done(True)
+    assert [r for host, r in bmps.pending() if host == "bmp-m-2"] == asked
+    place.answer_all()
+    assert place.state(other) is JobState.ready
+    assert place.state(place.kept) is JobState.ready
+    if name == "free":
+        place.destroy(2)
+        place.answer_all()
+    # There is an end to it, and its boards are for others.
+    assert place.state(2) is JobState.destroyed
+    reason = place.controller.get_job_state(None, 2).reason
+    assert reason == ("Internal error of the server." if name == "ready" else None)
+    assert place.controller.failures == {name if name == "ready" else "freed": 4}
+    place.settle()
+    assert place.controller._state.ending_jobs == {}
+    again = place.create(1, 1, owner="next")
+    place.settle()
+    assert place.state(again) is JobState.ready
     place.disk.check()

@@ -20,7 +20,7 @@ from typing import Any
 from spalloc_server.hardware import directory
 from spalloc_server.hardware.directory import BMPAddress
 from spalloc_server.server import main as server_main
-from spalloc_server.storage import database, journal, snapshots
+from spalloc_server.storage import database, journal, snapshots, store
 from spalloc_server.storage.background import Tidying
 from spalloc_server.storage.journal import Journal, JournalError
 from spalloc_server.storage.snapshots import Snapshots
@@ -182,6 +182,8 @@ def main() -> int:
         RECORDS_BEFORE_SNAPSHOT
     )
     snapshots.RECORDS_PER_JOB = 0  # type: ignore[misc]
+    # As with many jobs: a child process makes what is written anew.
+    store.JOBS_AT_ONCE = 0  # type: ignore[misc]
     if options.fail:
         fail_once(options.fail)
     if options.kill:

@@ -19,6 +19,7 @@ from spalloc_server.async_bmp_controller import AsyncBMPController
 from spalloc_server.control.deadlines import Deadlines
 from spalloc_server.control.job_lifecycle import JobLifecycle
 from spalloc_server.control.job_power import JobPower
+from spalloc_server.control.machine_set import MachineSet
 from spalloc_server.control.parts import Parts
 from spalloc_server.control.state import State
 from spalloc_server.controller import Controller
@@ -40,6 +41,7 @@ from spalloc_server.storage.lock_file import StateLock
 from spalloc_server.storage.rewriting import Rewriting
 from spalloc_server.storage.store import StateStore
 from spalloc_server.wire.clients import Clients
+from spalloc_server.wire.connection import Connection
 from tests.support import ONE_TRIAD, Client, CommandError, Site, ready, wait_until
 
 MESSAGE = "something is wrong in here"
@@ -301,6 +303,62 @@ def test_an_error_in_the_loop_itself_costs_nobody_anything(tmp_path: Path) -> No
             assert sum(told.values()) == number, (fault.name, told)
         use_all(server, client)
         assert server.is_alive()
+
+
+def test_a_watcher_misses_nothing_because_of_an_error(tmp_path: Path) -> None:
+    with ExitStack() as undo:
+        before = Fault(undo, Notifier, "send", after=False)
+        notify = Fault(undo, Connection, "notify", after=False)
+        site = Site(tmp_path, undo)
+        server = site.start()
+        watcher, other, client = (site.connect(server) for _ in range(3))
+        watcher.call("notify_job")
+        before.armed = True
+        job_id = client.call("create_job", owner="me", keepalive=None)
+        assert watcher.notification() == {"jobs_changed": [job_id]}
+        assert server.internal_errors == {"notifications": 1}
+        # An error with one of them costs that one its connection, and no other's news.
+        wait_until(lambda: ready(client, job_id))
+        other.call("notify_job")
+        notify.armed = True
+        client.call("destroy_job", job_id)
+        assert watcher.is_disconnected()
+        while job_id not in other.notification()["jobs_changed"]:
+            pass
+        assert server.internal_errors == {"notifications": 1}
+
+
+def test_an_error_in_a_reload_leaves_the_old_configuration_in_force(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ExitStack() as undo:
+        faults = [
+            Fault(undo, MachineSet, "_add", after=True),
+            Fault(undo, JobQueue, "set_limits", after=False),
+        ]
+        site = Site(tmp_path, undo)
+        server = site.start()
+        client = site.connect(server)
+        kept = client.call("create_job", owner="kept", keepalive=None)
+        wait_until(lambda: ready(client, kept))
+        second = ONE_TRIAD.replace('"m"', '"n"').replace("10.11.12", "10.11.13")
+        both = f"{ONE_TRIAD}\nold = configuration.machines\n{second}\n"
+        both += "configuration = configuration._replace("
+        both += "machines=[*old, *configuration.machines], jobs_per_owner=9)\n"
+        for fault in faults:
+            site.write(both)
+            fault.armed = True
+            before = server.config_source.finished
+            server.request_reload()
+            wait_until(lambda before=before: server.config_source.finished > before)  # type: ignore[misc]
+            assert server.config_source.outcome.problem == "there was an internal error"
+            assert [m["name"] for m in client.call("list_machines")] == ["m"]
+            assert server.controller.settings.jobs_per_owner is None
+            assert ready(client, kept)
+        server.request_reload()
+        wait_until(lambda: len(client.call("list_machines")) == 2)
+        assert server.controller.settings.jobs_per_owner == 9
+        assert ready(client, kept)
 
 
 RESULTS = [
