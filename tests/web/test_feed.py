@@ -11,6 +11,7 @@ import pytest
 
 from spalloc_server.configuration import Machine
 from spalloc_server.model.board_states import BoardState
+from spalloc_server.model.load import Load, MachineLoad
 from spalloc_server.web import feed as web_feed
 from spalloc_server.web import thread as web_thread
 from spalloc_server.web.feed import Feed
@@ -134,6 +135,28 @@ def test_a_snapshot_in_parts_is_of_one_moment_but_for_who_waits(
     assert snapshot.details[jobs[1]].waiting is None
     assert all(snapshot.details[job].waiting for job in [*jobs[2:], new])
     to_state(snapshot)
+
+
+def test_the_load(server: WebServer) -> None:
+    controller = server.controller
+    assert controller.load() == Load({"m": MachineLoad(3, 0, 0)}, 0, 0)
+    with Client(server.address[1]) as client:
+        client.call("create_job", 0, 0, 0, owner="me")
+        client.call("create_job", 1, 1, owner="me")
+        client.call("create_job", 2, owner="me")
+        client.call("create_job", owner="me", machine="m")
+        wait_until(lambda: controller.load().machines["m"].in_use == 2)
+        assert (controller.load().waiting, controller.load().wanted) == (2, 5)
+        with controller.lock:
+            controller._state.health.take_out("m", (0, 0, 2), "broken", 0.0, 0.0)
+        assert controller.load().machines["m"] == MachineLoad(3, 2, 1)
+    # And it is kept from the start on.
+    wait_until(lambda: _boards(server) == [3.0])
+
+
+def _boards(server: WebServer) -> list[float]:
+    load = get(server.web_port, "/api/history")[1]["load"]
+    return [value for value in load["boards"] if value is not None]
 
 
 def test_a_loop_that_fails_to_take_a_snapshot(
