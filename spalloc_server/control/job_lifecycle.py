@@ -271,11 +271,13 @@ class JobLifecycle:
                 return False
         others = job.outstanding - {number}
         all_done = not others
-        # Whoever has failed is not waited for: after an error, all is asked for again.
+        # After an error in what a failure brings about, nobody is waited for: all is
+        # asked for again.
         job.outstanding = set() if result.problem is not None else others
         if job.id in self._state.jobs:
             if result.problem is not None:
                 self._log.happen(Failed(job.id, sorted(at_fault), result.problem))
+                job.outstanding |= others
                 return True
             if all_done:
                 self._log.happen(Ready(job.id))

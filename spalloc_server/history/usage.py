@@ -82,7 +82,8 @@ class LogEntries:
 def _check(entry: Any) -> None:
     """Find out if this is an entry of a job log.
 
-    :raises KeyError, TypeError: if not
+    :raises KeyError: if something is missing
+    :raises TypeError: if something is of another type
     """
     entry["job"] + 0, entry["time"] + 0.0, entry["created"] + 0.0
     entry["event"] + entry["owner"] + (entry["machine"] or "")
