@@ -180,11 +180,13 @@ class Dispatcher:
                 command = decode_command(line)
                 spec = find(command.name, commands)
             except OSError as e:
+                reason = f"bad command: {e}: {line[:200]!r}"
                 if isinstance(e, UnknownCommandError):
                     # It is answered, after those before it; then the connection ends.
                     requests.append((client, command, unknown(e)))
-                reason = f"bad command: {e}: {line[:200]!r}"
-                self._clients.leave(client, reason, "bad command")
+                    self._clients.leave_after_output(client, reason, "bad command")
+                else:
+                    self._clients.leave(client, reason, "bad command")
                 break
             if spec.check is not None:
                 if self._server.intake.must_wait:
