@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 from spalloc_server.scheduling.machine import Demand, _Job, _Machine
@@ -25,6 +25,8 @@ class Demands:
         """
         self._machines = machines
         self._known: dict[Hashable, Demand] = {}
+        # Those that somebody waits for, known or not; a dict has an order.
+        self._awaited: dict[Demand, None] = {}
         self._tidy_at = _REMEMBERED
         self._version = 0
 
@@ -51,9 +53,25 @@ class Demands:
         """The demand of a job."""
         return self.find(job.machine_name, job.tags, job.args, dict(job.kwargs))
 
-    def waiting(self) -> Iterator[Demand]:
+    def join(self, job: _Job) -> None:
+        """Note that a job waits for what it asks for."""
+        demand = job.demand
+        assert demand is not None
+        if not demand.jobs:
+            self._awaited[demand] = None
+        demand.jobs[job.id] = job
+
+    def leave(self, job: _Job) -> None:
+        """Note that a job does not wait any more, if it does."""
+        demand = job.demand
+        assert demand is not None
+        demand.jobs.pop(job.id, None)
+        if not demand.jobs:
+            self._awaited.pop(demand, None)
+
+    def awaited(self) -> Iterable[Demand]:
         """Those that somebody waits for."""
-        return (demand for demand in self._known.values() if demand.jobs)
+        return self._awaited
 
     def note_change(self) -> None:
         """Look anew which machines could meet the demands."""

@@ -20,10 +20,9 @@ class Matching:
     def take_up(self) -> None:
         """Take up jobs that stand in line already: the state has been restored."""
         for job in self._state.jobs.values():
-            demand = self.demands.of(job)
-            job.set_demand(demand)
+            job.set_demand(self.demands.of(job))
             if job.pending:
-                demand.jobs[job.id] = job
+                self.demands.join(job)
 
     def begin_again(self) -> None:
         """Have nobody stand in line; `match_again` puts all who wait there."""
@@ -56,7 +55,7 @@ class Matching:
             demand.placed = machines
         elif demand.placed != machines:
             demand.placed = None
-        demand.jobs[job.id] = job
+        self.demands.join(job)
 
     def take_out(self, job: _Job) -> None:
         """Take a job out of all lines: it waits no more."""
@@ -64,8 +63,7 @@ class Matching:
         for machine in job.queues:
             machine.dequeue(job)
         job.queues.clear()
-        assert job.demand is not None
-        job.demand.jobs.pop(job.id, None)
+        self.demands.leave(job)
 
     def match_again(self) -> list[_Job]:
         """Put jobs in the lines where they belong now; leave them where they do.
@@ -77,7 +75,7 @@ class Matching:
         """
         self.demands.note_change()
         displaced, self._newcomers = self._newcomers, []
-        for demand in self.demands.waiting():
+        for demand in self.demands.awaited():
             wanted = self.demands.machines_for(demand)
             if demand.placed is None or demand.placed != wanted:
                 displaced += demand.jobs.values()
@@ -108,7 +106,7 @@ class Matching:
                 machine.enqueue(job)
         if not demand.jobs:
             demand.placed = wanted
-        demand.jobs[job.id] = job
+        self.demands.join(job)
 
 
 def _number(job: _Job) -> int:

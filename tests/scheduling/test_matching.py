@@ -9,6 +9,7 @@ import pytest
 
 from spalloc_server.allocator import Allocator
 from spalloc_server.job_queue import JobQueue
+from spalloc_server.scheduling import demands
 from spalloc_server.scheduling.line import Line
 
 WAITING = 1000
@@ -103,3 +104,22 @@ def test_jobs_move_to_the_machines_that_will_do_now(scheduling: str) -> None:
     places = queue.waiting(3)
     assert places is not None
     assert [place.machine for place in places.places] == ["a", "b"]
+
+
+@pytest.mark.parametrize("scheduling", ["fifo", "backfill"])
+def test_forgotten_demands_of_those_that_wait_again_are_known_again(
+    scheduling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demands, "_REMEMBERED", 1)
+    queue = full_queue(scheduling)
+    for demand in range(5):
+        queue.create_job(2, 2, job_id=9000 + demand, max_dead_boards=demand)
+    queue.requeue(1, -1)
+    with queue:
+        for job_id, demand in ((9100, 10), (9101, 11), (9102, 12)):
+            queue.create_job(3, 3, job_id=job_id, max_dead_boards=demand)
+    assert {queue.queues_of(job_id) for job_id in (1, 9100, 9101)} == {("a", "b")}
+
+    queue.modify_machine("a", tags={"other"})
+
+    assert {queue.queues_of(job_id) for job_id in (1, 9100, 9101)} == {("b",)}
