@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from spalloc_server.model.changes import (
     Change,
@@ -20,6 +20,10 @@ from spalloc_server.model.changes import (
 )
 
 logger = logging.getLogger(__name__)
+
+
+MEND_TRIES: Final = 3
+"""How often it is tried to put everything in order after an error."""
 
 
 class EventFailedError(Exception):
@@ -153,13 +157,23 @@ class ChangeLog:
             self.on_failure()
         self._is_mending = True
         try:
-            for mend in self._menders:
-                try:
-                    mend()
-                except Exception:
-                    logger.exception("The state could not be repaired completely")
+            # A second time may do what the first one could not: whoever always fails is
+            # given up.
+            for _ in range(MEND_TRIES):
+                if self._try_to_mend():
+                    break
         finally:
             self._is_mending = False
+
+    def _try_to_mend(self) -> bool:
+        done = True
+        for mend in self._menders:
+            try:
+                mend()
+            except Exception:
+                logger.exception("The state could not be repaired completely")
+                done = False
+        return done
 
     def replay(self, records: Iterable[Sequence[Any]]) -> None:
         """Do again, on a dormant state, what was done to it before.

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable
-from typing import Final
 
 from spalloc_server.control.change_log import ChangeLog, EventFailedError
 from spalloc_server.control.deadlines import Deadlines
@@ -19,7 +19,7 @@ from spalloc_server.control.job_power import FrameResult, JobPower, boards_still
 from spalloc_server.control.sick_boards import SickBoards
 from spalloc_server.control.state import State
 from spalloc_server.coordinates import Board, BoardLink, WrapAround
-from spalloc_server.model.board_index import BoardIndex, describe_boards
+from spalloc_server.model.board_index import describe_boards
 from spalloc_server.model.changes import (
     CreateJob,
     DestroyJob,
@@ -36,10 +36,7 @@ from spalloc_server.model.job_tuples import JobState
 
 logger = logging.getLogger(__name__)
 
-_INTERNAL_ERROR = "Internal error of the server."
-
-MAX_TRIES: Final = 3
-"""How often power is asked for again after internal errors that a job meets."""
+INTERNAL_ERROR = "Internal error of the server."
 
 MAX_FAILED_PLACES = 3
 """In how many places a job is tried before it is given up."""
@@ -73,8 +70,9 @@ class JobLifecycle:
         self._sick_boards = sick_boards
         self._power = JobPower(frames, self.frame_done)
         self._deadlines = deadlines
-        # How often in a row it was of no use to ask for the power of a job again.
-        self._tries: dict[int, int] = {}
+        self.failed_starts: Counter[int] = Counter()
+        """How often jobs could not be given the boards that the queue had for them,
+        because of internal errors."""
         self.on_job_event: Callable[[JobEvent], object] | None = None
         """Told, with the lock held and by any thread, what happens to jobs; must not
         block. Not told during a replay."""
@@ -94,63 +92,17 @@ class JobLifecycle:
         self._deadlines.watch_all_anew()
         for job in list(self._state.jobs.values()):
             if job.outstanding:
-                self._ask_again(job)
+                self.ask_again(job)
         for job in list(self._state.ending_jobs.values()):
-            self._ask_again_off(job)
+            self.ask_again_off(job)
 
-    def mend(self) -> None:
-        """Put in order what an error in the midst of a change has left.
-
-        Every job then has its boards, waits for some, or has ended; and no boards
-        belong to nobody. Takes time in proportion to all jobs.
-        """
-        state, queue = self._state, self._state.job_queue
-        self._deadlines.watch_all_anew()
-        state.boards = BoardIndex(state.machines.values(), state.jobs.values())
-        # What is under way with the boards of others is left alone.
-        stuck = [job for job in state.jobs.values() if _is_stuck(job)]
-        stuck_off = [job for job in state.ending_jobs.values() if _is_stuck_off(job)]
-        stuck_ids = [job.id for job in (*stuck, *stuck_off)]
-        self._tries = {job_id: self._tries.get(job_id, 0) + 1 for job_id in stuck_ids}
-        for job in stuck_off:
-            if self._tries[job.id] > MAX_TRIES:
-                logger.error("The boards of job %d are freed as they are", job.id)
-                del state.ending_jobs[job.id]
-        with queue:
-            with_boards = {id: job.boards is not None for id, job in state.jobs.items()}
-            known = queue.mend(with_boards, state.ending_jobs)
-            for job_id in sorted(with_boards.keys() - known):
-                if with_boards[job_id]:
-                    self.end(job_id, _INTERNAL_ERROR)
-                else:
-                    self._queue_anew(state.jobs[job_id])
-            for job_id in state.ending_jobs.keys() - known:
-                del state.ending_jobs[job_id]
-            for job in stuck:
-                if job.id not in state.jobs:
-                    continue
-                if self._tries[job.id] > MAX_TRIES:
-                    queue.destroy_job(job.id, _INTERNAL_ERROR)
-                else:
-                    self._ask_again(job)
-            for job in stuck_off:
-                if job.id in state.ending_jobs:
-                    self._ask_again_off(job)
-
-    def _queue_anew(self, job: _Job) -> None:
-        """Put a job into the queue that was lost on its way there."""
-        queue = self._state.job_queue
-        queue.add_job(
-            queue.make_job(*job.args, **job.kwargs, job_id=job.id, owner=job.owner)
-        )
-
-    def _ask_again(self, job: _Job) -> None:
+    def ask_again(self, job: _Job) -> None:
         """Ask again for the power of a job's boards, whatever was asked before."""
         job.outstanding.clear()
         on = job.power is not False
         self.set_power(job, on, False if on else None)
 
-    def _ask_again_off(self, job: _Job) -> None:
+    def ask_again_off(self, job: _Job) -> None:
         """Do the same for a job that has ended."""
         job.outstanding.clear()
         if job.machine_removed:
@@ -222,9 +174,9 @@ class JobLifecycle:
         except Exception:
             # Nobody is going to know its number: `mend` does the rest.
             if job_id in state.jobs:
-                self._take_from_living(job, _INTERNAL_ERROR)
+                self._take_from_living(job, INTERNAL_ERROR)
                 with contextlib.suppress(Exception):  # it may be what has failed
-                    self._tell("destroyed", job, _INTERNAL_ERROR)
+                    self._tell("destroyed", job, INTERNAL_ERROR)
             raise
         return job_id
 
@@ -416,13 +368,18 @@ class JobLifecycle:
     ) -> None:
         """Give a job its boards, and power them on."""
         job = self._state.jobs[job_id]
-        machine = self._state.machines[machine_name]
-        job.give_boards(machine, boards, periphery, torus)
-        job.allocated_at = self._log.wall_time()
-        self._state.boards.occupy(job)
-        self._state.changed_machines.add(machine_name)
-        self._tell("allocated", job)
-        self.set_power(job, power=True, link_enable=False)
+        try:
+            machine = self._state.machines[machine_name]
+            job.give_boards(machine, boards, periphery, torus)
+            job.allocated_at = self._log.wall_time()
+            self._state.boards.occupy(job)
+            self._state.changed_machines.add(machine_name)
+            self._tell("allocated", job)
+            self.set_power(job, power=True, link_enable=False)
+        except Exception:
+            # It must not be in the way of all others for ever: see `JobMender`.
+            self.failed_starts[job_id] += 1
+            raise
 
     def cancelled(self, job_id: int, reason: str | None) -> None:
         """End a job that has no boards."""
@@ -444,6 +401,11 @@ class JobLifecycle:
             self._state.boards.leave(job)
             self.set_power(job, power=False)
 
+    def give_up(self, job: _Job) -> None:
+        """End a job without boards that the queue knows nothing of."""
+        self._take_from_living(job, INTERNAL_ERROR)
+        self._tell("destroyed", job, INTERNAL_ERROR)
+
     def _take_from_living(self, job: _Job, reason: str | None) -> None:
         """Have a job be one of those that have ended, and nothing else."""
         state = self._state
@@ -454,20 +416,6 @@ class JobLifecycle:
         state.changed_jobs.add(job.id)
         if job.allocated_machine is not None:
             state.ending_jobs[job.id] = job
-
-
-def _is_stuck(job: _Job) -> bool:
-    """Does a job wait for boards to be powered that nobody was asked for?"""
-    return (
-        job.boards is not None
-        and job.state is not JobState.ready
-        and not job.outstanding
-    )
-
-
-def _is_stuck_off(job: _Job) -> bool:
-    """Does a job that has ended wait for boards that nobody is powering off?"""
-    return job.power is not False or not job.outstanding
 
 
 def _failure_reason(job: _Job) -> str:

@@ -14,6 +14,7 @@ from spalloc_server.control.deadlines import Deadlines
 from spalloc_server.control.finder import Finder
 from spalloc_server.control.frames import FrameControllers
 from spalloc_server.control.job_lifecycle import JobLifecycle
+from spalloc_server.control.job_mending import JobMender
 from spalloc_server.control.machine_set import MachineSet
 from spalloc_server.control.orders import Orders
 from spalloc_server.control.reports import Reports
@@ -44,6 +45,7 @@ class Parts:
         self.jobs = JobLifecycle(
             state, self.log, self.frames, self.sick_boards, self.deadlines
         )
+        job_mender = JobMender(state, self.jobs, self.deadlines)
         self.machines = MachineSet(
             state,
             self.log,
@@ -87,7 +89,7 @@ class Parts:
                 changes.MoveJob: self.orders.move_job,
                 changes.Rules: self._go_by_rules,
             },
-            (self.machines.mend, self.sick_boards.mend, self.jobs.mend),
+            (self.machines.mend, self.sick_boards.mend, job_mender.mend),
         )
 
     def start(self) -> None:

@@ -79,6 +79,7 @@ class Connections:
         self._open: dict[asyncio.BaseTransport, _Connection] = {}
         self._coming: set[asyncio.Task[None]] = set()
         self._is_accepting = False
+        self._is_ending = False
 
     async def run(self) -> None:
         """Serve until cancelled. Connections stay open then, see `finish`."""
@@ -91,6 +92,8 @@ class Connections:
                 for connection in list(self._open.values()):
                     connection.look(now)
         finally:
+            # For good: whoever comes now is left to the next who serves this socket.
+            self._is_ending = True
             self._pause()
 
     async def finish(self, seconds: float) -> None:
@@ -123,7 +126,9 @@ class Connections:
             connection.request_ended()
 
     def _resume(self) -> None:
-        if not self._is_accepting and (not self._is_full() or self._least_useful()):
+        if self._is_accepting or self._is_ending:
+            return
+        if not self._is_full() or self._least_useful():
             self._is_accepting = True
             loop = asyncio.get_running_loop()
             loop.add_reader(self._listening, self._accept)

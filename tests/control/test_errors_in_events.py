@@ -22,6 +22,7 @@ from spalloc_server.control.job_lifecycle import JobLifecycle
 from spalloc_server.control.plain_state import comparable
 from spalloc_server.controller import Controller, JobState
 from spalloc_server.model.board_states import BoardState
+from spalloc_server.model.job import _Job
 from tests.recorded_bmps import BMPs, machine
 
 PACKAGE = Path(spalloc_server.__file__).parent
@@ -124,14 +125,22 @@ class Disk:
 class Place:
     """A controller with a job of its own, and all that is around it by hand."""
 
-    def __init__(self, bmps: BMPs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, bmps: BMPs, monkeypatch: pytest.MonkeyPatch, scheduling: str = "fifo"
+    ) -> None:
         self.now = 1000.0
         monkeypatch.setattr("time.monotonic", lambda: self.now)
         monkeypatch.setattr("spalloc_server.allocator.Allocator.clock", self.clock)
         self.bmps = bmps
         self.controller = Controller(seconds_before_free=10)
         self.controller.machines = {"m": machine(width=3)}
-        self.controller.set_board_retries(first=100.0, longest=100.0)
+        settings = self.controller.settings._replace(
+            first_board_retry=100.0,
+            longest_board_retry=100.0,
+            scheduling=scheduling,
+            longest_overtaking=0.0,
+        )
+        self.controller.configure(settings)
         self.kept = self.create(0, 0, 0, owner="kept")
         self.bmps.answer()
         self.disk = Disk(self.controller)
@@ -301,9 +310,9 @@ def rebuilt_machine(place: Place) -> Callable[[], None]:
 def other_settings(place: Place) -> Callable[[], None]:
     place.create(3, 1)
     place.create(1, 1, owner="you")
-    other = place.controller.settings._replace(
-        first_board_retry=200, scheduling="backfill", jobs_per_owner=7
-    )
+    settings = place.controller.settings
+    word = "fifo" if settings.scheduling == "backfill" else "backfill"
+    other = settings._replace(first_board_retry=200, scheduling=word, jobs_per_owner=7)
     return lambda: place.controller.configure(other)
 
 
@@ -335,8 +344,10 @@ EVENTS = [
 ]
 
 
+# In every so many functions that are called, to save time: with 1 in each of them.
 @pytest.mark.parametrize(
-    "stride", [7, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"]
+    ("scheduling", "stride"),
+    [("fifo", 13), pytest.param("backfill", 3, marks=pytest.mark.slow)],
 )
 @pytest.mark.parametrize("leaving", [False, True], ids=["called", "left"])
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.__name__)
@@ -346,6 +357,7 @@ def test_an_error_anywhere_in_an_event_costs_nobody_anything(
     caplog: pytest.LogCaptureFixture,
     event: Callable[[Place], Callable[[], None]],
     leaving: bool,
+    scheduling: str,
     stride: int,
 ) -> None:
     caplog.set_level(logging.ERROR)
@@ -353,7 +365,7 @@ def test_an_error_anywhere_in_an_event_costs_nobody_anything(
     for number in itertools.count(0, stride):
         bmps.made.clear()
         caplog.clear()
-        place = Place(bmps, monkeypatch)
+        place = Place(bmps, monkeypatch, scheduling)
         happen = event(place)
         strike = Strike(number, leaving)
         try:
@@ -375,6 +387,13 @@ def test_an_error_anywhere_in_an_event_costs_nobody_anything(
     assert struck
 
 
+def is_injected(error: BaseException | None) -> bool:
+    """Is it the error that was injected, or one that has come of it?"""
+    while error is not None and not isinstance(error, InjectedError):
+        error = error.__context__
+    return error is not None
+
+
 def check(
     place: Place,
     records: list[logging.LogRecord],
@@ -387,7 +406,7 @@ def check(
         assert not controller.failures
     else:
         assert sum(controller.failures.values()) == 1
-        assert any(r.exc_info and r.exc_info[0] is InjectedError for r in records)
+        assert any(r.exc_info and is_injected(r.exc_info[1]) for r in records)
     place.disk.check()
     # Nothing is half done, and goes on.
     if error is not None:
@@ -462,3 +481,32 @@ def test_a_job_that_always_meets_an_error_costs_no_other_job_anything(
     place.settle()
     assert place.state(again) is JobState.ready
     place.disk.check()
+
+
+def test_a_job_that_cannot_be_given_boards_is_in_nobodys_way(
+    bmps: BMPs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = _Job.give_boards
+
+    def give_boards(job: _Job, *args: Any) -> None:
+        if job.owner == "unlucky":
+            raise InjectedError("no boards for you")
+        original(job, *args)
+
+    monkeypatch.setattr(_Job, "give_boards", give_boards)
+    place = Place(bmps, monkeypatch)
+    first = place.create(2, 1, owner="first")
+    unlucky = place.create(1, 1, owner="unlucky")
+    waits = place.create(1, 1, owner="waits")
+    place.answer_all()
+    place.destroy(first)
+    place.settle()
+    assert place.state(unlucky) is JobState.destroyed
+    assert place.state(waits) is JobState.ready
+    assert place.state(place.kept) is JobState.ready
+    place.disk.check()
+    place.destroy(waits)
+    place.settle()
+    again = place.create(2, 1, owner="next")
+    place.settle()
+    assert place.state(again) is JobState.ready
