@@ -130,17 +130,16 @@ class Allocator:
         withheld: frozenset[Board] = frozenset(),
     ) -> None:
         self._withheld = withheld - boards
-        # Says what is possible while boards are withheld, which must not count for it.
-        self._judge = (
-            Allocator(self.width, self.height, boards, links)
-            if self._withheld
-            else None
-        )
         # All that must not be given out, for whatever reason.
         boards |= withheld
         self._dead_boards = boards
         self._dead_links = links
         self._plans = Plans(self.width, self.height, boards, links)
+        # Says what is possible while boards are withheld, which must not count for it.
+        self._judge = self._plans
+        if self._withheld:
+            dead = boards - self._withheld
+            self._judge = Plans(self.width, self.height, dead, links)
         self.generation += 1
         self._room: float = inf
         self._shared_triads.set_dead_boards(boards)
@@ -233,9 +232,7 @@ class Allocator:
         :raises TypeError: if an argument is unknown
         :raises ValueError: if the arguments contradict each other
         """
-        if self._judge is not None:
-            return self._judge.alloc_possible(*args, **kwargs)
-        return self.alloc_possible_now(*args, **kwargs)
+        return self._judge.is_possible(self._judge.find(args, kwargs))
 
     def alloc_possible_now(self, *args: Any, **kwargs: Any) -> bool:
         """The same as `alloc_possible`, but without the boards that are withheld."""

@@ -475,13 +475,14 @@ class JobQueue:
             raise KeyError(job_id)
         if job.pending:
             del state.jobs[job_id]
-            follows = self._starting.follows_from_leaving(job)
+            # Where it is put off, it is looked at once for all.
+            follows = self._postponed or self._starting.follows_from_leaving(job)
             self._matching.take_out(job)
             state.limits.discard(job)
             state.restore(job.owner)
             if self.on_cancel is not None:
                 self.on_cancel(job_id, reason)
-            if follows or self._postponed:
+            if follows:
                 self._process_queue()
         else:
             job.ending = True

@@ -32,27 +32,11 @@ from spalloc_server.placement.free_regions import (
     exact_size,
     squarest,
 )
+from spalloc_server.placement.plain_tree import TREE, cut_up, nodes_of
 from spalloc_server.placement.region import Region, corners, leaves
-from spalloc_server.plain.shapes import (
-    INT,
-    PlainDataError,
-    fields,
-    ints,
-    list_of,
-    one_of,
-    tuple_of,
-)
 
 #: Decides on a candidate: ``f(x, y, width, height) -> bool``.
 CandidateFilter = Callable[[int, int, int, int], bool]
-
-_STATE = fields(
-    "pack tree",
-    {
-        "space": ints(4),
-        "nodes": list_of(tuple_of(one_of("allocated", "free", "rows", "columns"), INT)),
-    },
-)
 
 
 class FreeError(Exception):
@@ -369,50 +353,20 @@ class PackTree:
         self._allocated[region.x, region.y] = region
 
     def __getstate__(self) -> dict[str, Any]:
-        """Plain data: the tree as a flat list, each region before its parts.
-
-        What is kept is not in it: `keep` has to be called again. (Pickle would recurse
-        once for every cut.)
-        """
-        nodes: list[tuple[str, int]] = []
-        waiting = [self._root]
-        while waiting:
-            region = waiting.pop()
-            if region.children is None:
-                nodes.append(("allocated" if region.allocated else "free", 0))
-            else:
-                _, second = region.children
-                cut_rows = second.y > region.y
-                nodes.append(("rows", second.y) if cut_rows else ("columns", second.x))
-                waiting += reversed(region.children)
+        """Plain data. What is kept is not in it: `keep` has to be called again."""
         root = self._root
-        return {"space": (root.x, root.y, root.width, root.height), "nodes": nodes}
+        space = root.x, root.y, root.width, root.height
+        return {"space": space, "nodes": nodes_of(root)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take the state up again.
 
         :raises PlainDataError: if it is not such a tree
         """
-        _STATE(state, "pack tree")
+        TREE(state, "pack tree")
         self._root = Region(*state["space"])
-        self._allocated = {}
-        free = []
-        waiting = [self._root]
-        for kind, where in state["nodes"]:
-            if not waiting:
-                raise PlainDataError("pack tree: more regions than there is space for")
-            region = waiting.pop()
-            if kind == "rows":
-                waiting += reversed(region.split_rows(where))
-            elif kind == "columns":
-                waiting += reversed(region.split_columns(where))
-            elif kind == "allocated":
-                region.allocated = True
-                self._allocated[region.x, region.y] = region
-            else:
-                free.append(region)
-        if waiting:
-            raise PlainDataError("pack tree: regions are missing")
+        allocated, free = cut_up(self._root, state["nodes"])
+        self._allocated = {(region.x, region.y): region for region in allocated}
         self._free = FreeRegions(free)
         self._kept = None
         self._kept_free = FreeRegions(())

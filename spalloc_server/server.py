@@ -7,6 +7,7 @@ The way of a command: the loop of `Server` reads a line of a client's
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -134,7 +135,8 @@ class SpallocServer(Server):
         longest = self._configuration.longest_keepalive
         if longest is not None:
             asked = options.get("keepalive", DEFAULT_KEEPALIVE)
-            options["keepalive"] = longest if asked is None else min(asked, longest)
+            asked = math.inf if asked is None else asked
+            options["keepalive"] = float(min(asked, longest))
         return CreateJob(self._name(client), size, options)
 
     @spalloc_command

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
@@ -11,7 +13,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from spalloc_server.web.complaints import Complaints
-from spalloc_server.web.connections import Connections
+from spalloc_server.web.connections import Connections, max_connections
 from spalloc_server_gateway import job_routes, login, machine_routes
 from spalloc_server_gateway.board_watch import BoardWatch
 from spalloc_server_gateway.context import (
@@ -25,6 +27,7 @@ from spalloc_server_gateway.context import (
 )
 from spalloc_server_gateway.jobs import NoSuchJobError
 from spalloc_server_gateway.link import AwayError, RefusedError
+from spalloc_server_gateway.logins import NAMELESS
 from spalloc_server_gateway.machine_routes import Machines
 from spalloc_server_gateway.memory import Memory
 from spalloc_server_gateway.metrics import Metrics
@@ -41,6 +44,9 @@ HEADERS: Final = {
     "Server": "spalloc_server_gateway",
     "X-Content-Type-Options": "nosniff",
 }
+
+PLACES_OF_USER: Final = 2
+"""One user may have one connection in so many."""
 
 SAFE_METHODS: Final = ("GET", "HEAD")
 
@@ -69,6 +75,7 @@ class Router:
         """
         self._gateway = gateway
         self._complaints = complaints
+        self._under_way: Counter[str] = Counter()
         self._routes: list[Route] = []
         self.metrics = Metrics(gateway)
         self.connections: Connections | None = None
@@ -226,7 +233,32 @@ class Router:
                 return _text(403, f"the header {CSRF_HEADER} is missing or wrong")
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             return _text(415, "bodies must not be compressed")
-        return await route.handler(asking, parts)
+        with self._place_of(asking) as has_place:
+            if not has_place:
+                return _text(429, "too many of your requests are under way")
+            return await route.handler(asking, parts)
+
+    @contextlib.contextmanager
+    def _place_of(self, asking: Asking) -> Iterator[bool]:
+        """Within, a request is under way. Has its user a place for it?
+
+        Waits and WebSockets last long, and nobody may have all of the connections.
+        """
+        if asking.session is None:
+            yield True
+            return
+        # Those without a name have nothing else in common.
+        who = asking.user if asking.user != NAMELESS else f" {asking.host}"
+        if self._under_way[who] >= max_connections() // PLACES_OF_USER:
+            yield False
+            return
+        self._under_way[who] += 1
+        try:
+            yield True
+        finally:
+            self._under_way[who] -= 1
+            if not self._under_way[who]:
+                del self._under_way[who]
 
     def _find(self, method: str, path: str) -> tuple[Route, Parts] | None:
         for route in self._routes:

@@ -12,7 +12,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Coroutine,
-    Iterator,
 )
 from functools import partial
 from typing import Final
@@ -39,9 +38,17 @@ CLEAR_COUNTERS: Final = 0xF100_002C
 CLEAR_ALL: Final = 0xFFFF_FFFF
 """What clears, and enables, all diagnostic counters of a router."""
 
+ANY_CHIP: Final = (255, 255)
+FIRST_CHIP: Final = (0, 0)
+"""In packets, the former stands for the chip that has the Ethernet socket. Clients ask
+for it where all chips have the same."""
+
 FILTERS: Final = 0xE100_0200
 MAX_FILTER: Final = 15
 """The diagnostic filters, a word each."""
+
+CHIPS_OF_BOARD: Final = [(x, y) for x in range(8) for y in range(8) if on_board((x, y))]
+"""The chips of a board, counted from its Ethernet chip."""
 
 CHIPS_AT_ONCE: Final = 32
 """Of how many chips routers are reset at a time."""
@@ -89,24 +96,37 @@ class JobChips:
         :raises SCPError: if it cannot be reached
         """
         width, height = self._size
-        is_within = chip[0] < width and chip[1] < height
-        for (x, y), address in self._addresses.items() if is_within else ():
-            if on_board(((chip[0] - x) % width, (chip[1] - y) % height)):
-                if (x, y) not in self._boards:
-                    try:
-                        self._boards[x, y] = Board(address)
-                    except OSError as e:
-                        raise SCPError(f"board {address}: {e.strerror}") from None
-                return self._boards[x, y]
+        (x, y) = chip
+        for i, j in CHIPS_OF_BOARD if x < width and y < height else ():
+            ethernet = (x - i) % width, (y - j) % height
+            if ethernet in self._addresses:
+                return self.board_at(ethernet)
         raise NoChipError(f"chip {chip} is not one of the job's")
 
-    def all(self) -> Iterator[Chip]:
-        """All chips that there are if none is dead."""
+    def board_at(self, ethernet: Chip) -> Board:
+        """The board whose Ethernet chip is there.
+
+        :raises NoChipError: if the job has none there
+        :raises SCPError: if it cannot be reached
+        """
+        if ethernet not in self._boards:
+            address = self._addresses.get(ethernet)
+            if address is None:
+                raise NoChipError(f"the job has no board at {ethernet}")
+            try:
+                self._boards[ethernet] = Board(address)
+            except OSError as e:
+                raise SCPError(f"board {address}: {e.strerror}") from None
+        return self._boards[ethernet]
+
+    def all(self) -> list[tuple[Chip, Chip]]:
+        """All chips that there are if none is dead, each after its Ethernet chip."""
         width, height = self._size
-        for x, y in self._addresses:
-            for i in range(64):
-                if on_board((i % 8, i // 8)):
-                    yield (x + i % 8) % width, (y + i // 8) % height
+        return [
+            ((x, y), ((x + i) % width, (y + j) % height))
+            for i, j in CHIPS_OF_BOARD
+            for x, y in self._addresses
+        ]
 
 
 class Memory:
@@ -161,15 +181,16 @@ class Memory:
 
     async def read(self, asking: Asking, parts: Parts) -> web.StreamResponse:
         """Read memory of a chip, and send it as it comes."""
-        x, y, address, size = asking.numbers("x", "y", "address", "size")
+        address, size = asking.numbers("address", "size")
+        chip = _chip(asking)
         if size > MAX_READ or address + size > 2**32:
             raise web.HTTPBadRequest(text="there is not so much memory\n")
         async with self._chips(asking, int(parts[0])) as chips:
-            board = _board_of(chips, (x, y))
+            board = _board_of(chips, chip)
             response = web.StreamResponse()
             response.content_type = "application/octet-stream"
             response.content_length = size
-            pieces = _read(board, (x, y), address, size)
+            pieces = _read(board, chip, address, size)
             try:
                 async for piece in pieces:
                     # Only now it is known that there is anything to send.
@@ -179,9 +200,7 @@ class Memory:
             except SCPError:
                 if not response.prepared:
                     raise
-                # It is too late to say so in any other way.
-                if asking.request.transport is not None:
-                    asking.request.transport.close()
+                _break_off(asking)
             finally:
                 await pieces.aclose()
             if not response.prepared:
@@ -190,9 +209,10 @@ class Memory:
 
     async def write(self, asking: Asking, parts: Parts) -> web.StreamResponse:
         """Write memory of a chip as it comes in."""
-        x, y, address = asking.numbers("x", "y", "address")
+        (address,) = asking.numbers("address")
+        chip = _chip(asking)
         async with self._chips(asking, int(parts[0])) as chips:
-            board = _board_of(chips, (x, y))
+            board = _board_of(chips, chip)
             content = asking.request.content
             async with _Crew() as crew:
                 rest = b""
@@ -201,11 +221,11 @@ class Memory:
                     while len(rest) >= PIECE_BYTES:
                         piece, rest = rest[:PIECE_BYTES], rest[PIECE_BYTES:]
                         _check_end(address, piece)
-                        await crew.start(partial(board.write, (x, y), address, piece))
+                        await crew.start(partial(board.write, chip, address, piece))
                         address += len(piece)
                 if rest:
                     _check_end(address, rest)
-                    await crew.start(partial(board.write, (x, y), address, rest))
+                    await crew.start(partial(board.write, chip, address, rest))
         return web.Response(status=202)
 
     async def reset_routing(self, asking: Asking, parts: Parts) -> web.StreamResponse:
@@ -219,23 +239,7 @@ class Memory:
             filters.append((FILTERS + 4 * int(name), int(value)))
         words = [(CLEAR_COUNTERS, CLEAR_ALL), *filters]
         async with self._chips(asking, int(parts[0])) as chips:
-            found = [0]
-
-            async def reset(chip: Chip) -> None:
-                board = chips.board_of(chip)
-                # Dead chips are not known here; they show themselves.
-                with contextlib.suppress(NoChipError):
-                    for address, word in words:
-                        await board.write(chip, address, word.to_bytes(4, "little"))
-                    await board.clear_routes(chip)
-                    found[0] += 1
-
-            async with _Crew(CHIPS_AT_ONCE) as crew:
-                for chip in list(chips.all()):
-                    await crew.start(partial(reset, chip))
-            if not found[0]:
-                raise SCPError("no chip of the job answers as it should")
-        return web.Response(status=202)
+            return await _answer_meanwhile(asking, _reset(chips, words))
 
 
 class _Crew:
@@ -294,6 +298,72 @@ async def _read(
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
+
+
+async def _reset(chips: JobChips, words: list[tuple[int, int]]) -> None:
+    """Write words to all chips of a job, and clear their routes.
+
+    :param words: with their addresses
+    :raises SCPError: if that fails
+    """
+    found = 0
+
+    async def reset(ethernet: Chip, chip: Chip) -> None:
+        nonlocal found
+        # Dead chips are not known here; they show themselves.
+        with contextlib.suppress(NoChipError):
+            board = chips.board_at(ethernet)
+            for address, word in words:
+                await board.write(chip, address, word.to_bytes(4, "little"))
+            await board.clear_routes(chip)
+            found += 1
+
+    async with _Crew(CHIPS_AT_ONCE) as crew:
+        for ethernet, chip in chips.all():
+            await crew.start(partial(reset, ethernet, chip))
+    if not found:
+        raise SCPError("no chip of the job answers as it should")
+
+
+async def _answer_meanwhile(
+    asking: Asking, work: Coroutine[None, None, None]
+) -> web.StreamResponse:
+    """Answer 202 when something is done, or before, if that takes long.
+
+    Large jobs have tens of thousands of chips, and clients wait for some seconds only:
+    for the answer, and then for each next byte.
+    """
+    seconds, task = asking.patience.answer, asyncio.ensure_future(work)
+    try:
+        await asyncio.wait([task], timeout=seconds)
+        if task.done():
+            task.result()
+            return web.Response(status=202)
+        response = web.StreamResponse(status=202)
+        await response.prepare(asking.request)
+        while not task.done():
+            await response.write(b" ")
+            await asyncio.wait([task], timeout=seconds)
+        try:
+            task.result()
+        except SCPError:
+            _break_off(asking)
+        return response
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _break_off(asking: Asking) -> None:
+    """Say that something has failed when it is too late to say so in any other way."""
+    if asking.request.transport is not None:
+        asking.request.transport.close()
+
+
+def _chip(asking: Asking) -> Chip:
+    """The chip that is asked for."""
+    x, y = asking.numbers("x", "y")
+    return FIRST_CHIP if (x, y) == ANY_CHIP else (x, y)
 
 
 def _board_of(chips: JobChips, chip: Chip) -> Board:

@@ -27,6 +27,10 @@ class Patience(NamedTuple):
     body: float = 10.0
     """For the next part of a body."""
 
+    answer: float = 4.0
+    """For something to be done before its answer begins, and for each further byte of
+    that (10)."""
+
     failure: float = 6.0
     """How long the answer to a login that failed is kept back, at most (10)."""
 

@@ -10,7 +10,6 @@ import os
 import resource
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -23,6 +22,7 @@ from spalloc_server.storage.secret_file import read_or_make_secret, read_secret
 from spalloc_server.web.complaints import Complaints, ProtocolLog
 from spalloc_server.web.connections import Connections
 from spalloc_server_gateway.app import Router
+from spalloc_server_gateway.certificate import Certificate, CertificateError
 from spalloc_server_gateway.context import Gateway
 from spalloc_server_gateway.jobs import Jobs
 from spalloc_server_gateway.link import Link
@@ -51,7 +51,8 @@ class StartError(Exception):
 def main(args: Sequence[str] | None = None, patience: Patience | None = None) -> int:
     """Run the gateway from the command line until it is told to stop.
 
-    ``SIGINT`` and ``SIGTERM`` end it in good order.
+    ``SIGINT`` and ``SIGTERM`` end it in good order. ``SIGHUP`` has it read the
+    certificate again.
 
     :param args: the arguments, those of the process if None
     :param patience: how long is waited, if that is not to be as it should
@@ -64,12 +65,12 @@ def main(args: Sequence[str] | None = None, patience: Patience | None = None) ->
         return _add_user(options.users or "", options.add_user)
     set_up_logging(options.log_level, options.log_format)
     try:
-        gateway, listening, tls = _set_up(options, patience or Patience())
-    except StartError as e:
+        gateway, listening, certificate = _set_up(options, patience or Patience())
+    except (StartError, CertificateError) as e:
         logger.critical("%s", e)
         return 1
     _raise_descriptor_limit()
-    asyncio.run(_serve(gateway, listening, tls))
+    asyncio.run(_serve(gateway, listening, certificate))
     return 0
 
 
@@ -92,10 +93,11 @@ def _add_user(path: str, name: str) -> int:
 
 def _set_up(
     options: Options, patience: Patience
-) -> tuple[Gateway, socket.socket, ssl.SSLContext | None]:
+) -> tuple[Gateway, socket.socket, Certificate | None]:
     """Take all that is needed from outside.
 
     :raises StartError: if something is not there
+    :raises CertificateError: if that is the certificate
     """
     try:
         users = None if options.users is None else Users(options.users)
@@ -111,10 +113,10 @@ def _set_up(
         raise StartError(
             f"{e.filename}: {problem}" if e.filename else problem
         ) from None
-    tls = None
+    certificate = None
     _spare_memory()
     if options.cert is not None and options.key is not None:
-        tls = _make_tls(options.cert, options.key)
+        certificate = Certificate(options.cert, options.key)
     if options.secret is None:
         logger.warning("Without --secret, all jobs seem to come from this computer")
     link = Link(*options.server, options.secret)
@@ -125,32 +127,14 @@ def _set_up(
         Logins(users, patience),
         options.behind_proxy,
     )
-    return gateway, inherited_socket(os.environ) or _listen(*options.listen), tls
+    listening = inherited_socket(os.environ) or _listen(*options.listen)
+    return gateway, listening, certificate
 
 
 def _spare_memory() -> None:
     """Have connections of TLS take 32 KiB each to read into, rather than 256 KiB."""
     if hasattr(asyncio.sslproto.SSLProtocol, "max_size"):  # from Python 3.11 on
         asyncio.sslproto.SSLProtocol.max_size = TLS_BYTES
-
-
-def _make_tls(cert: str, key: str) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    for name in (cert, key):
-        try:
-            with open(name, "rb"):
-                pass
-        except OSError as e:
-            raise StartError(f"{name}: {e.strerror}") from None
-    try:
-        # No password is asked for: nobody may be there.
-        context.load_cert_chain(cert, key, password=lambda: "")
-    except (OSError, ValueError) as e:
-        reason = getattr(e, "reason", None) or str(e)
-        raise StartError(f"cannot use {cert} with {key}: {reason}") from None
-    return context
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -163,13 +147,14 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 async def _serve(
-    gateway: Gateway, listening: socket.socket, tls: ssl.SSLContext | None
+    gateway: Gateway, listening: socket.socket, certificate: Certificate | None
 ) -> None:
     """Serve until a signal comes."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _read_again, certificate)
     complaints = Complaints()
     loop.set_exception_handler(
         lambda _, context: complaints.note(
@@ -189,6 +174,7 @@ async def _serve(
     )
     await runner.setup()
     assert runner.server is not None
+    tls = None if certificate is None else certificate.context
     connections = Connections(listening, runner.server, complaints, tls)
     router.connections = connections
     link = asyncio.create_task(gateway.link.run())
@@ -217,6 +203,17 @@ async def _serve(
     logger.info("Stopped")
     for task in done - {stopping}:
         task.result()
+
+
+def _read_again(certificate: Certificate | None) -> None:
+    """Take a new certificate for connections that come from now on, if it is right."""
+    if certificate is not None:
+        try:
+            certificate.read()
+        except CertificateError as e:
+            logger.error("The certificate stays as it was: %s", e)
+        else:
+            logger.info("The certificate was read again")
 
 
 def _raise_descriptor_limit() -> None:

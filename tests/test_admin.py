@@ -219,6 +219,9 @@ def test_what_a_killed_server_leaves_is_no_server(tmp_path: Path) -> None:
         ("--config", "x", "nothing"),
         ("--config", "x", "where-is", "m"),
         ("--config", "x", "where-is", "--board", 0, 0, 0),
+        ("--config", "x", "where-is", "m", "--ip", "10.11.12.9"),
+        ("--config", "x", "where-is", "--job", 1, "--ip", "10.11.12.9"),
+        ("--config", "x", "where-is", "m", "--ip", "x", "--chip", 0, 0),
         ("--config", "x", "where-is", "--job", 1, "--board", 0, 0, 0),
         ("--config", "x", "drain", "m", "--board", 0, 0, 0, "--frame", 0, 0),
         ("--config", "x", "drain", "m", "--board", 0, 0),
@@ -285,6 +288,9 @@ def test_what_does_not_exist_is_said_in_a_line(admin: Admin) -> None:
     assert admin.refusal("move", 9) == "there is no job 9"
     assert admin.refusal("where-is", "x", "--chip", 0, 0) == "there is no machine 'x'"
     assert admin.refusal("where-is", "--job", 7, "--chip", 0, 0) == "there is no job 7"
+    assert admin.refusal("where-is", "--ip", "10.9.9.9") == (
+        "no board has the address '10.9.9.9'"
+    )
     assert admin.refusal("where-is", "m", "--board", 7, 0, 0) == (
         "machine 'm' has no board (7, 0, 0)"
     )
@@ -338,6 +344,7 @@ def test_status_jobs_and_boards(
         ("m", "--physical", 0, 0, 1),
         ("m", "--chip", 8, 4),
         ("--job", job, "--chip", 8, 4),
+        ("--ip", "10.11.12.9"),
     ):
         place = admin.value("where-is", *asked)
         assert (place["logical"], place["job_id"]) == ([0, 0, 1], job)
@@ -463,6 +470,11 @@ def test_closed_machines_take_jobs_and_let_them_wait(
     assert admin.machine()["boards"]["free"] == 3
     told = admin.value("jobs", "--state", "queued")[0]["waiting"]["text"]
     assert re.fullmatch(r"waiting: machine m is closed since \d\d:\d\d: night", told)
+    # A machine that is closed for a reason of its own is shown with that.
+    admin.text("close", "one", "--reason", "loan")
+    status = admin.text("status")
+    assert f"all machines are closed: night ({USER}" in status
+    assert status.count(f"  closed: loan ({USER}") == status.count("  closed: ") == 1
     assert admin.value("open", "one") == {"machine": "one"}
     wait_until(lambda: ready(client, small))
     assert state(client, waiting)["state"] == 1
@@ -566,7 +578,9 @@ def test_a_fault_can_be_rehearsed(
     wait_until(lambda: ready(client, job))
 
 
-def test_faults_of_boards_and_packets(admin: Admin, client: Client) -> None:
+def test_faults_of_boards_and_packets(
+    server: ServerProcess, admin: Admin, client: Client
+) -> None:
     lossy = admin.value("fault", "m", "--frame", 0, 1, "--drop", 0.25)
     assert lossy["state"] == "loses 25% of all packets"
     broken = admin.value("fault", "m", "--physical", 0, 0, 2, "--fpga")
@@ -574,6 +588,13 @@ def test_faults_of_boards_and_packets(admin: Admin, client: Client) -> None:
     assert admin.value("fault", "m", "--board", 0, 0, 1, "--power")["state"] == (
         "power of boards 1; FPGAs of boards 2"
     )
+    create(client, 0, 0, 2, machine="m")
+    server.wait_for_log("wrong FPGA identity on board 2: FPGA 0 says")
+    create(client, 0, 0, 1, machine="m")
+    server.wait_for_log("power on of board 1 failed: the answer was ")
+    # A quarter of lost packets costs some time, and nothing else.
+    job = create(client, 1, 0, 0, machine="m")
+    wait_until(lambda: ready(client, job))
     assert "all is well" in admin.text("fault", "m", "--frame", 0, 0, "--mend")
 
 

@@ -394,6 +394,23 @@ def test_readme_for_users(readme_server: int, tmp_path: Path) -> None:
     assert run(".venv/bin/python program.py").endswith(" 16 16\n")
 
 
+def test_docs_are_built_without_the_extras_of_the_package() -> None:
+    """The command of the README installs no extra, and all modules are imported."""
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    lines = re.findall(r'"(?:web|gateway)": \[(.*)\]', setup)
+    assert len(lines) == 2
+    needed = set(re.findall(r'"([\w-]+)', " ".join(lines)))
+    given = (ROOT / "requirements-docs.txt").read_text(encoding="utf-8")
+    assert needed <= set(re.findall(r"(?m)^([\w-]+)", given))
+
+
+def test_every_setting_is_in_the_manual() -> None:
+    docs = ROOT / "docs"
+    manual = " ".join(path.read_text(encoding="utf-8") for path in docs.glob("*.rst"))
+    settings = inspect.signature(Configuration).parameters
+    assert {name for name in settings if not re.search(rf"\b{name}\b", manual)} == set()
+
+
 # --- Other files ----------------------------------------------------------------------
 
 

@@ -92,6 +92,24 @@ def test_an_unknown_command_is_named_before_the_connection_ends(
     assert running.stats.undone == {("unknown", "refused"): 1}
 
 
+def test_replies_before_that_to_an_unknown_command_are_sent_whole(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    reason = "x" * 4000
+    client.call("destroy_job", client.call("create_job", owner="me"), reason)
+    # More than the kernel holds for a client that does not read yet, and less than
+    # it is disconnected for.
+    for _ in range(220):
+        client.send_command("get_job_state", 1)
+    client.send_command("nonsense")
+    client.send(VERSION)
+    wait_until(lambda: "disconnected: bad command: unknown command" in caplog.text)
+    for _ in range(220):
+        assert client.reply()["return"]["reason"] == reason
+    assert client.reply() == {"exception": "unknown command 'nonsense'"}
+    assert client.is_disconnected()
+
+
 def test_a_line_without_an_end_ends_the_connection(
     site: Site, running: SpallocServer, client: Client
 ) -> None:

@@ -65,8 +65,9 @@ def _check(parser: argparse.ArgumentParser, options: Options) -> None:
     if options.config is None and options.state_dir is None:
         parser.error("say which server is meant: --config FILE or --state-dir DIR")
     if options.command == "where-is":
-        if (options.machine is None) == (options.job is None):
-            parser.error("where-is: either MACHINE or --job ID is needed")
+        subjects = (options.machine, options.job, options.ip)
+        if sum(subject is not None for subject in subjects) != 1:
+            parser.error("where-is: one of MACHINE, --job ID and --ip is needed")
         if options.job is not None and options.chip is None:
             parser.error("where-is: with --job, only --chip can be asked for")
     elif options.command == "destroy" and not options.jobs and options.owner is None:
@@ -97,11 +98,12 @@ def _list(client: AdminClient, options: Options) -> Any:
 
 
 def _where_is(client: AdminClient, options: Options) -> Any:
-    asked: dict[str, Any] = (
-        {"job_id": options.job}
-        if options.machine is None
-        else {"machine": options.machine}
+    subjects = (
+        ("machine", options.machine),
+        ("job_id", options.job),
+        ("ip_address", options.ip),
     )
+    asked: dict[str, Any] = {key: value for key, value in subjects if value is not None}
     for values, keys in (
         (options.board, ("x", "y", "z")),
         (options.physical, ("cabinet", "frame", "board")),
@@ -117,6 +119,8 @@ def _where_is(client: AdminClient, options: Options) -> Any:
 
 
 def _nothing_there(client: AdminClient, options: Options) -> str:
+    if options.ip is not None:
+        return f"no board has the address {options.ip!r}"
     if options.machine is None:
         known = [job["job_id"] for job in client.call("jobs")]
         where, is_there = f"job {options.job}", options.job in known

@@ -86,6 +86,11 @@ def connected(config: str | None, state_dir: str | None) -> Iterator[AdminClient
     except ConnectionRefusedError:
         connection.close()
         raise AdminError(f"no server is running there: nobody is at {path}") from None
+    except PermissionError as e:
+        connection.close()
+        raise AdminError(
+            f"{path}: {_message(e)}; it is for the server's user, and its admin_group"
+        ) from e
     except OSError as e:
         connection.close()
         raise AdminError(f"{path}: {_message(e)}") from e

@@ -132,6 +132,11 @@ def _add_looking(commands: Any) -> None:
     group = parser.add_mutually_exclusive_group(required=True)
     _add_board(group)
     group.add_argument("--chip", metavar=("X", "Y"), type=int, nargs=2, help="a chip")
+    group.add_argument(
+        "--ip",
+        metavar="ADDRESS",
+        help="a board, by the address of its Ethernet chip, of any machine",
+    )
     parser = _command(
         commands, "problems", "list boards that are out of service or were reported"
     )

@@ -41,7 +41,7 @@ def _machine(machine: dict[str, Any], all_closed: object) -> Iterator[str]:
     number = boards.pop("all")
     states = ", ".join(f"{n} {state}" for state, n in boards.items() if n)
     yield f"machine {machine['name']}: {_count(number, 'board')}: {states or 'none'}"
-    if machine["closed"] is not None and all_closed is None:
+    if machine["closed"] not in (None, all_closed):
         yield f"  closed: {_order(machine['closed'])}"
     for frame in machine["silent_frames"]:
         yield (

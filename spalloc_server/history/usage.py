@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -50,14 +51,17 @@ class LogEntries:
     def read(self, filenames: Iterable[str]) -> list[dict[str, Any]]:
         """Read files, also ``.gz``, in any order.
 
-        :raises OSError: if that fails
-        :raises ValueError: if one of them is no job log
+        :raises OSError: if one of them cannot be opened
+        :raises ValueError: if one of them is no job log, or is damaged
         """
         entries: list[dict[str, Any]] = []
         for filename in filenames:
             bad_before = self.bad_lines
             with _open(filename) as file:
-                found = list(self._parse(file))
+                try:
+                    found = list(self._parse(file))
+                except (OSError, EOFError, zlib.error) as e:
+                    raise ValueError(f"{filename}: {e}") from e
             if self.bad_lines > bad_before and not found:
                 raise ValueError(f"{filename} is no job log")
             entries += found
@@ -88,7 +92,7 @@ def _check(entry: Any) -> None:
 
 def _open(filename: str) -> IO[str]:
     if filename.endswith(".gz"):
-        return gzip.open(filename, "rt", encoding="utf-8")
+        return gzip.open(filename, "rt", encoding="utf-8", errors="replace")
     return open(filename, encoding="utf-8", errors="replace")
 
 

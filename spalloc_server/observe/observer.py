@@ -138,7 +138,11 @@ def _tell_all(tell: Iterable[Callable[..., object]], *news: object) -> None:
 
     :raises Exception: what the first one that failed has raised
     """
-    with contextlib.ExitStack() as stack:
-        # The last one that is put in comes first.
-        for each in reversed(list(tell)):
-            stack.callback(each, *news)
+    first: Exception | None = None
+    for each in tell:
+        try:
+            each(*news)
+        except Exception as e:
+            first = first or e
+    if first is not None:
+        raise first

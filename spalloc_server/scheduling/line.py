@@ -209,6 +209,10 @@ class Line:
         """Do not try this job, nor others that ask for the same, before `unblock`."""
         self._group_of[job_id].blocked = True
 
+    def is_blocked(self, job_id: int) -> bool:
+        """Is it known that what this job asks for does not fit?"""
+        return self._group_of[job_id].blocked
+
     def unblock(self, room: float) -> None:
         """There has come to be a free rectangle of this area, in triads."""
         if room < 0:

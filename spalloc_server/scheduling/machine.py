@@ -308,6 +308,13 @@ class _Machine:
         """Is it known that this head does not fit?"""
         return self._blocked == (job.id, self.allocator.generation)
 
+    def _cannot_fit(self, head: _Job) -> bool:
+        """Is it known of another that asks for the same that it does not fit?
+
+        What lies in a part that is kept for the head is for nobody else to try.
+        """
+        return self.kept is None and self.line.is_blocked(head.id)
+
     def see_head(self, now: float) -> _Job | None:
         """Who is first in line; what was kept for somebody else is let go."""
         job_id = self.line.head()
@@ -392,7 +399,7 @@ class _Machine:
         # What was kept for another head is available now.
         self.line.unblock(self.allocator.take_room())
         if not self.is_blocked(head):
-            if try_job(head, self):
+            if not self._cannot_fit(head) and try_job(head, self):
                 return True
             self.note_blocked(head)
         if patience is None:
@@ -428,7 +435,12 @@ class _Machine:
     def head_to_try(self, now: float, may_start: Callable[[_Job], bool]) -> _Job | None:
         """Who is first in line and not known not to fit; see `start_one`."""
         head = self._see_allowed_head(now, may_start)
-        return None if head is None or self.is_blocked(head) else head
+        if head is None or self.is_blocked(head):
+            return None
+        if self._cannot_fit(head):
+            self.note_blocked(head)
+            return None
+        return head
 
     def is_due(self, now: float, patience: float) -> bool:
         """Would a part be kept now, only because time has passed?"""

@@ -229,15 +229,16 @@ class Server:
         except OSError as e:
             logger.warning("Cannot write to the lock file: %s", _message(e))
 
-    def take_new_configuration(self) -> None:
-        """Put a configuration in force that has been read again, if there is one."""
-        configuration = self._config_source.poll()
-        if configuration is not None:
+    def reload(self, configuration: Configuration) -> None:
+        """Put a configuration in force that has been read again; one that cannot be
+        changes nothing.
+        """
+        try:
             self._reload(configuration)
+        finally:
             self.observer.reloaded()
 
     def _reload(self, configuration: Configuration) -> None:
-        """Put a new configuration in force; one that cannot be changes nothing."""
         try:
             self._prepare_hardware(configuration)
         except OSError as e:
@@ -424,11 +425,7 @@ class Server:
         self._notifier.forget(client)
 
     def _send_change_notifications(self) -> None:
-        """Notify clients of what has changed."""
-
-    def notify_clients(self) -> None:
         """Notify clients of what has changed. Called once in each turn of the loop."""
-        self._send_change_notifications()
 
     def _on_background_change(self) -> None:
         """Called by the threads that work on the hardware."""

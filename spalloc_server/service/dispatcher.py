@@ -24,6 +24,7 @@ from spalloc_server.wire.connection import Connection, OutputFullError
 from spalloc_server.wire.framing import LineTooLongError
 from spalloc_server.wire.log_source import SOURCE
 from spalloc_server.wire.messages import (
+    NOTHING_RETURNED,
     Command,
     LongReply,
     decode_command,
@@ -105,11 +106,14 @@ class Dispatcher:
         # How many commands, and long replies, there are in this turn.
         self._commands = 0
         self._long_replies = 0
+        # Is there one that changes something?
+        self._any_changes = False
 
     def take_turns(self, clients: Sequence[Connection]) -> None:
         """Handle what clients have sent; whatever goes wrong is their own loss."""
         requests: list[Request] = []
         self._long_replies = self._commands = 0
+        self._any_changes = False
         share = COMMANDS_PER_TURN
         if len(clients) > FEW:
             share = max(LEAST_PER_TURN, ALL_COMMANDS_PER_TURN // len(clients))
@@ -133,7 +137,10 @@ class Dispatcher:
                 self._leave_after_error(client)
         if requests:
             try:
-                self._handle(requests)
+                if self._any_changes:
+                    self._handle(requests)
+                else:
+                    self._answer(requests, {}, None)
             except Exception:
                 # Whoever has not got a reply must not wait for it.
                 for client in {client for client, _, _ in requests}:
@@ -164,7 +171,6 @@ class Dispatcher:
                 self._clients.leave(client, None, "connection lost")
                 return
         commands = commands_for(client.user)
-        must_wait = self._server.intake.must_wait
         left = share
         while left > 0:
             line = client.next_line()
@@ -174,16 +180,20 @@ class Dispatcher:
                 command = decode_command(line)
                 spec = find(command.name, commands)
             except OSError as e:
+                reason = f"bad command: {e}: {line[:200]!r}"
                 if isinstance(e, UnknownCommandError):
                     # It is answered, after those before it; then the connection ends.
                     requests.append((client, command, unknown(e)))
-                reason = f"bad command: {e}: {line[:200]!r}"
-                self._clients.leave(client, reason, "bad command")
+                    self._clients.leave_after_output(client, reason, "bad command")
+                else:
+                    self._clients.leave(client, reason, "bad command")
                 break
-            if spec.check is not None and must_wait:
-                client.put_back(line)
-                self._clients.defer(client)
-                break
+            if spec.check is not None:
+                if self._server.intake.must_wait:
+                    client.put_back(line)
+                    self._clients.defer(client)
+                    break
+                self._any_changes = True
             taken = SHARES.get(command.name, 1)
             if not taken:
                 if self._may_be_long(client):
@@ -229,11 +239,8 @@ class Dispatcher:
     def _handle(self, requests: Sequence[Request]) -> None:
         """Store what the commands of a turn change, and do and answer all of them."""
         checked = self._check(requests)
-        if checked:
-            with self._stored(checked) as not_stored:
-                self._answer(requests, checked, not_stored)
-        else:
-            self._answer(requests, checked, None)
+        with self._stored(checked) as not_stored:
+            self._answer(requests, checked, not_stored)
 
     def _answer(
         self,
@@ -278,6 +285,8 @@ class Dispatcher:
         except Exception as e:
             return encode_message(self._failure(request, e, checked))
         self._stats.done[spec.name] += 1
+        if returned is None:
+            return NOTHING_RETURNED
         return returned if isinstance(returned, ENCODED) else encode_return(returned)
 
     def _change(self, checked: Change | Exception) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from spalloc_server.configuration import Configuration
 from spalloc_server.controller import Controller
 from spalloc_server.observe.observer import Observer
 from spalloc_server.observe.stats import ServerStats
@@ -39,10 +40,10 @@ class Owner(Protocol):
     def timeout_check_interval(self) -> float:
         """Seconds between two looks at who has timed out."""
 
-    def take_new_configuration(self) -> None:
-        """Put a configuration in force that has been read again, if there is one."""
+    def reload(self, configuration: Configuration) -> None:
+        """Put a configuration in force that has been read again."""
 
-    def notify_clients(self) -> None:
+    def _send_change_notifications(self) -> None:
         """Tell clients of what has changed."""
 
     def note_address(self) -> None:
@@ -91,7 +92,10 @@ class Loop:
         except Exception as e:
             self.stats.errors.note("channels", e)
         if now >= self._look_at:
-            self._try("look around", lambda: self._look_around(now))
+            try:
+                self._look_around(now)
+            except Exception as e:
+                self.stats.errors.note("look around", e)
         self.reception.resume()
         clients = self.clients.take_ready()
         self.dispatcher.take_turns(clients)
@@ -100,8 +104,16 @@ class Loop:
             self._do_what_is_due(now, len(ready), clients)
         except Exception as e:
             self.stats.errors.note("what is due", e)
-        self._try("configuration", self.owner.take_new_configuration)
-        self._try("notifications", self.owner.notify_clients)
+        try:
+            configuration = self.config_source.poll()
+            if configuration is not None:
+                self.owner.reload(configuration)
+        except Exception as e:
+            self.stats.errors.note("configuration", e)
+        try:
+            self.owner._send_change_notifications()
+        except Exception as e:
+            self.stats.errors.note("notifications", e)
         try:
             self.store.commit_events(self.controller)
         except Exception as e:
@@ -110,7 +122,10 @@ class Loop:
         # Nothing is sent before this.
         self.clients.finish_turn()
         self.stats.note_turn(now)
-        self._try("observers", self.owner.observer.turned)
+        try:
+            self.owner.observer.turned()
+        except Exception as e:
+            self.stats.errors.note("observers", e)
 
     def _note_news(self, channel: Any) -> None:
         """Take note of what has come over a channel that is no client."""
@@ -120,13 +135,6 @@ class Loop:
             self.operator_door.accept()
         else:
             self.config_source.note_news(channel)
-
-    def _try(self, what: str, do: Callable[[], object]) -> None:
-        """Do something whose failure costs nothing but itself."""
-        try:
-            do()
-        except Exception as e:
-            self.stats.errors.note(what, e)
 
     def _look_around(self, now: float) -> None:
         """See to what nothing tells of by itself."""

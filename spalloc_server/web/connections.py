@@ -79,6 +79,7 @@ class Connections:
         self._open: dict[asyncio.BaseTransport, _Connection] = {}
         self._coming: set[asyncio.Task[None]] = set()
         self._is_accepting = False
+        self._is_ending = False
 
     async def run(self) -> None:
         """Serve until cancelled. Connections stay open then, see `finish`."""
@@ -91,6 +92,8 @@ class Connections:
                 for connection in list(self._open.values()):
                     connection.look(now)
         finally:
+            # For good: whoever comes now is left to the next who serves this socket.
+            self._is_ending = True
             self._pause()
 
     async def finish(self, seconds: float) -> None:
@@ -123,7 +126,9 @@ class Connections:
             connection.request_ended()
 
     def _resume(self) -> None:
-        if not self._is_accepting and (not self._is_full() or self._least_useful()):
+        if self._is_accepting or self._is_ending:
+            return
+        if not self._is_full() or self._least_useful():
             self._is_accepting = True
             loop = asyncio.get_running_loop()
             loop.add_reader(self._listening, self._accept)
@@ -134,8 +139,7 @@ class Connections:
             asyncio.get_running_loop().remove_reader(self._listening)
 
     def _is_full(self) -> bool:
-        limit = _descriptor_limit() // SHARE_OF_DESCRIPTORS
-        return len(self._open) + len(self._coming) >= min(limit, MAX_CONNECTIONS)
+        return len(self._open) + len(self._coming) >= max_connections()
 
     def _accept(self) -> None:
         """Take in some of those that wait, as long as there is room."""
@@ -295,6 +299,11 @@ class _Connection(asyncio.Protocol):
         self._register.pop(self._transport, None)
         with contextlib.suppress(RuntimeError):
             self._transport.abort()
+
+
+def max_connections() -> int:
+    """How many connections there may be."""
+    return min(_descriptor_limit() // SHARE_OF_DESCRIPTORS, MAX_CONNECTIONS)
 
 
 def _descriptor_limit() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -11,7 +11,7 @@ from spalloc_server.configuration import Machine
 from spalloc_server.controller import Controller
 from spalloc_server.coordinates import Board
 from spalloc_server.model.board_states import BoardState
-from spalloc_server.model.job_tuples import JobDetails, JobTuple
+from spalloc_server.model.job_tuples import JobDetails, JobState, JobTuple
 from spalloc_server.model.report_limits import BoardKey
 from spalloc_server.model.withheld import Order
 from spalloc_server.scheduling.waiting import Waiting
@@ -25,6 +25,10 @@ BOARD_FIELDS: Final = (
 """What is told of each board, as a list in this order. ``cabinet``, ``frame``,
 ``board`` and ``ip`` are null for boards that are dead without having them; ``problem``
 is a text or null, ``job`` an ID or null."""
+
+
+SLICE: Final = 500
+"""Of so many jobs that wait all is told at once; that takes some 5 ms."""
 
 
 class Snapshot(NamedTuple):
@@ -52,26 +56,63 @@ class Snapshot(NamedTuple):
     """Machines on which no job starts."""
 
 
-def take_snapshot(controller: Controller) -> Snapshot:
-    """Note the state of everything. In the loop's thread."""
+def snapshot_in_parts(
+    controller: Controller, slice_size: int = SLICE
+) -> Iterator[Snapshot | None]:
+    """Note the state of everything, bit by bit, with something else done in between.
+
+    In the loop's thread, which is held up by what is told of a long queue. What is told
+    of jobs that wait may be as old as the first part; all the rest is of one moment.
+
+    :param slice_size: of how many jobs that wait one part is
+    :return: the snapshot, after some times None
+    """
+    waiting = [
+        job.job_id for job in controller.list_jobs() if job.state is JobState.queued
+    ]
+    known: dict[int, JobDetails] = {}
+    if len(waiting) > slice_size:
+        for start in range(0, len(waiting), slice_size):
+            with controller.lock:
+                for job_id in waiting[start : start + slice_size]:
+                    details = controller.details_of(job_id)
+                    if details is not None:
+                        known[job_id] = details
+            yield None
     with controller.lock:
-        machines, withheld = controller.machines, controller.withheld
-        return Snapshot(
-            time.time(),
-            list(machines.values()),
-            {name: controller.board_states(name) for name in machines},
-            controller.list_jobs(),
-            controller.job_details(),
-            controller.list_problems(),
-            time.monotonic(),
-            controller.kept_boards(),
-            dict(withheld.drained),
-            {
-                name: order
-                for name in machines
-                if (order := withheld.closing_of(name)) is not None
-            },
-        )
+        snapshot = _finished(controller, known)
+    yield snapshot
+
+
+def _finished(controller: Controller, known: Mapping[int, JobDetails]) -> Snapshot:
+    """A snapshot, for which some is known of some jobs that waited.
+
+    Called with the controller's lock.
+    """
+    machines, withheld = controller.machines, controller.withheld
+    jobs = controller.list_jobs()
+    details = {}
+    for job in jobs:
+        told = known.get(job.job_id) if job.state is JobState.queued else None
+        told = told or controller.details_of(job.job_id)
+        if told is not None:
+            details[job.job_id] = told
+    return Snapshot(
+        time.time(),
+        list(machines.values()),
+        {name: controller.board_states(name) for name in machines},
+        jobs,
+        details,
+        controller.list_problems(),
+        time.monotonic(),
+        controller.kept_boards(),
+        dict(withheld.drained),
+        {
+            name: order
+            for name in machines
+            if (order := withheld.closing_of(name)) is not None
+        },
+    )
 
 
 class State(NamedTuple):

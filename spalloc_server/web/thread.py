@@ -8,7 +8,7 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
 
@@ -26,7 +26,7 @@ from spalloc_server.web.guard import Guard
 from spalloc_server.web.hosts import ServedHosts
 from spalloc_server.web.pace import Pace
 from spalloc_server.web.sampler import Sampler
-from spalloc_server.web.snapshot import take_snapshot
+from spalloc_server.web.snapshot import Snapshot, snapshot_in_parts
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ class WebObserver(Observer):
         self._server: Observed | None = None
         self._thread: threading.Thread | None = None
         self._snapshot_wanted = False
+        self._parts: Iterator[Snapshot | None] | None = None
         self._load_wanted = False
         self._old_interval = 0.0
         # Of the server's thread.
@@ -115,21 +116,28 @@ class WebObserver(Observer):
         if self._load_wanted:
             self._load_wanted = False
             self._measure_load()
-        if not self._snapshot_wanted:
-            return
-        self._snapshot_wanted = False
         assert self._server is not None
+        if self._parts is None and not self._snapshot_wanted:
+            return
         assert self._loop is not None
         assert self._feed is not None
         deliver: Callable[[], object]
         try:
-            snapshot = take_snapshot(self._server.controller)
+            if self._parts is None:
+                self._snapshot_wanted = False
+                self._parts = snapshot_in_parts(self._server.controller)
+            snapshot = next(self._parts)
+            if snapshot is None:
+                # Clients come first, then the next part.
+                self._server.wake()
+                return
         except Exception as e:
             # The server goes on without its pages.
             self._complaints.note("no snapshot could be taken", exc_info=e)
             deliver = partial(self._feed.fail, "the server's state cannot be told")
         else:
             deliver = partial(self._feed.deliver, snapshot)
+        self._parts = None
         # The thread may have ended by itself, with an error.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(deliver)

@@ -46,6 +46,8 @@ class Clients:
         self._touched: dict[Connection, None] = {}
         # Those with nothing but notifications to be sent.
         self._notified: dict[Connection, None] = {}
+        # Those who leave when they have been sent all output, by the kind of reason.
+        self._ending: dict[Connection, str] = {}
         # Those who leave at the end of the turn, and why if it is worth a warning.
         self._leaving: dict[Connection, tuple[str | None, str]] = {}
         self._slow = SlowReaders()
@@ -132,6 +134,16 @@ class Clients:
         self.touch(client)
         self._leaving.setdefault(client, (reason, kind))
 
+    def leave_after_output(self, client: Connection, reason: str, kind: str) -> None:
+        """Disconnect a client as soon as it has taken its output; it has no more say.
+
+        :param reason: is logged as a warning, now
+        """
+        logger.warning("Client %r disconnected: %s", client, reason)
+        client.end_input()
+        self._ending[client] = kind
+        self.touch(client)
+
     def finish_turn(self) -> None:
         """Send what has gathered, let go who leaves, see who is to go on."""
         touched = list(self._touched)
@@ -174,7 +186,7 @@ class Clients:
         if client.at_end and not (
             client.has_line() or client.has_output or client.is_busy
         ):
-            self.remove(client, "closed by client")
+            self.remove(client, self._ending.get(client, "closed by client"))
             return
         events = client.events
         if events != self._all[client]:
@@ -208,6 +220,7 @@ class Clients:
         self._deferred.pop(client, None)
         self._touched.pop(client, None)
         self._notified.pop(client, None)
+        self._ending.pop(client, None)
         self._slow.forget(client)
         self.disconnects[kind] += 1
         self._core.unregister_channel(client)

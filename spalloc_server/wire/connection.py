@@ -121,6 +121,11 @@ class Connection(LineFramer):
         else:
             self.at_end = True
 
+    def end_input(self) -> None:
+        """Take no more commands from the client; it is as if it had sent everything."""
+        self.discard()
+        self.at_end = True
+
     # Output
 
     def send(self, message: object) -> None:

@@ -60,6 +60,11 @@ class LineFramer:
         """Is there anything for `next_line` to do but return None?"""
         return self._lines is not None or self._too_long
 
+    def discard(self) -> None:
+        """Forget all that has been fed and not been taken."""
+        self._lines = self._unfinished = None
+        self._too_long = False
+
     def put_back(self, line: bytes) -> None:
         """Undo `next_line`."""
         if self._lines is None:

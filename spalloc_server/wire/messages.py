@@ -85,8 +85,6 @@ NOTHING_RETURNED: Final = encode_message({"return": None})
 
 def encode_return(returned: object) -> bytes:
     """Write the reply to a command that has returned something."""
-    if returned is None:
-        return NOTHING_RETURNED
     if type(returned) is int:
         # As jobs are created: without the encoder, which takes longer to set up.
         return b'{"return":%d}\n' % returned

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from spalloc_server import __version__
+from spalloc_server_gateway.users import add_user
 from tests.clients.conftest import ClientEnv
 from tests.gateway.boards import Echo
 from tests.gateway.support import Place, metric
@@ -112,11 +113,9 @@ def test_who_gets_in(
 ) -> None:
     with ExitStack() as undo:
         # Another gateway, with users, to the same server.
-        strict = Place(tmp_path, undo)
-        strict.server, strict.secret = place.server, place.secret
-        strict.cert, strict.key, strict.ca = place.cert, place.key, place.ca
-        strict.add_user("you@example.org", "secret")
-        strict.start_gateway("--users", str(strict.users))
+        users = tmp_path / "users"
+        add_user(str(users), "you@example.org", "secret")
+        strict = place.beside(tmp_path, undo, place.program, "--users", str(users))
         you = "you@example.org"
         lines = run(
             place,

@@ -16,6 +16,7 @@ PATIENCE = Patience(
     change=3.0,
     suspend=2.0,
     body=0.5,
+    answer=0.2,
     failure=1.0,
     deaf=2.0,
 )

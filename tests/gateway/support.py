@@ -62,19 +62,23 @@ class Place:
         self.undo = undo
         self.secret = folder / "secret"
         self.users = folder / "users"
-        ca = trustme.CA()
-        cert = ca.issue_cert("localhost", "127.0.0.1")
         self.ca = folder / "ca.pem"
-        ca.cert_pem.write_to_path(str(self.ca))
         self.cert, self.key = folder / "cert.pem", folder / "key.pem"
-        for number, blob in enumerate(cert.cert_chain_pems):
-            blob.write_to_path(str(self.cert), append=number > 0)
-        cert.private_key_pem.write_to_path(str(self.key))
+        self.make_certificate()
         self.server: ServerProcess
         self.gateway: ServerProcess
         self.port = 0
         self.program = "spalloc_server_gateway"
         """The module that is run as the gateway."""
+
+    def make_certificate(self) -> None:
+        """Write a new certificate of a new authority."""
+        ca = trustme.CA()
+        cert = ca.issue_cert("localhost", "127.0.0.1")
+        ca.cert_pem.write_to_path(str(self.ca))
+        for number, blob in enumerate(cert.cert_chain_pems):
+            blob.write_to_path(str(self.cert), append=number > 0)
+        cert.private_key_pem.write_to_path(str(self.key))
 
     def start_server(
         self, config: str = BOARDS, port: int = 0, chips: bool = False
@@ -123,6 +127,21 @@ class Place:
         if connected and tls:
             wait_until(lambda: self.get("healthz").status_code == 200)
         return self.gateway
+
+    def beside(
+        self, folder: Path, undo: ExitStack, program: str, *options: str
+    ) -> "Place":
+        """Another gateway to the same server.
+
+        :param folder: for its files
+        :param program: the module that is run
+        :param options: its options
+        """
+        place = Place(folder, undo)
+        place.server, place.secret, place.program = self.server, self.secret, program
+        place.cert, place.key, place.ca = self.cert, self.key, self.ca
+        place.start_gateway(*options)
+        return place
 
     def hold_socket(self) -> socket.socket:
         """Hold the port of the gateway as systemd does, instead of the one before."""

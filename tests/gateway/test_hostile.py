@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import http.client
 import re
+import resource
 import socket
 import ssl
 import threading
@@ -166,7 +167,7 @@ def test_a_thousand_idle_sessions_are_nothing_to_remember(place: Place) -> None:
 
 @pytest.mark.slow
 def test_a_thousand_idle_websockets(place: Place) -> None:
-    user = place.log_in("me")
+    user, other = place.log_in("me"), place.log_in("you")
     job = user.create(board={"x": 0, "y": 0, "z": 0})
     user.wait_until_ready(job)
     before = memory(place)
@@ -182,20 +183,47 @@ def test_a_thousand_idle_websockets(place: Place) -> None:
             assert metric(place, "proxies") == 1000
             print(f"{(memory(place) - before) / 1e6:.0f} MB for 1,000 WebSockets")
             assert memory(place) - before < 200e6
-            assert is_quick(user)
+            # This is all that one user may have.
+            assert user.ask("GET", "machines").status_code == 429
+            assert is_quick(other)
             # All of them can be used, and leave at once.
             for opened in sockets:
                 await opened.send_bytes(words(3, 1))
             for opened in sockets:
                 reply = await opened.receive_bytes(timeout=20)
                 assert reply.startswith((words(3, 1), words(5, 1)))
-            assert is_quick(user)
+            assert is_quick(other)
             for opened in sockets:
                 opened._response.close()
 
     asyncio.run(stay())
     wait_until(lambda: metric(place, "proxies") == 0)
     assert metric(place, "channels") == 0
+    assert is_quick(user)
+
+
+def test_nobody_has_all_connections(empty_place: Place) -> None:
+    place = empty_place
+    place.start_server()
+    place.start_gateway()
+    pid = place.gateway.process.pid
+    # One in four may be a connection, and of these one in two that of one user.
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (400, 400))
+    user, other = place.log_in("me"), place.log_in("you")
+    job = user.create()
+    user.wait_until_ready(job)
+    with contextlib.ExitStack() as waiting:
+        for _ in range(50):
+            connection = waiting.enter_context(place.connect_securely())
+            connection.sendall(request(user, "GET", f"jobs/{job}?wait=true"))
+        wait_until(lambda: metric(place, "requests_under_way") == 51)
+        refused = user.ask("GET", "machines")
+        assert (refused.status_code, refused.text) == (
+            429,
+            "too many of your requests are under way\n",
+        )
+        assert is_quick(other)
+    wait_until(lambda: metric(place, "requests_under_way") == 1)
     assert is_quick(user)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import json
 import os
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +13,7 @@ import pytest
 
 from spalloc_server_gateway.jobs import Jobs
 from spalloc_server_gateway.link import AwayError, Link
+from spalloc_server_gateway.patience import Patience
 from spalloc_server_gateway.wishes import Wish
 
 Answer = Callable[[dict[str, Any]], Any]
@@ -39,7 +41,10 @@ class Script:
                 self.commands.append(command)
                 answer = self.answers.get(command["command"], nothing)
                 try:
-                    reply = {"return": answer(command)}
+                    result = answer(command)
+                    if inspect.isawaitable(result):
+                        result = await result
+                    reply = {"return": result}
                 except EOFError:
                     break
                 except LookupError:
@@ -132,6 +137,45 @@ def test_a_job_that_was_not_created_is_created(tmp_path: Path) -> None:
     assert len(asked) == 2
 
 
+def test_a_job_of_which_nobody_was_told_ends(tmp_path: Path) -> None:
+    """The server creates it, but too late, or its client has gone meanwhile."""
+    script = Script()
+    jobs: dict[int, dict[str, Any]] = {}
+
+    async def create(command: dict[str, Any]) -> int:
+        await asyncio.sleep(0.3)
+        job_id = len(jobs) + 7
+        jobs[job_id] = {**command["kwargs"], "job_id": job_id}
+        return job_id
+
+    script.answers["create_job"] = create
+    script.answers["list_jobs"] = lambda _: list(jobs.values())
+    ended: list[Any] = []
+    script.answers["destroy_job"] = lambda command: ended.append(
+        jobs.pop(command["args"][0])
+    )
+
+    async def run() -> None:
+        async with linked(script, tmp_path) as link:
+            mine = Jobs(link, Patience(create=0.2))
+            wish = Wish([], {"keepalive": 120.0})
+            jobs[1] = {"owner": "me", "keepalive": 120.0, "job_id": 1}
+            with pytest.raises(AwayError):
+                await mine.create("me", "127.0.0.1", wish)
+            assert len(jobs) == 1
+            while len(ended) < 1:
+                await asyncio.sleep(0.01)
+            gone = asyncio.create_task(mine.create("me", "127.0.0.1", wish))
+            while [c["command"] for c in script.commands].count("create_job") < 2:
+                await asyncio.sleep(0.01)
+            gone.cancel()
+            while len(ended) < 2:
+                await asyncio.sleep(0.01)
+            assert jobs.keys() == {1}
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
 def test_keepalives_are_owed_until_they_have_been_sent(tmp_path: Path) -> None:
     """The server goes once more while they are being made up for."""
     script = Script()
@@ -149,8 +193,10 @@ def test_keepalives_are_owed_until_they_have_been_sent(tmp_path: Path) -> None:
     async def run() -> None:
         async with linked(script, tmp_path) as link:
             jobs = Jobs(link)
+            # There is no connection yet. Others keep it alive too, in vain.
             for job_id in (1, 2, 3):
-                jobs._owed[job_id] = "me", "192.0.2.1"
+                for user in ("me", "you"):
+                    await jobs.keep_alive(user, "192.0.2.1", job_id)
             while jobs.late_keepalives < 3:
                 await asyncio.sleep(0.01)
 

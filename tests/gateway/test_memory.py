@@ -5,11 +5,15 @@ import os
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import requests
+from spinn_utilities.config_holder import set_config
 from spinnman.config_setup import unittest_setup
 from spinnman.model import DiagnosticFilter
+from spinnman.processes.get_version_process import GetVersionProcess
 from spinnman.spalloc import SpallocClient
 
 from spalloc_server.simulator import ChipSimulator, SimulatedChips
@@ -212,6 +216,43 @@ def test_routers_are_reset_on_all_chips_that_there_are(
         assert user.ask("DELETE", f"jobs/{job}/router?{wrong}").status_code == 400
 
 
+@pytest.fixture
+def slow_user(place: Place, impatient_gateway: Place) -> User:
+    """A user of a gateway whose answers begin sooner."""
+    return impatient_gateway.log_in("me")
+
+
+@pytest.fixture
+def impatient_gateway(place: Place, tmp_path: Path) -> Iterator[Place]:
+    with ExitStack() as undo:
+        yield place.beside(tmp_path, undo, "tests.gateway.impatient")
+
+
+def test_answers_of_large_jobs_begin_before_all_is_done(
+    slow_user: User, job: int, boards: list[SimulatedChips]
+) -> None:
+    for board in boards:
+        board.faults.delay = 0.05
+    reply = slow_user.ask("DELETE", f"jobs/{job}/router?12=4096")
+    assert reply.status_code == 202
+    # Until the headers have come.
+    assert reply.elapsed.total_seconds() < 1
+    assert reply.text.strip() == ""
+    assert len(reply.text) > 2
+    assert {len(board.cleared) for board in boards} == {48}
+    # Where it fails later, there is no end.
+    for board in boards:
+        board.faults.delay = 0.3
+    commands = boards[0].commands
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(slow_user.ask, "DELETE", f"jobs/{job}/router")
+        wait_until(lambda: boards[0].commands > commands + 20)
+        for board in boards:
+            board.faults.silent = True
+        error = waiting.exception()
+    assert isinstance(error, requests.RequestException)
+
+
 def test_only_owners_while_there_are_boards(
     place: Place, user: User, job: int, boards: list[SimulatedChips]
 ) -> None:
@@ -255,6 +296,8 @@ def test_spinnman_reads_and_writes(
 ) -> None:
     unittest_setup()
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(place.ca))
+    set_config("Machine", "version", "5")
+    monkeypatch.setenv("WEBSOCKET_CLIENT_CA_BUNDLE", str(place.ca))
     data = random.Random(2).randbytes(100_001)
     filters = {
         12: DiagnosticFilter(
@@ -273,6 +316,20 @@ def test_spinnman_reads_and_writes(
         mine.write_data(9, 5, ADDRESS, data)
         assert mine.read_data(9, 5, ADDRESS, len(data)) == data
         mine.reset_routing(filters)
+        # As the tool chain does it by default.
+        transceiver = mine.create_transceiver(ensure_board_is_ready=False)
+        transceiver.write_memory(4, 8, ADDRESS, 0x01020304)
+        assert transceiver.read_memory(4, 8, ADDRESS, 4) == bytes([4, 3, 2, 1])
+        # This is the chip that has the job's first Ethernet socket.
+        transceiver.write_memory(0, 0, ADDRESS, 0x05060708)
+        assert transceiver.read_memory(255, 255, ADDRESS, 4) == bytes([8, 7, 6, 5])
+        transceiver.reset_routing()
+        # Packets of its own go through the proxy.
+        selector = transceiver.get_scamp_connection_selector()
+        version = GetVersionProcess(selector).get_version(255, 255, 0)
+        assert version.version_number == (4, 0, 0)
+        transceiver.close()
+    assert set(boards[0].cleared.values()) == {2}
     assert len(boards[0].cleared) == 48
     assert word(boards[0], (3, 3), FILTERS + 48) == filters[12].filter_word
 

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import requests
 
 from tests.gateway.boards import Echo, open_proxy, words
 from tests.gateway.impatient import PATIENCE
@@ -71,6 +72,31 @@ def test_keepalives_are_answered_meanwhile_and_made_up_for(
     place.start_server(port=port)
     wait_until(lambda: metric(place, "late_keepalives_total") == late + 1)
     assert user.state(job) != "DESTROYED"
+
+
+def test_a_new_certificate_is_taken_and_a_wrong_one_is_not(place: Place) -> None:
+    gateway, key = place.gateway, place.key.read_text()
+    with place.connect_securely() as before:
+        place.make_certificate()
+        with pytest.raises(requests.exceptions.SSLError):
+            place.get("healthz")
+        gateway.process.send_signal(signal.SIGHUP)
+        gateway.wait_for_log("The certificate was read again")
+        assert place.get("healthz").status_code == 200
+        for wrong, problem in (("nonsense", "cannot use "), (key, "cannot use ")):
+            place.key.write_text(wrong)
+            gateway.process.send_signal(signal.SIGHUP)
+            gateway.wait_for_log(f"The certificate stays as it was: {problem}")
+        place.key.unlink()
+        gateway.process.send_signal(signal.SIGHUP)
+        gateway.wait_for_log("The certificate stays as it was: .*No such file or dir")
+        assert place.get("healthz").status_code == 200
+        # Who was there before goes on.
+        before.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert before.recv(100).startswith(b"HTTP/1.1 200 ")
+    place.make_certificate()
+    gateway.process.send_signal(signal.SIGHUP)
+    gateway.wait_for_log("The certificate was read again", 2)
 
 
 # With a gateway that has less patience

@@ -168,6 +168,23 @@ def test_what_cannot_be_done(args: list[str], status: int, problem: str) -> None
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("kind", ["no gzip", "cut", "damaged", "binary"])
+def test_files_that_cannot_be_read_are_named(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "jobs.log.1.gz"
+    sound = gzip.compress(json.dumps(LOG[1]).encode() * 50, mtime=0)
+    contents = {
+        "no gzip": b"x",
+        "cut": sound[:-12],
+        "damaged": sound[:12] + b"\xff" * 9 + sound[21:],
+        "binary": gzip.compress(b"\xff\xfe\n"),
+    }
+    file.write_bytes(contents[kind])
+    done = run(str(file))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"spalloc_server_usage: {file}")
+    assert done.stderr.count("\n") == 1
+
+
 def test_what_is_no_job_log_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "messages"
     other.write_text("all is well\n" * 3)

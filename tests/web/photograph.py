@@ -76,6 +76,10 @@ def photograph_site(page: Browser, server: ServerProcess, take: Take) -> None:
         take("queue")
         page.run("document.querySelectorAll('.machine')[1].scrollIntoView()")
         take("machines")
+        page.shape(1280, 560)
+        page.run("document.querySelector('.singles').parentElement.scrollIntoView()")
+        take("singles")
+        page.shape(1280, 1000)
         page.go(f"#/job/{kept}")
         page.wait_for(".map .kept[d*=M]")
         take("waiting")
@@ -83,6 +87,12 @@ def photograph_site(page: Browser, server: ServerProcess, take: Take) -> None:
         page.go("#/history?span=week")
         page.wait_for(".u-legend")
         take("history")
+        for job, reason in ((3, "Finished."), (8, "Interrupted."), (holder, "")):
+            client.call("destroy_job", job, reason or None)
+        page.shape(1280, 500)
+        page.go("#/ended")
+        page.wait(lambda: len(page.all("tbody tr")) >= 3)
+        take("ended")
 
 
 def _fill(client: Client) -> int:
@@ -106,6 +116,9 @@ def photograph_empty(page: Browser, server: ServerProcess, take: Take) -> None:
     page.shape(1280, 700)
     page.open(f"{url_of(server)}/")
     take("empty")
+    server.kill()
+    page.wait_for("#connection.lost")
+    take("lost")
 
 
 def _click(page: Browser, selector: str) -> None:

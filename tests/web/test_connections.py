@@ -109,3 +109,25 @@ def test_there_is_a_limit_and_whoever_asks_nothing_makes_room(
                 await until(lambda: late.getsockname() in peers())
 
     asyncio.run(run())
+
+
+def test_at_the_end_newcomers_are_left_to_the_next_who_serves_the_socket() -> None:
+    async def run() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            served = Connections(listening, asyncio.Protocol, Complaints())
+            task = asyncio.create_task(served.run())
+            address = listening.getsockname()
+            with socket.create_connection(address) as first:
+                await until(lambda: served._open)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                with socket.create_connection(address) as late:
+                    # One that goes makes room, for nobody now.
+                    first.close()
+                    await until(lambda: not served._open)
+                    await served.finish(0.1)
+                    taken, peer = listening.accept()
+                    taken.close()
+                    assert peer == late.getsockname()
+
+    asyncio.run(run())

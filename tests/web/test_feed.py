@@ -11,10 +11,11 @@ import pytest
 
 from spalloc_server.configuration import Machine
 from spalloc_server.model.board_states import BoardState
+from spalloc_server.model.load import Load, MachineLoad
 from spalloc_server.web import feed as web_feed
 from spalloc_server.web import thread as web_thread
 from spalloc_server.web.feed import Feed
-from spalloc_server.web.snapshot import Snapshot, take_snapshot
+from spalloc_server.web.snapshot import Snapshot, snapshot_in_parts, to_state
 from tests.support import Client, Site, wait_until
 from tests.web.test_app import WebServer, get
 
@@ -107,6 +108,57 @@ def server(site: Site, tmp_path: Path) -> Iterator[WebServer]:
     started.stop_and_join()
 
 
+def test_a_snapshot_in_parts_is_of_one_moment_but_for_who_waits(
+    server: WebServer,
+) -> None:
+    controller = server.controller
+    with Client(server.address[1]) as client:
+        jobs = [client.call("create_job", 1, 1, owner="me") for _ in range(25)]
+        [at_once] = snapshot_in_parts(controller, 1000)
+        assert at_once is not None
+        assert list(at_once.details) == jobs
+        parts = snapshot_in_parts(controller, 10)
+        assert [next(parts), next(parts)] == [None, None]
+        # One ends that was seen to wait, its boards are given to another, one is new.
+        client.call("destroy_job", jobs[0])
+        wait_until(lambda: controller.list_jobs()[0].boards)
+        new = client.call("create_job", 1, 1, owner="me")
+        assert next(parts) is None
+        snapshot = next(parts)
+        assert list(parts) == []
+        # Nothing is held while it is not at work.
+        assert client.call("list_jobs")
+    assert snapshot is not None
+    assert list(snapshot.details) == [*jobs[1:], new]
+    assert [job.job_id for job in snapshot.jobs] == [*jobs[1:], new]
+    # Who has boards by now waits no more.
+    assert snapshot.details[jobs[1]].waiting is None
+    assert all(snapshot.details[job].waiting for job in [*jobs[2:], new])
+    to_state(snapshot)
+
+
+def test_the_load(server: WebServer) -> None:
+    controller = server.controller
+    assert controller.load() == Load({"m": MachineLoad(3, 0, 0)}, 0, 0)
+    with Client(server.address[1]) as client:
+        client.call("create_job", 0, 0, 0, owner="me")
+        client.call("create_job", 1, 1, owner="me")
+        client.call("create_job", 2, owner="me")
+        client.call("create_job", owner="me", machine="m")
+        wait_until(lambda: controller.load().machines["m"].in_use == 2)
+        assert (controller.load().waiting, controller.load().wanted) == (2, 5)
+        with controller.lock:
+            controller._state.health.take_out("m", (0, 0, 2), "broken", 0.0, 0.0)
+        assert controller.load().machines["m"] == MachineLoad(3, 2, 1)
+    # And it is kept from the start on.
+    wait_until(lambda: _boards(server) == [3.0])
+
+
+def _boards(server: WebServer) -> list[float]:
+    load = get(server.web_port, "/api/history")[1]["load"]
+    return [value for value in load["boards"] if value is not None]
+
+
 def test_a_loop_that_fails_to_take_a_snapshot(
     server: WebServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -114,7 +166,7 @@ def test_a_loop_that_fails_to_take_a_snapshot(
     def fail(_controller: object) -> Snapshot:
         raise KeyError("broken")
 
-    monkeypatch.setattr(web_thread, "take_snapshot", fail)
+    monkeypatch.setattr(web_thread, "snapshot_in_parts", fail)
     for _ in range(5):
         status, text, _ = get(server.web_port, "/api/jobs")
         assert (status, text) == (503, "the server's state cannot be told\n")
@@ -123,7 +175,7 @@ def test_a_loop_that_fails_to_take_a_snapshot(
     assert get(server.web_port, "/events")[0] == 503
     errors = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert len(errors) == 1
-    monkeypatch.setattr(web_thread, "take_snapshot", take_snapshot)
+    monkeypatch.setattr(web_thread, "snapshot_in_parts", snapshot_in_parts)
     with Client(server.address[1]) as client:
         job_id = client.call("create_job", owner="me")
         wait_until(lambda: get(server.web_port, "/api/jobs")[1][0]["id"] == job_id)

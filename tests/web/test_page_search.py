@@ -16,6 +16,8 @@ pytestmark = pytest.mark.slow
 
 Create = Callable[..., int]
 
+TABLES = "main table:not(.u-legend):has(tbody tr)"
+
 
 def texts_of(page: Browser, table: str, column: str) -> list[str]:
     return page.texts(f'{table} td[data-label="{column}"]')
@@ -143,6 +145,42 @@ def test_tables_sort(page: Browser, url: str) -> None:
     page.shape(390, 844, phone=True)
     page.choose(f"{table} .order select", "0 -1")
     assert shown(page, table)[0] > natural[0]
+
+
+def wait_for_title(page: Browser, start: str) -> None:
+    wait_until(lambda: page.driver.title.startswith(start))
+
+
+def wait_for_tables(page: Browser, number: int) -> None:
+    wait_until(lambda: len(page.all(TABLES)) >= number)
+
+
+def test_every_table_sorts(page: Browser, url: str, caller: Client) -> None:
+    ended = caller.call("create_job", owner="brief", machine="left")
+    caller.call("destroy_job", ended)
+    page.open(f"{url}/")
+    click = (
+        f"return [...document.querySelectorAll('{TABLES}')].map((t) => {{"
+        "  const head = t.querySelector('th:first-child');"
+        "  head.querySelector('button').click();"
+        "  return head.getAttribute('aria-sort');"
+        "})"
+    )
+    for fragment, title, tables in (
+        ("#/job/3", "Job 3", 2),
+        ("#/ended", "Ended jobs", 1),
+        ("#/history?span=week", "History", 1),
+        ("#/machine/pair", "pair", 1),
+        ("#/", "SpiNNaker", 2),
+    ):
+        page.go(fragment)
+        wait_for_title(page, title)
+        page.run(
+            "document.querySelectorAll('.all-boards').forEach((b) => b.open = true)"
+        )
+        wait_for_tables(page, tables)
+        assert set(page.run(click)) == {"ascending"}
+        assert not page.all("main table:not(.u-legend) th:not(:has(button))")
 
 
 def test_what_all_rows_have_in_common_is_told_once(

@@ -93,20 +93,6 @@ export function swatch(id) {
   return mark;
 }
 
-// A table; each column is a heading.
-export function table(caption, headings, body) {
-  return el(
-    "table",
-    {},
-    el("caption", { class: "unseen" }, caption),
-    el("thead", {}, el("tr", {}, headings.map((h) => el("th", { scope: "col" }, h)))),
-    body,
-  );
-}
-
-export const row = (headings, cells) =>
-  el("tr", {}, cells.map((cell, i) => el("td", { "data-label": headings[i] }, cell)));
-
 export const facts = (pairs) =>
   el(
     "dl",

@@ -2,18 +2,25 @@
 
 import { changed, parse } from "./address.js";
 import { Asking, ask } from "./asking.js";
-import { count, duration, el, number, row, setText, table } from "./dom.js";
+import { count, duration, el, number, setText } from "./dom.js";
 import { Plot } from "./plot.js";
+import { Table } from "./table.js";
 
 const REFRESH = 60; // seconds from one look at the server's history to the next
 const SPANS = { day: "The last day", week: "The last week" };
-const WAITS = ["Boards asked for", "Jobs", "Half waited at most", "95 % waited at most"];
 
 const times = ({ start, step }, values) => values.map((_, i) => start + i * step);
 const known = (values) => values.filter((value) => value != null);
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 const rounded = (value) => number(Math.round(value));
 const sizeName = (size) => (size === "1" ? "1 board" : `${size.replace("-", " to ")} boards`);
+
+const WAITS = [
+  { heading: "Boards asked for", text: ([size]) => sizeName(size), order: ([size]) => parseInt(size, 10) || Infinity },
+  { heading: "Jobs", text: ([, all]) => number(all.jobs), order: ([, all]) => all.jobs, fold: false },
+  { heading: "Half waited at most", text: ([, all]) => duration(all.median), order: ([, all]) => all.median, fold: false },
+  { heading: "95 % waited at most", text: ([, all]) => duration(all.most), order: ([, all]) => all.most, fold: false },
+];
 
 // "on average 12, at most 24"
 function inWords(values) {
@@ -40,8 +47,7 @@ export class History extends Asking {
       { label: "boards that they ask for", colour: "--plot-wanted" },
     ]);
     this.waits = null;
-    this.body = el("tbody");
-    this.tableBox = el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Waits by size" }, table("Waits by size", WAITS, this.body));
+    this.table = new Table({ caption: "Waits by size", columns: WAITS, key: ([size]) => size, name: "size", natural: "by size" });
     this.plots = el("div", { class: "plots" }, this.boards.element, this.waiting.element);
     this.element = el(
       "section",
@@ -96,7 +102,7 @@ export class History extends Asking {
     if (!this.waits) {
       const series = sizes.map(([size], i) => ({ label: sizeName(size), colour: `--plot-${i}`, points: true }));
       this.waits = new Plot("Waits by size", series, { seconds: true });
-      this.plots.append(this.waits.element, this.tableBox);
+      this.plots.append(this.waits.element, this.table.element);
     }
     const jobs = sizes.reduce((sum, [, size]) => sum + size.all.jobs, 0);
     this.waits.show(
@@ -105,12 +111,7 @@ export class History extends Asking {
       sizes.map(([, size]) => size.median.map((s) => (s == null ? null : Math.max(s, 0.5)))),
       `What half of the jobs have waited at most that were given boards: ${count(jobs, "job")}.`,
     );
-    this.tableBox.hidden = !jobs;
-    this.body.replaceChildren(
-      ...sizes
-        .filter(([, { all }]) => all.jobs)
-        .map(([size, { all }]) => row(WAITS, [sizeName(size), number(all.jobs), duration(all.median), duration(all.most)])),
-    );
+    this.table.show(sizes.map(([size, { all }]) => [size, all]).filter(([, all]) => all.jobs));
   }
 
   update() {

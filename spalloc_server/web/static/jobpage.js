@@ -1,13 +1,12 @@
 // All about one job, also after its end.
 
 import { Asking, ask } from "./asking.js";
-import { boardName, duration, el, facts, jobLink, machineLink, moment, number, ownerLink, row, setText, swatch, table } from "./dom.js";
+import { boardName, duration, el, facts, jobLink, machineLink, moment, number, ownerLink, setText, swatch } from "./dom.js";
 import { heardText } from "./jobs.js";
 import { MachineView } from "./machine.js";
 import { demandsOf, sizeOf, stateOf } from "./model.js";
+import { Table } from "./table.js";
 import { placeText, startText, textOf, waitsFor } from "./waiting.js";
-
-const HISTORY = ["Time", "What", "Machine", "Boards", "Asked by", "Reason"];
 
 const WORDS = {
   created: () => "created",
@@ -18,6 +17,26 @@ const WORDS = {
   destroyed: () => "ended",
 };
 
+const HISTORY = [
+  { heading: "Time", text: (event) => moment(event.time), order: (event) => event.time, fold: false },
+  { heading: "What", text: (event) => (WORDS[event.event] ?? (() => event.event))(event), fold: false },
+  { heading: "Machine", text: (event) => event.machine ?? "" },
+  { heading: "Boards", text: (event) => (event.boards ? number(event.boards.length) : ""), order: (event) => event.boards?.length ?? 0 },
+  { heading: "Asked by", text: (event) => event.host ?? "" },
+  { heading: "Reason", text: (event) => event.reason ?? "" },
+];
+
+const BOARDS = [
+  { heading: "Board", text: ({ place }) => boardName(place), order: ({ place: [x, y, z] }) => (x * 1000 + y) * 3 + z, fold: false },
+  {
+    heading: "Cabinet, frame, board",
+    text: ({ board }) => (board ? `${board.cabinet}, ${board.frame}, ${board.board}` : ""),
+    order: ({ board }) => (board ? (board.cabinet * 1000 + board.frame) * 1000 + board.board : -1),
+    fold: false,
+  },
+  { heading: "IP address", text: ({ board }) => board?.ip ?? "" },
+];
+
 export class JobPage extends Asking {
   constructor(model, id) {
     super();
@@ -27,10 +46,18 @@ export class JobPage extends Asking {
     this.heading = el("h2", {}, swatch(id), `Job ${id}`);
     this.facts = el("div", { class: "facts" });
     this.hint = el("p", { class: "hint" }, "Loading");
-    this.body = el("tbody");
-    this.history = el("section", { class: "panel history" }, el("h2", {}, "History"), el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "History of the job" }, table("History of the job", HISTORY, this.body)));
+    this.past = new Table({
+      ...{ caption: "History of the job", columns: HISTORY, name: "event", first: 200, natural: "as it happened" },
+      key: (event) => this.events.indexOf(event),
+    });
+    this.history = el("section", { class: "panel history" }, el("h2", {}, "History"), this.past.element);
     this.map = el("div");
-    this.boards = el("section", { class: "panel its-boards" });
+    this.boardsHeading = el("h2");
+    this.boardsTable = new Table({
+      ...{ caption: "Boards of the job", columns: BOARDS, name: "board", first: 1200, natural: "by coordinates" },
+      key: ({ place }) => place.join(),
+    });
+    this.boards = el("section", { class: "panel its-boards" }, this.boardsHeading, this.boardsTable.element);
     this.element = el("div", {}, el("section", { class: "panel" }, this.heading, this.hint, this.facts), this.map, this.history, this.boards);
     this.#show();
     this.load();
@@ -95,18 +122,7 @@ export class JobPage extends Asking {
     this.history.hidden = !this.events.length;
     if (this.events === this.shown) return;
     this.shown = this.events;
-    this.body.replaceChildren(
-      ...this.events.map((event) =>
-        row(HISTORY, [
-          moment(event.time),
-          (WORDS[event.event] ?? (() => event.event))(event),
-          event.machine ?? "",
-          event.boards ? number(event.boards.length) : "",
-          event.host ?? "",
-          event.reason ?? "",
-        ]),
-      ),
-    );
+    this.past.show(this.events);
   }
 
   #facts(pairs) {
@@ -140,18 +156,7 @@ export class JobPage extends Asking {
     if (text === this.boardsText) return;
     this.boardsText = text;
     const known = this.model.machines.get(machine)?.boards;
-    const headings = ["Board", "Cabinet, frame, board", "IP address"];
-    const rows = boards.map((place) => {
-      const board = known?.get(place.join());
-      return row(headings, [
-        boardName(place),
-        board ? `${board.cabinet}, ${board.frame}, ${board.board}` : "",
-        board?.ip ?? "",
-      ]);
-    });
-    this.boards.replaceChildren(
-      el("h2", {}, `Boards (${number(boards.length)})`),
-      el("div", { class: "scroll limited", tabindex: "0", role: "group", "aria-label": "Boards of the job" }, table("Boards of the job", headings, el("tbody", {}, rows))),
-    );
+    setText(this.boardsHeading, `Boards (${number(boards.length)})`);
+    this.boardsTable.show(boards.map((place) => ({ place, board: known?.get(place.join()) })));
   }
 }

@@ -82,7 +82,7 @@ export class Plot {
         ...this.series.map(({ label, colour, fill, dash, points }) => ({
           label,
           stroke: colourOf(colour),
-          fill: fill ? `color-mix(in srgb, ${colourOf(colour)} 22%, transparent)` : undefined,
+          fill: fill ? `${colourOf(colour)}38` : undefined,
           dash,
           width: 2,
           spanGaps: Boolean(points),
