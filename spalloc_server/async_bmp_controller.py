@@ -361,12 +361,15 @@ class AsyncBMPController:
             if self._abandoned:
                 return
             success, reason = task.result
-            counts.note_request(self.hostname, success)
             try:
-                if success:
-                    task.on_done(True)
-                else:
-                    task.on_done(False, reason)
+                try:
+                    counts.note_request(self.hostname, success)
+                finally:
+                    # In any case: somebody waits for it.
+                    if success:
+                        task.on_done(True)
+                    else:
+                        task.on_done(False, reason)
             except Exception:
                 logger.exception(
                     "BMP %s: unexpected error while its result was handled",

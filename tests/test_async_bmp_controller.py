@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from spalloc_server.async_bmp_controller import AsyncBMPController, Failure
+from spalloc_server.hardware import counts
 from spalloc_server.hardware.schedule import Schedule
 from spalloc_server.hardware.transceiver import BMPError, BMPTransceiver
 from spalloc_server.links import Links
@@ -753,6 +754,19 @@ def test_asking_a_bmp_with_an_error_of_ours_ends_nothing(
     answers: list[str | None] = []
     controller.watch(answers.append)
     wait_for(lambda: answers == [None])
+
+
+def test_a_result_is_told_even_if_it_cannot_be_counted(
+    frame: SimulatedFrame, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: Any) -> Any:
+        raise KeyError(17)
+
+    monkeypatch.setattr(counts, "note_request", fail)
+    controller = connect()
+    job = Outcome(on=[1])
+    add(controller, job)
+    assert job.wait() == (True, None)
 
 
 def test_a_schedule_that_is_broken_for_good_can_be_stopped(
