@@ -102,13 +102,15 @@ def test_what_users_see(release: str, commands: Path, tmp_path: Path) -> None:
             waiting = undo.enter_context(client.start("spalloc"))
             waiting.wait_for("Waiting in queue")
             assert first.stop() == 0
+            if release == "0.2.6":
+                # Where the next server is quick enough, nothing is said of it.
+                waiting.wait_for("server is unreachable .*, will keep trying")
             options = ("--simulate", "--port", str(first.port))
             with (
                 running_server(first.config_file, *options) as second,
                 Client(second.port) as server,
             ):
                 if release == "0.2.6":
-                    waiting.wait_for("server is unreachable .*, will keep trying")
                     server.call("destroy_job", 1)
                     waiting.wait_for("Job 2: Ready!")
                     return
