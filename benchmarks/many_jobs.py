@@ -36,14 +36,13 @@ def measure(
     few = jobs.running // 10
     with server.client() as client:
         running = client.call_many([single] * (10 + few))
-        # In the way of all that come after it.
-        (in_the_way,) = client.call_many([whole])
-        queued = client.call_many([single] * (few + 10))
+        # These wait for all others to end, and nobody else could start in their place.
+        queued = client.call_many([whole] * (few + 11))
         client.wait_for_power()
         yield "end one of few running jobs", _destroy(server, client, running[:few])
         yield "cancel one of few queued jobs", _destroy(server, client, queued[:few])
-        yield "expire one of few queued jobs", _expire(server, client, few)
-        client.call_many([encode("destroy_job", in_the_way)])
+        yield "expire one of few queued jobs", _expire(server, client, side, few)
+        client.call_many([encode("destroy_job", job_id) for job_id in queued[few:]])
 
         running = client.call_many([single] * jobs.running)
         client.call_many([whole])
@@ -63,7 +62,7 @@ def measure(
             yield f"{what}: longest wait of another client", 1e3 * longest
         middle = queued[len(queued) // 2 :][:few]
         yield "cancel one of many queued jobs", _destroy(server, client, middle)
-        yield "expire one of many queued jobs", _expire(server, client, few)
+        yield "expire one of many queued jobs", _expire(server, client, side, few)
         some = running[len(running) // 2 :][:few]
         yield "end one of many running jobs", _destroy(server, client, some)
 
@@ -96,9 +95,9 @@ def _destroy(server: Server, client: Client, job_ids: Sequence[int]) -> float:
     return 1e6 * (server.cpu_seconds - before) / len(job_ids)
 
 
-def _expire(server: Server, client: Client, count: int) -> float:
+def _expire(server: Server, client: Client, side: int, count: int) -> float:
     """Have queued jobs expire; us of processor time for each, waiting not counted."""
-    create = encode("create_job", owner="me", keepalive=EXPIRY_SECONDS)
+    create = encode("create_job", side, side, owner="me", keepalive=EXPIRY_SECONDS)
     with server.client() as watcher:
         idle_since, idle_before = time.perf_counter(), server.cpu_seconds
         time.sleep(1.0)

@@ -48,50 +48,30 @@ class ConfigReading:
     """A config file that is being read. For one thread, which need not wait for it.
 
     Its descriptor is readable when there is something for `poll` to do. What
-    the script prints goes to the server's standard error.
+    the script prints goes to the server's standard error. See `begin_reading`.
     """
 
     def __init__(
-        self, filename: str | os.PathLike[str], seconds: float = TIME_LIMIT
+        self,
+        filename: str | os.PathLike[str],
+        seconds: float,
+        process: subprocess.Popen[bytes],
+        result_fd: int,
     ) -> None:
-        """Begin to read a config file.
+        """Take over a process that reads it.
 
-        :param seconds: how long that may take
-        :raises ConfigFileError: where no process can be started for it
+        :param seconds: how long that may take from now on
+        :param result_fd: from which its result can be read
         """
         self._filename = os.fspath(filename)
         self._seconds = seconds
         self.due = time.monotonic() + seconds
         """When to call `poll` in any case (`time.monotonic`)."""
+        self._process = process
+        self._fd = result_fd
         self._data = bytearray()
         self._given_up = ""
         self._at_end = False
-        self._fd, result_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            os.set_blocking(result_fd, True)
-            self._process = self._start(result_fd)
-        except (OSError, ValueError) as e:
-            os.close(self._fd)
-            reason = getattr(e, "strerror", None) or str(e)
-            raise ConfigFileError(filename, None, f"cannot be run: {reason}") from e
-        finally:
-            os.close(result_fd)
-
-    def _start(self, result_fd: int) -> subprocess.Popen[bytes]:
-        alarm = int(self._seconds) + 5
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-c", _BOOTSTRAP),
-                *(str(result_fd), self._filename, str(alarm)),
-                *(path for path in sys.path if isinstance(path, str)),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=2,
-            pass_fds=[result_fd],
-            # What the script starts is ended together with it, and a Ctrl-C is not for
-            # any of them.
-            start_new_session=True,
-        )
 
     def fileno(self) -> int:
         """The file descriptor to wait for."""
@@ -186,6 +166,43 @@ class ConfigReading:
         )
 
 
+def begin_reading(
+    filename: str | os.PathLike[str], seconds: float = TIME_LIMIT
+) -> ConfigReading:
+    """Begin to read a config file.
+
+    :param seconds: how long that may take
+    :raises ConfigFileError: where no process can be started for it
+    """
+    fd, result_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        os.set_blocking(result_fd, True)
+        process = _start(os.fspath(filename), seconds, result_fd)
+    except (OSError, ValueError) as e:
+        os.close(fd)
+        reason = getattr(e, "strerror", None) or str(e)
+        raise ConfigFileError(filename, None, f"cannot be run: {reason}") from e
+    finally:
+        os.close(result_fd)
+    return ConfigReading(filename, seconds, process, fd)
+
+
+def _start(filename: str, seconds: float, result_fd: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-c", _BOOTSTRAP),
+            *(str(result_fd), filename, str(int(seconds) + 5)),
+            *(path for path in sys.path if isinstance(path, str)),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=2,
+        pass_fds=[result_fd],
+        # What the script starts is ended together with it, and a Ctrl-C is not for any
+        # of them.
+        start_new_session=True,
+    )
+
+
 class Waiting:
     """Waits for config files, until it is told to give that up."""
 
@@ -201,7 +218,7 @@ class Waiting:
         :param seconds: how long it may take
         :raises ConfigFileError: where it does not give a valid configuration
         """
-        reading = ConfigReading(filename, seconds)
+        reading = begin_reading(filename, seconds)
         self._readings.add(reading)
         try:
             # It may have been told just before there was anything to be given up.

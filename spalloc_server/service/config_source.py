@@ -5,7 +5,11 @@ from __future__ import annotations
 import logging
 from typing import NamedTuple, Protocol
 
-from spalloc_server.config.reading import ConfigReading, read_configuration
+from spalloc_server.config.reading import (
+    ConfigReading,
+    begin_reading,
+    read_configuration,
+)
 from spalloc_server.config.script import ConfigFileError
 from spalloc_server.config.watcher import ConfigWatcher
 from spalloc_server.configuration import Configuration
@@ -125,7 +129,7 @@ class ConfigSource:
             self._requested = False
             self._server.observer.reloading()
             try:
-                self._reading = ConfigReading(self._filename)
+                self._reading = begin_reading(self._filename)
             except ConfigFileError as e:
                 self._refuse(e)
                 return None

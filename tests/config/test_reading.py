@@ -13,8 +13,8 @@ import pytest
 
 from spalloc_server.config import reading as reading_module
 from spalloc_server.config.reading import (
-    ConfigReading,
     Waiting,
+    begin_reading,
     read_configuration,
 )
 from spalloc_server.config.script import ConfigFileError
@@ -51,7 +51,7 @@ def test_a_configuration_comes_back(config: Path) -> None:
 
 def test_it_can_be_waited_for_among_other_things(config: Path) -> None:
     config.write_text("configuration = Configuration(port=5)")
-    reading = ConfigReading(config)
+    reading = begin_reading(config)
     assert reading.poll() is None
     result = None
     while result is None:
