@@ -232,6 +232,8 @@ def test_the_server_does_without_what_would_take_much_memory() -> None:
     ).stdout.split()
     assert "spinnman.connections" in loaded
     assert {"numpy", "aiohttp", "matplotlib"}.isdisjoint(loaded)
+    # Only the process of simulated chips has those.
+    assert "spalloc_server.simulator.chips" not in loaded
 
 
 def test_config_files_are_read_without_what_would_take_long() -> None:

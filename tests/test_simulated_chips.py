@@ -15,8 +15,9 @@ from spinnman.processes.get_version_process import GetVersionProcess
 from spinnman.processes.read_memory_process import ReadMemoryProcess
 from spinnman.processes.write_memory_process import WriteMemoryProcess
 
-from spalloc_server.simulator import ChipProcess, ChipSimulator, Result, SimulatedChips
-from spalloc_server.simulator.chips import PAGE_BYTES
+from spalloc_server.simulator import ChipProcess, Result
+from spalloc_server.simulator.chip_simulator import ChipSimulator
+from spalloc_server.simulator.chips import PAGE_BYTES, SimulatedChips
 from tests.bmp_helpers import loopback_host
 from tests.support import Client, running_server, wait_until
 

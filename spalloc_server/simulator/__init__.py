@@ -1,12 +1,11 @@
 """Simulated BMPs and chips: real SCP over real UDP, on the loopback interface only.
 
 For trying the server without hardware (``spalloc_server --simulate``) and for tests,
-which can make it fail in the ways of real hardware: see `Faults`.
+which can make it fail in the ways of real hardware: see `Faults`. The chips themselves
+(`chip_simulator`) are left out here: they run in a process of their own.
 """
 
 from spalloc_server.simulator.chip_process import ChipProcess
-from spalloc_server.simulator.chip_simulator import ChipSimulator
-from spalloc_server.simulator.chips import SimulatedChips
 from spalloc_server.simulator.frame import ReceivedCommand, SimulatedFrame
 from spalloc_server.simulator.injected_faults import Faults
 from spalloc_server.simulator.scp import Command, Result
@@ -15,11 +14,9 @@ from spalloc_server.simulator.simulator import BMPSimulator
 __all__ = [
     "BMPSimulator",
     "ChipProcess",
-    "ChipSimulator",
     "Command",
     "Faults",
     "ReceivedCommand",
     "Result",
-    "SimulatedChips",
     "SimulatedFrame",
 ]

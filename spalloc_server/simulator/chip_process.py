@@ -9,21 +9,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import resource
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from typing import IO, Final, Protocol
+from typing import Final, Protocol
 
-from spalloc_server.simulator.chip_simulator import ChipSimulator, is_loopback
+from spalloc_server.simulator.udp import is_loopback
 
 logger = logging.getLogger(__name__)
 
 CHILD: Final = (
     "import sys; sys.path[:] = sys.argv[1:]; "
-    "from spalloc_server.simulator.chip_process import serve; serve(sys.stdin)"
+    "from spalloc_server.simulator.chip_server import serve; serve(sys.stdin)"
 )
 
 END_SECONDS: Final = 5.0
@@ -155,25 +153,3 @@ class ChipProcess:
         self._process.wait()
         self._process.stdin.close()
         self._process = None
-
-
-def serve(orders: IO[str]) -> None:
-    """Be that process: do as one is told until there is nobody to tell anything.
-
-    :param orders: lines of "on" or "off" and the address of a board
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(ValueError, OSError):
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with ChipSimulator() as simulator:
-        for order in orders:
-            what, address = order.split()
-            try:
-                if what == "on":
-                    simulator.switch_on(address)
-                else:
-                    simulator.switch_off(address)
-            except OSError as e:
-                problem = f"No chips are simulated at {address}: {e.strerror}"
-                print(problem, file=sys.stderr, flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import threading
 from types import TracebackType
@@ -10,7 +9,7 @@ from typing import Final
 
 from spalloc_server.simulator.chips import Memory, SimulatedChips
 from spalloc_server.simulator.scp import SCP_PORT
-from spalloc_server.simulator.udp import UDPServer
+from spalloc_server.simulator.udp import UDPServer, is_loopback
 
 MAX_MEMORY: Final = 512 * 1024 * 1024
 """How many bytes the chips of all boards remember together. The real ones have 128 MiB
@@ -76,11 +75,3 @@ class ChipSimulator:
             if chips is not None and sock is not None:
                 self._server.remove(sock)
                 chips.switch_off()
-
-
-def is_loopback(address: str) -> bool:
-    """Is this an IPv4 address of loopback, where chips can be served?"""
-    try:
-        return ipaddress.IPv4Address(address).is_loopback
-    except ValueError:
-        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import ipaddress
 import itertools
 import logging
 import selectors
@@ -165,3 +166,11 @@ class UDPServer:
         else:
             due = time.monotonic() + seconds
             heapq.heappush(self._pending, (due, next(self._order), action))
+
+
+def is_loopback(address: str) -> bool:
+    """Is this an IPv4 address of loopback, where something can be simulated?"""
+    try:
+        return ipaddress.IPv4Address(address).is_loopback
+    except ValueError:
+        return False

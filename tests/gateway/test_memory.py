@@ -16,7 +16,8 @@ from spinnman.model import DiagnosticFilter
 from spinnman.processes.get_version_process import GetVersionProcess
 from spinnman.spalloc import SpallocClient
 
-from spalloc_server.simulator import ChipSimulator, SimulatedChips
+from spalloc_server.simulator.chip_simulator import ChipSimulator
+from spalloc_server.simulator.chips import SimulatedChips
 from spalloc_server_gateway.memory import CLEAR_ALL, CLEAR_COUNTERS, FILTERS
 from spalloc_server_gateway.scp import on_board
 from tests.gateway.support import BOARDS, Place, SharedPlace, User, memory
