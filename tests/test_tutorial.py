@@ -48,6 +48,22 @@ def net(monkeypatch: pytest.MonkeyPatch) -> str:
     return f"127.{one}.{two}"
 
 
+def shell(command: str, folder: Path, environment: dict[str, str]) -> str:
+    """What a command line prints; it has to succeed."""
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
 def test_the_tutorial(tmp_path: Path, net: str) -> None:
     (tmp_path / ".venv").symlink_to(sys.prefix, target_is_directory=True)
     environment = {
@@ -59,18 +75,7 @@ def test_the_tutorial(tmp_path: Path, net: str) -> None:
 
     def run(command: str) -> str:
         # The scripts are there only where the package is installed.
-        done = subprocess.run(
-            ["bash", "-c", without_scripts(command)],
-            cwd=tmp_path,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-        return done.stdout
+        return shell(without_scripts(command), tmp_path, environment)
 
     make, install = commands("install")
     assert make == "python3 -m venv .venv"
@@ -165,18 +170,7 @@ def test_the_same_job_through_spinnman(tmp_path: Path, net: str) -> None:
     environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
 
     def run(command: str) -> str:
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=tmp_path,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-        return done.stdout
+        return shell(command, tmp_path, environment)
 
     run(make)
     last = block("change: machines.cfg").strip()

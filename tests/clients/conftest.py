@@ -74,7 +74,9 @@ def _client_env(release: str, package: str = "spalloc", *more: str) -> Path:
             wanted = [f"{package}=={release}", *more]
             python = str(bin_folder / "python")
             uv = [sys.executable, "-m", "uv"]
-            _run([*uv, "venv", "--python", sys.executable, str(environment)])
+            venv = [*uv, "venv", "--python", sys.executable, str(environment)]
+            if problem := _run(venv):
+                pytest.fail(problem)
             problem = _run([*uv, "pip", "install", "--python", python, *wanted])
             if problem:
                 # It may be pip alone that has been told of this site's index.
