@@ -7,11 +7,12 @@ Each function either gives the value back in the form in which it is kept, or ra
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from ipaddress import AddressValueError, IPv4Address
 from itertools import islice
-from typing import Any, NamedTuple, NoReturn, TypeGuard, TypeVar
+from typing import Any, Final, NamedTuple, NoReturn, TypeGuard, TypeVar
 
 from spalloc_server.coordinates import Board, BoardLink, Physical
 from spalloc_server.links import Links
@@ -26,6 +27,10 @@ SHORTEST_INTERVAL = 0.01
 
 MOST_RETIRED = 10_000_000
 """The most destroyed jobs to be remembered, which takes some gigabytes."""
+
+# IPv4 addresses and most names. What makes sure of others has tables of all of Unicode,
+# which takes long to import, and much memory.
+_PLAIN_HOST: Final = re.compile(r"(?:[0-9A-Za-z_-]{1,63}\.)*[0-9A-Za-z_-]{1,63}\.?")
 
 # How many culprits a message names before it only counts the others.
 _MAX_NAMED = 5
@@ -82,6 +87,8 @@ def check_host(what: str, value: object) -> None:
     """
     if not isinstance(value, str):
         raise TypeError(f"{what} should be a str, not {value!r}")
+    if _PLAIN_HOST.fullmatch(value):
+        return
     try:
         value.encode("idna")  # as looking it up does
         possible = value.isprintable()
@@ -277,11 +284,17 @@ def checked_ips(
 
 
 class IPClaim(NamedTuple):
-    """One use of an IP address."""
+    """One use of an IP address, by the BMP of a frame or the chip of a board."""
 
     ip: str
     is_bmp: bool
-    owner: str
+    place: tuple[int, ...]
+    of_machine: str
+    """What is put after the name of the place."""
+
+    def __str__(self) -> str:
+        name = _bmp_of if self.is_bmp else _chip_of
+        return f"{name(self.place)}{self.of_machine}"
 
 
 def ip_claims(
@@ -289,11 +302,11 @@ def ip_claims(
     spinnaker_ips: Mapping[Board, str],
     of_machine: str = "",
 ) -> Iterator[IPClaim]:
-    """Enumerate the uses of IP addresses, with a suffix for the owners' names."""
+    """Enumerate the uses of IP addresses, with a suffix for the names of places."""
     for frame in sorted(bmp_ips):
-        yield IPClaim(bmp_ips[frame], True, _bmp_of(frame) + of_machine)
+        yield IPClaim(bmp_ips[frame], True, frame, of_machine)
     for board in sorted(spinnaker_ips):
-        yield IPClaim(spinnaker_ips[board], False, _chip_of(board) + of_machine)
+        yield IPClaim(spinnaker_ips[board], False, board, of_machine)
 
 
 def check_ips_distinct(claims: Iterable[IPClaim]) -> None:
@@ -306,16 +319,14 @@ def check_ips_distinct(claims: Iterable[IPClaim]) -> None:
         if first is not claim and not (
             first.is_bmp != claim.is_bmp and _is_loopback(claim.ip)
         ):
-            raise ValueError(
-                f"IP {claim.ip!r} is given to both {first.owner} and {claim.owner}"
-            )
+            raise ValueError(f"IP {claim.ip!r} is given to both {first} and {claim}")
 
 
-def _bmp_of(frame: tuple[int, int]) -> str:
+def _bmp_of(frame: tuple[int, ...]) -> str:
     return f"the BMP of cabinet {frame[0]}, frame {frame[1]}"
 
 
-def _chip_of(board: Board) -> str:
+def _chip_of(board: tuple[int, ...]) -> str:
     return f"the Ethernet chip of board {board}"
 
 
