@@ -534,11 +534,12 @@ class JobQueue:
         state.limits.release(holder)
         state.restore(holder.owner)
         self._jobs[job_id] = job
-        self._jobs.move_to_end(job_id, last=False)
         self._jobs[holder_id] = holder
         if state.is_fair:
-            for machine in self._matching.machines_for(job):
+            machines = self._matching.machines_for(job)
+            for machine in machines:
                 machine.enqueue_first(job)
+            job.queues = machines
         self._matching.postpone(job)
         self._regenerate_queues()
 
@@ -552,9 +553,7 @@ class JobQueue:
             raise KeyError(job_id)
         self._state.requeued += 1
         job.number = -self._state.requeued
-        self._jobs.move_to_end(job_id, last=False)
-        machines, job.queues = job.queues, []
-        for machine in machines:
+        for machine in job.queues:
             # Whoever orders this has it before a promise to somebody else.
             machine.let_go()
             machine.dequeue(job)

@@ -143,7 +143,8 @@ class _Job:
         self.machine_name = machine_name
         self.tags = tags
         self.args = args
-        self.kwargs = kwargs or {}
+        # Not copied: jobs that ask for the same have it in common.
+        self.kwargs = {} if kwargs is None else kwargs
         self.machine = machine
         self.allocation_id = allocation_id
         # What it asks of a machine; the same for jobs that ask for the same.
@@ -152,8 +153,9 @@ class _Job:
         self.demand: Demand | None = None
         # Who takes turns with others, and whom limits are for.
         self.owner: str | None = None
-        # The machines in whose queues the job still stands.
-        self.queues: list[_Machine] = []
+        # The machines in whose queues the job still stands. Set by who puts it there;
+        # mostly all that ask for the same have it in common.
+        self.queues: tuple[_Machine, ...] = ()
         # Is it destroyed, but still in possession of its boards?
         self.ending = False
         # For how many boards it counts: those that come with whole triads do, too.
@@ -228,6 +230,7 @@ class _Machine:
         for job in queue or ():
             job.number = job.number or len(self.waiting) + 1
             self.enqueue(job)
+            job.queues += (self,)
 
     def __repr__(self) -> str:
         return f"<_Machine {self.name}>"
@@ -238,7 +241,7 @@ class _Machine:
         return deque(self.waiting[job_id] for job_id in self.line)
 
     def enqueue(self, job: _Job, key: tuple[int, int, int] | None = None) -> None:
-        """Put a job in line.
+        """Put a job in line; whoever does, says so in its `queues`.
 
         :param key: its place, None for the one that it has by its owner and number
         """
@@ -252,7 +255,6 @@ class _Machine:
             key = line.next_place(owner, job.number, size_class)
         line.insert(job.id, owner, key, request, area, job.boards, size_class)
         self.waiting[job.id] = job
-        job.queues.append(self)
         if self.allocator.withheld_boards and self._needs_withheld(job):
             self.line.hold_back(job.id, True)
 

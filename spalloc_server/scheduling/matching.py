@@ -29,7 +29,7 @@ class Matching:
         self._newcomers = [job for job in self._state.jobs.values() if job.pending]
         self.demands = Demands(self._state.machines)
         for job in self._state.jobs.values():
-            job.queues.clear()
+            job.queues = ()
             job.set_demand(self.demands.of(job))
         for machine in self._state.machines.values():
             machine.let_go()
@@ -51,6 +51,7 @@ class Matching:
         machines = self.demands.machines_for(demand)
         for machine in machines:
             machine.enqueue(job)
+        job.queues = machines
         if not demand.jobs:
             demand.placed = machines
         elif demand.placed != machines:
@@ -62,7 +63,7 @@ class Matching:
         job.pending = False
         for machine in job.queues:
             machine.dequeue(job)
-        job.queues.clear()
+        job.queues = ()
         self.demands.leave(job)
 
     def match_again(self) -> list[_Job]:
@@ -98,12 +99,10 @@ class Matching:
         for machine in already:
             if machine not in wanted:
                 machine.dequeue(job)
-        job.queues.clear()
         for machine in wanted:
-            if machine in already:
-                job.queues.append(machine)
-            else:
+            if machine not in already:
                 machine.enqueue(job)
+        job.queues = wanted
         if not demand.jobs:
             demand.placed = wanted
         self.demands.join(job)

@@ -96,7 +96,7 @@ def to_plain(machines: Iterable[_Machine], jobs: Iterable[_Job]) -> dict[str, An
     """Give jobs and machines as plain data.
 
     :param machines: all that are there, highest priority first
-    :param jobs: all of them, oldest first
+    :param jobs: all of them, in any order
     :return: lists of machines and jobs, by these names
     """
     present = list(machines)
@@ -246,7 +246,9 @@ def _restore_line(
     for job_id, *key in state["queue"]:
         if job_id in machine.waiting:
             raise PlainDataError(f"job queue: job {job_id} waits twice")
-        machine.enqueue(waiting(job_id), tuple(key))
+        job = waiting(job_id)
+        machine.enqueue(job, tuple(key))
+        job.queues += (machine,)
     rounds = {(owner, size_class): last for owner, size_class, last in state["rounds"]}
     machine.line.set_rounds(state["round"], rounds)
     machine.head = state["head"]
