@@ -151,17 +151,19 @@ class JobLifecycle:
         state = self._state
         job_id = state.next_id
         demands = dict(change.options)
+        owner, keepalive = demands.pop("owner"), demands.pop("keepalive", 60.0)
+        queued = state.job_queue.make_job(
+            *change.size, **demands, job_id=job_id, owner=owner
+        )
+        args, kwargs = queued.in_words(tuple(change.size), demands)
         job = _Job(
             job_id,
-            demands.pop("owner"),
+            owner,
             start_time=self._log.wall_time(),
-            keepalive=demands.pop("keepalive", 60.0),
+            keepalive=keepalive,
             lasthost=change.host,
-            args=tuple(change.size),
-            kwargs=demands,
-        )
-        queued = state.job_queue.make_job(
-            *job.args, **demands, job_id=job_id, owner=job.owner
+            args=args,
+            kwargs=kwargs,
         )
         # From here on the number is taken, whatever happens.
         state.next_id += 1

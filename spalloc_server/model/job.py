@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from typing import Any, Final, NamedTuple
 
 from spalloc_server.configuration import Machine
@@ -75,7 +75,7 @@ class _Job:
         state: JobState = JobState.queued,
         power: bool | None = None,
         args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
         allocated_machine: Machine | None = None,
         boards: set[Board] | None = None,
         periphery: set[BoardLink] | None = None,
@@ -95,7 +95,7 @@ class _Job:
         :param lasthost: IP address of the host that last asked about it
         :param power: are the boards on, or going on?
         :param args: the size asked for
-        :param kwargs: the demands made
+        :param kwargs: the demands made, which other jobs may have in common
         :param allocated_machine: what the boards belong to
         :param periphery: the links that leave the boards
         :param torus: the axes around which the boards wrap
@@ -112,7 +112,7 @@ class _Job:
         self.state = state
         self.power = power
         self.args = args
-        self.kwargs: dict[str, Any] = dict(kwargs or {})
+        self.kwargs = {} if kwargs is None else kwargs
         self.allocated_machine = allocated_machine
         self.boards = boards
         self.periphery = periphery

@@ -42,6 +42,10 @@ class Kept:
     """The allocations that had boards of it then."""
 
 
+#: Arguments of the command that creates a job.
+Words = tuple[tuple[Any, ...], dict[str, Any]]
+
+
 class Demand:
     """What some jobs ask for, and where they wait."""
 
@@ -56,6 +60,7 @@ class Demand:
         "placed",
         "request",
         "tags",
+        "words",
     )
 
     def __init__(
@@ -91,6 +96,19 @@ class Demand:
         """The machines that could hold it were they idle, by priority..."""
         self.could_at = -1
         """...in this version of the machines."""
+        self.words: Words | None = None
+        """How the first job has put it."""
+
+    def in_words(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Words:
+        """The words of a job that asks for it, as one object for all with the same.
+
+        :param args: of the command with which it was created; not to be changed
+        :param kwargs: likewise
+        """
+        words = args, kwargs
+        if self.words is None:
+            self.words = words
+        return self.words if self.words == words else words
 
 
 class _Job:
@@ -180,6 +198,11 @@ class _Job:
         # One for all of them.
         job.request = demand.request
         return job
+
+    def in_words(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Words:
+        """See `Demand.in_words`."""
+        assert self.demand is not None
+        return self.demand.in_words(args, kwargs)
 
     def set_demand(self, demand: Demand) -> None:
         """Say what the job asks for."""
