@@ -228,10 +228,10 @@ class JobQueue:
         ours.limits = Limits(state["boards_per_owner"], state["jobs_per_owner"])
         ours.timeline = Timeline(*state["time"])
         ours.arrivals, ours.requeued = state["arrivals"], state["requeued"]
-        machines, jobs = stored.from_plain(state, ours.is_fair)
+        demands = self._matching.demands
+        machines, jobs = stored.from_plain(state, ours.is_fair, demands)
         ours.jobs.update(jobs)
         ours.machines.update((m.name, m) for m in machines)
-        self._matching.take_up()
         ours.count_again()
 
     # Who stands where, and who is started
@@ -524,7 +524,6 @@ class JobQueue:
         holder = self._jobs.get(job_id)
         if holder is None or holder.pending or holder.ending:
             raise KeyError(job_id)
-        assert holder.demand is not None
         job = _Job.of(holder.demand, job_id, holder.owner)
         state = self._state
         state.requeued += 1

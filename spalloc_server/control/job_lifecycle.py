@@ -155,7 +155,7 @@ class JobLifecycle:
         queued = state.job_queue.make_job(
             *change.size, **demands, job_id=job_id, owner=owner
         )
-        args, kwargs = queued.in_words(tuple(change.size), demands)
+        args, kwargs = queued.demand.in_words(tuple(change.size), demands)
         job = _Job(
             job_id,
             owner,

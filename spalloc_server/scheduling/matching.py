@@ -17,27 +17,19 @@ class Matching:
         # Those that wait, but do not stand in line yet.
         self._newcomers: list[_Job] = []
 
-    def take_up(self) -> None:
-        """Take up jobs that stand in line already: the state has been restored."""
-        for job in self._state.jobs.values():
-            job.set_demand(self.demands.of(job))
-            if job.pending:
-                self.demands.join(job)
-
     def begin_again(self) -> None:
         """Have nobody stand in line; `match_again` puts all who wait there."""
         self._newcomers = [job for job in self._state.jobs.values() if job.pending]
         self.demands = Demands(self._state.machines)
         for job in self._state.jobs.values():
             job.queues = ()
-            job.set_demand(self.demands.of(job))
+            job.demand = self.demands.of(job)
         for machine in self._state.machines.values():
             machine.let_go()
             machine.empty_line(self._state.is_fair)
 
     def machines_for(self, job: _Job) -> tuple[_Machine, ...]:
         """The machines that could hold a job were they idle, by priority."""
-        assert job.demand is not None
         return self.demands.machines_for(job.demand)
 
     def postpone(self, job: _Job) -> None:
@@ -47,7 +39,6 @@ class Matching:
     def place(self, job: _Job) -> None:
         """Put a job that stands nowhere yet in line."""
         demand = job.demand
-        assert demand is not None
         machines = self.demands.machines_for(demand)
         for machine in machines:
             machine.enqueue(job)
@@ -92,7 +83,6 @@ class Matching:
     def _move(self, job: _Job) -> None:
         """Have a job stand in the lines where it belongs, and no others."""
         demand = job.demand
-        assert demand is not None
         wanted = self.demands.machines_for(demand)
         machines = self._state.machines
         already = [m for m in job.queues if machines.get(m.name) is m]
