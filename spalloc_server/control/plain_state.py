@@ -131,7 +131,7 @@ def from_plain(data: Any) -> State:
         next_holder_id=data["next_holder_id"],
         max_retired_jobs=data["max_retired_jobs"],
         machines=OrderedDict((m.name, m) for m in machines[:in_force]),
-        jobs=OrderedDict((job.id, job) for job in jobs),
+        jobs={job.id: job for job in jobs},
         ending_jobs={job.id: job for job in ending},
         retired_jobs=OrderedDict(data["retired_jobs"]),
         health=health,
