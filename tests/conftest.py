@@ -1,6 +1,8 @@
 """Fixtures of several modules: a server with a client, and BMPs answered by hand."""
 
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,7 +29,12 @@ def pytest_configure() -> None:
 
     What ignores a signal hands that on to all that it starts, as nohup and some CI do:
     no test could then send it to a server.
+
+    Where compiled modules are not to be kept, everything that a test starts would
+    compile all it imports: half of the time of the tests.
     """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     for number, handler in _SIGNALS.items():
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
