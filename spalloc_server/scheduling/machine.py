@@ -251,15 +251,17 @@ class _Machine:
         # kept if nothing happens; the latter need not be stored.
         self.looked = 0.0
         self._none_before = 0.0
-        # The jobs that are in line, and those that have boards, by allocation.
-        self.waiting: dict[int, _Job] = {}
+        self.jobs: dict[int, _Job] = {}
+        """The jobs of whoever has this machine, those in line among them, by ID."""
+        # Those that have boards, by allocation.
         self.holders: dict[int, _Job] = {}
         # What requests need of this machine: triads, and the class of size.
         self._needs: dict[Hashable, tuple[int, int]] = {}
         # The head that did not fit, and the state of the machine at that time.
         self._blocked: tuple[int, int] | None = None
         for job in queue or ():
-            job.number = job.number or len(self.waiting) + 1
+            job.number = job.number or len(self.line) + 1
+            self.jobs[job.id] = job
             self.enqueue(job)
             job.queues += (self,)
 
@@ -269,7 +271,11 @@ class _Machine:
     @property
     def queue(self) -> deque[_Job]:
         """The jobs waiting, in order. A copy."""
-        return deque(self.waiting[job_id] for job_id in self.line)
+        return deque(self.jobs[job_id] for job_id in self.line)
+
+    def waiting(self, job_id: int) -> _Job | None:
+        """The job of an ID, None if it is not in line."""
+        return self.jobs[job_id] if job_id in self.line else None
 
     def enqueue(self, job: _Job, key: tuple[int, int, int] | None = None) -> None:
         """Put a job in line; whoever does, says so in its `queues`.
@@ -286,7 +292,6 @@ class _Machine:
         if key is None:
             key = line.next_place(owner, job.number, size_class)
         line.insert(job.id, owner, key, request, area, demand.boards, size_class)
-        self.waiting[job.id] = job
         if self.allocator.withheld_boards and self._needs_withheld(job):
             self.line.hold_back(job.id, True)
 
@@ -314,7 +319,7 @@ class _Machine:
         They keep their places, but nobody waits for them.
         """
         for job_id in self.line.one_of_each():
-            needs = self._needs_withheld(self.waiting[job_id])
+            needs = self._needs_withheld(self.jobs[job_id])
             self.line.hold_back(job_id, needs)
 
     def enqueue_first(self, job: _Job) -> None:
@@ -325,12 +330,10 @@ class _Machine:
     def dequeue(self, job: _Job) -> None:
         """Take a job out of the line."""
         self.line.discard(job.id)
-        del self.waiting[job.id]
 
     def empty_line(self, fair: bool) -> None:
         """Have nobody wait."""
         self.line = Line(fair)
-        self.waiting.clear()
         self.head = self._blocked = None
 
     def note_blocked(self, job: _Job) -> None:
@@ -366,7 +369,7 @@ class _Machine:
             self._none_before = 0.0
         if self.kept is not None and self.kept.job_id != job_id:
             self.let_go()
-        return None if job_id is None else self.waiting[job_id]
+        return None if job_id is None else self.jobs[job_id]
 
     def let_go(self) -> None:
         """Keep nothing for anybody."""
@@ -402,7 +405,7 @@ class _Machine:
         """After boards have failed or come back: will the kept part still do?"""
         if self.kept is None:
             return
-        job = self.waiting.get(self.kept.job_id)
+        job = self.waiting(self.kept.job_id)
         region = self.allocator.kept
         if (
             job is None
@@ -446,7 +449,7 @@ class _Machine:
                 self.allocator.keep(region)
                 self.kept = Kept(head.id, now, holders)
         while (job_id := self.line.next_to_try()) is not None:
-            job = self.waiting[job_id]
+            job = self.jobs[job_id]
             if not may_start(job):
                 self.line.set_aside(job_id, job.owner)
             elif try_job(job, self):
@@ -481,7 +484,7 @@ class _Machine:
         if now < self._none_before or not self.is_time_to_look(now, patience):
             return False
         assert self.head is not None
-        head = self.waiting[self.head[0]]
+        head = self.jobs[self.head[0]]
         if self._look_for_part(head, now, patience) is not None:
             return True
         self._none_before = now + LOOK_INTERVAL

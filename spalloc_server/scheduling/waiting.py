@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from spalloc_server.scheduling.group import Key
 from spalloc_server.scheduling.machine import _Job, _Machine
+from spalloc_server.scheduling.order import Key
 from spalloc_server.scheduling.recent import RecentTimes
 
 #: Why a job waits: its owner holds as many boards as an owner may; a part of a machine
