@@ -486,7 +486,8 @@ class JobQueue:
             follows = self._postponed or self._starting.follows_from_leaving(job)
             self._matching.take_out(job)
             state.limits.discard(job)
-            state.restore(job.owner)
+            if state.limits.boards is not None:
+                state.restore(job.owner)
             if self.on_cancel is not None:
                 self.on_cancel(job_id, reason)
             if follows:

@@ -134,7 +134,7 @@ class Line:
                 # It was put before others by hand.
                 waiting.move_to_end(job_id, last=False)
         group.add(place, owner)
-        if group.first != group.noted:
+        if group.first is not group.noted:
             self._note(group)
 
     def discard(self, job_id: int) -> None:

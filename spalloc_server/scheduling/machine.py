@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from spalloc_server.allocator import Allocator
+from spalloc_server.placement.plans import boards_asked
 from spalloc_server.placement.region import Region
 from spalloc_server.scheduling.line import Line
 from spalloc_server.scheduling.parts import best_part
@@ -86,7 +88,7 @@ class Demand:
         self.kwargs = kwargs
         self.request: Hashable = (args, *kwargs.items())
         """The same for all that ask for the same of a machine."""
-        self.boards = _ANY_MACHINE.boards_asked(*args, **kwargs)
+        self.boards = boards_asked(*args, **kwargs)
         """For how many boards each of the jobs counts."""
         self.jobs: dict[int, _Job] = {}
         """Those that wait, by ID."""
@@ -300,7 +302,7 @@ class _Machine:
         allocator = self.allocator
         area = allocator.area_of(*job.args, **job.kwargs)
         share = area / (allocator.width * allocator.height)
-        needs = area, sum(share >= least for least in _SHARES)
+        needs = area, bisect_right(_SHARES, share)
         if len(self._needs) >= _REMEMBERED:
             self._needs.clear()
         self._needs[job.demand.request] = needs
@@ -397,7 +399,9 @@ class _Machine:
         if best is None:
             return None
         (region, inside), expected = best
-        if self.is_late(now, patience) or expected <= SOON + self._overtaken(now):
+        assert self.head is not None
+        overtaken = now - self.head[1]
+        if self.is_late(now, patience) or expected <= SOON + overtaken:
             return region, frozenset(inside)
         return None
 
@@ -494,15 +498,13 @@ class _Machine:
         """Is a part to be looked for that could be kept for the head?"""
         if self.kept is not None or self.head is None:
             return False
-        return self.is_late(now, patience) or now - self.looked >= LOOK_INTERVAL
+        return now - self.looked >= LOOK_INTERVAL or self.is_late(now, patience)
 
     def is_late(self, now: float, patience: float) -> bool:
         """Is a part to be kept for the head now, whenever it may be free?"""
-        return self.keep_at_once or self._overtaken(now) >= patience
-
-    def _overtaken(self, now: float) -> float:
-        """For how many seconds the head of the line has not fitted."""
-        return 0.0 if self.head is None else now - self.head[1]
+        if self.head is None:
+            return False
+        return self.keep_at_once or now - self.head[1] >= patience
 
     def __getstate__(self) -> dict[str, Any]:
         """The machine without its line, which `JobQueue` stores."""
