@@ -78,17 +78,16 @@ class Demands:
     def machines_for(self, demand: Demand) -> tuple[_Machine, ...]:
         """The machines that could meet a demand were they idle, by priority."""
         if demand.could_at != self._version:
-            demand.could = tuple(
-                machine
-                for machine in self._in_question(demand)
-                if machine.allocator.alloc_possible(*demand.args, **demand.kwargs)
-            )
+            demand.could = tuple(self._able_to_meet(demand))
             demand.could_at = self._version
         return demand.could
 
-    def _in_question(self, demand: Demand) -> Iterable[_Machine]:
+    def _able_to_meet(self, demand: Demand) -> list[_Machine]:
         if demand.machine_name is not None:
             named = self._machines.get(demand.machine_name)
-            return () if named is None else (named,)
-        tags = DEFAULT_TAGS if demand.tags is None else demand.tags
-        return [m for m in self._machines.values() if m.tags.issuperset(tags)]
+            in_question = [] if named is None else [named]
+        else:
+            tags = DEFAULT_TAGS if demand.tags is None else demand.tags
+            in_question = [m for m in self._machines.values() if m.tags >= tags]
+        args, kwargs = demand.args, demand.kwargs
+        return [m for m in in_question if m.allocator.alloc_possible(*args, **kwargs)]
