@@ -110,7 +110,14 @@ class Demand:
         words = args, kwargs
         if self.words is None:
             self.words = words
-        return self.words if self.words == words else words
+        # 1, 1.0 and True are equal, but are not told in the same way.
+        alike = self.words == words and _kinds(self.words) == _kinds(words)
+        return self.words if alike else words
+
+
+def _kinds(words: Words) -> list[object]:
+    args, kwargs = words
+    return [*map(type, args), *((key, type(arg)) for key, arg in kwargs.items())]
 
 
 class _Job:
