@@ -1,7 +1,8 @@
 """The command line: measure, print a table, and write CSV, plots and a page's tables.
 
 ``python -m benchmarks`` runs everything, in less than 15 minutes on two cores, but for
-``python -m benchmarks scheduling``, which has options of its own.
+``python -m benchmarks scheduling`` and ``python -m benchmarks before``, which have
+options of their own.
 """
 
 import argparse
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import (
+    before,
     commands,
     core,
     environments,
@@ -33,6 +35,8 @@ def main(args: Sequence[str] | None = None) -> int:
     args = sys.argv[1:] if args is None else args
     if args[:1] == ["scheduling"]:
         return scheduling.main(args[1:])
+    if args[:1] == ["before"]:
+        return before.main(args[1:])
     options = _parse(args)
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)

@@ -15,12 +15,14 @@ FOLDER: Final = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Release:
-    """One of the two releases."""
+    """What is measured."""
 
     name: str
     python: str
     """The interpreter that the release is installed for."""
     is_reference: bool
+    tree: Path = FOLDER
+    """Where its code lies, unless it is the reference, which is installed."""
 
     def run_script(self, script: str, *arguments: str, timeout: float = 600) -> str:
         """Run a script of this folder with the release; what it prints."""
@@ -47,7 +49,7 @@ class Release:
         """The environment of processes of the release."""
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         if not self.is_reference:
-            environment["PYTHONPATH"] = str(FOLDER)
+            environment["PYTHONPATH"] = str(self.tree)
         return environment
 
 

@@ -1,7 +1,7 @@
 """What was measured: rows for both releases, as a table, as CSV and for the page."""
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -72,7 +72,11 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def table(rows: Iterable[Row]) -> str:
     """The rows as a table for a terminal."""
-    lines = [HEADINGS, *(cells(row) for row in rows)]
+    return aligned([HEADINGS, *(cells(row) for row in rows)])
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of text as columns, the first three to the left."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from spalloc_server.config import checks, networks
+from spalloc_server.config import checks, ip_claims, networks
 from spalloc_server.config.spinner_csv import (
     board_locations_from_spinner as board_locations_from_spinner,
 )
@@ -352,17 +352,17 @@ def _checked_machines(machines: Iterable[Machine] | None) -> list[Machine]:
         names.add(machine.name)
     # Each frame is controlled for one machine, so even two machines made of different
     # boards of one frame may not share its BMP.
-    checks.check_ips_distinct(
+    ip_claims.check_ips_distinct(
         claim for machine in machine_list for claim in _ip_claims(machine)
     )
     return machine_list
 
 
-def _ip_claims(machine: Machine) -> Iterator[checks.IPClaim]:
+def _ip_claims(machine: Machine) -> Iterator[ip_claims.IPClaim]:
     """Enumerate the IP addresses that a machine's working boards need."""
     working = checks.working_boards(machine.width, machine.height, machine.dead_boards)
     frames = {machine.board_locations[board][:2] for board in working}
-    return checks.ip_claims(
+    return ip_claims.ip_claims(
         {frame: machine.bmp_ips[frame] for frame in frames},
         {board: machine.spinnaker_ips[board] for board in working},
         f" of machine {machine.name!r}",

@@ -5,26 +5,19 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from tests.support import TIMEOUT, ServerProcess
-
-MAIN = "from spalloc_server.command_line.admin import main; raise SystemExit(main())"
-ROOT = Path(__file__).resolve().parent.parent
+from tests import forked_process
+from tests.support import ServerProcess
 
 
 def run_admin(*arguments: object, umask: int = -1) -> subprocess.CompletedProcess[str]:
     """Run the command."""
-    return subprocess.run(
-        [sys.executable, "-c", MAIN, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TZ": "UTC"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
+    return forked_process.run(
+        "spalloc_server.command_line.admin:main",
+        *arguments,
+        environment={**os.environ, "TZ": "UTC"},
         umask=umask,
     )
 
@@ -33,16 +26,7 @@ def run_check(
     config: Path, *options: str, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run ``spalloc_server --check``."""
-    return subprocess.run(
-        [sys.executable, "-m", "spalloc_server", "--check", str(config), *options],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
+    return forked_process.run("spalloc_server", "--check", config, *options, folder=cwd)
 
 
 class Admin:

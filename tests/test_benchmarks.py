@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import churn_script, results
+from benchmarks import before, churn_script, core, results
 from benchmarks.__main__ import GROUPS
 from benchmarks.profiling import profile
 from benchmarks.queue_events import measure
@@ -83,6 +83,42 @@ def test_a_profile_names_the_functions_of_the_loop() -> None:
     assert "spalloc_server/server.py" in table
     assert "(take_turns)" in table
     assert "{method 'send' of '_socket.socket' objects}" in table
+
+
+def beside_earlier(*figures: tuple[float, float], more_is_better: bool) -> float:
+    """How many times worse a row is now, of the figures of rounds: before and now."""
+    rows = [Row("Scale", "x", "", "s", *f, None, more_is_better) for f in figures]
+    (found,) = before.compared([*rows, ROWS[-1]])
+    return found.times
+
+
+def test_the_best_of_each_tree_is_compared() -> None:
+    assert beside_earlier((2.0, 9.0), (8.0, 3.0), more_is_better=False) == 1.5
+    assert beside_earlier((2.0, 9.0), (8.0, 3.0), more_is_better=True) == 8 / 9
+    assert beside_earlier((0.0, 0.0), more_is_better=False) == 1.0
+    assert beside_earlier((0.0, 1.0), more_is_better=False) == float("inf")
+
+
+def test_what_is_slower_than_in_an_earlier_tree_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # This tree stands for the earlier one; what is measured is cut to one short row.
+    monkeypatch.setattr(core, "SIDES", (4,))
+    options = [str(FOLDER), "--only", "core", "--short", "--rounds", "1"]
+    assert before.main([*options, "--percent", "1e9"]) == 0
+    assert "0 of 6 more than 1e+09 % worse" in capsys.readouterr().out
+    assert before.main([*options, "--percent", "-100"]) == 1
+    printed = capsys.readouterr().out
+    assert "6 of 6 more than -100 % worse" in printed
+    assert "  regenerate that queue of 300 jobs, 48 boards: " in printed
+
+
+def test_a_folder_without_a_tree_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        before.main([str(tmp_path)])
+    assert f"{tmp_path} has no spalloc_server in it" in capsys.readouterr().err
 
 
 def test_ratios_say_how_many_times_better_ours_is() -> None:

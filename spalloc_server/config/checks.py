@@ -7,12 +7,18 @@ Each function either gives the value back in the form in which it is kept, or ra
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from ipaddress import AddressValueError, IPv4Address
 from itertools import islice
-from typing import Any, NamedTuple, NoReturn, TypeGuard, TypeVar
+from typing import Any, Final, NoReturn, TypeGuard, TypeVar
 
+from spalloc_server.config.ip_claims import (
+    bmp_of,
+    check_ips_distinct,
+    chip_of,
+    ip_claims,
+)
 from spalloc_server.coordinates import Board, BoardLink, Physical
 from spalloc_server.links import Links
 
@@ -26,6 +32,10 @@ SHORTEST_INTERVAL = 0.01
 
 MOST_RETIRED = 10_000_000
 """The most destroyed jobs to be remembered, which takes some gigabytes."""
+
+# IPv4 addresses and most names. What makes sure of others has tables of all of Unicode,
+# which takes long to import, and much memory.
+_PLAIN_HOST: Final = re.compile(r"(?:[0-9A-Za-z_-]{1,63}\.)*[0-9A-Za-z_-]{1,63}\.?")
 
 # How many culprits a message names before it only counts the others.
 _MAX_NAMED = 5
@@ -82,6 +92,8 @@ def check_host(what: str, value: object) -> None:
     """
     if not isinstance(value, str):
         raise TypeError(f"{what} should be a str, not {value!r}")
+    if _PLAIN_HOST.fullmatch(value):
+        return
     try:
         value.encode("idna")  # as looking it up does
         possible = value.isprintable()
@@ -266,70 +278,20 @@ def checked_ips(
         raise ValueError(f"spinnaker_ips is without {named}{strays}")
 
     for frame, ip in bmps.items():
-        _check_ip(ip, _bmp_of(frame))
+        _check_ip(ip, bmp_of(frame))
     for board, ip in sorted(chips.items()):
         if board not in dead_boards:
-            _check_ip(ip, _chip_of(board))
+            _check_ip(ip, chip_of(board))
         elif not isinstance(ip, str):
-            raise TypeError(f"the IP of {_chip_of(board)} should be a str, not {ip!r}")
+            raise TypeError(f"the IP of {chip_of(board)} should be a str, not {ip!r}")
     check_ips_distinct(ip_claims(bmps, {board: chips[board] for board in working}))
     return bmps, chips
-
-
-class IPClaim(NamedTuple):
-    """One use of an IP address."""
-
-    ip: str
-    is_bmp: bool
-    owner: str
-
-
-def ip_claims(
-    bmp_ips: Mapping[tuple[int, int], str],
-    spinnaker_ips: Mapping[Board, str],
-    of_machine: str = "",
-) -> Iterator[IPClaim]:
-    """Enumerate the uses of IP addresses, with a suffix for the owners' names."""
-    for frame in sorted(bmp_ips):
-        yield IPClaim(bmp_ips[frame], True, _bmp_of(frame) + of_machine)
-    for board in sorted(spinnaker_ips):
-        yield IPClaim(spinnaker_ips[board], False, _chip_of(board) + of_machine)
-
-
-def check_ips_distinct(claims: Iterable[IPClaim]) -> None:
-    """Make sure that no IP address is used twice."""
-    first_claims: dict[str, IPClaim] = {}
-    for claim in claims:
-        first = first_claims.setdefault(claim.ip, claim)
-        # On loopback there is no board, only a simulator of BMPs, so there the address
-        # of a chip is a dummy.
-        if first is not claim and not (
-            first.is_bmp != claim.is_bmp and _is_loopback(claim.ip)
-        ):
-            raise ValueError(
-                f"IP {claim.ip!r} is given to both {first.owner} and {claim.owner}"
-            )
-
-
-def _bmp_of(frame: tuple[int, int]) -> str:
-    return f"the BMP of cabinet {frame[0]}, frame {frame[1]}"
-
-
-def _chip_of(board: Board) -> str:
-    return f"the Ethernet chip of board {board}"
 
 
 def _check_ip(ip: object, owner: str) -> None:
     check_host(f"the IP of {owner}", ip)
     if not ip:
         raise ValueError(f"the IP of {owner} is empty")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return IPv4Address(host).is_loopback
-    except AddressValueError:
-        return host == "localhost"
 
 
 def _is_int(value: object) -> TypeGuard[int]:

@@ -4,13 +4,13 @@ import io
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from spalloc_server.history.usage import LogEntries, Row, report, uses, within
+from tests import forked_process
 
 DAY = 86_400.0
 NOON = 1_700_049_600.0
@@ -71,17 +71,10 @@ def test_within_a_time() -> None:
 
 
 def run(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            *(sys.executable, "-c"),
-            "import sys; from spalloc_server.command_line.usage_report import main; "
-            "sys.exit(main())",
-            *args,
-        ],
-        env={**os.environ, "TZ": "UTC", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
+    return forked_process.run(
+        "spalloc_server.command_line.usage_report:main",
+        *args,
+        environment={**os.environ, "TZ": "UTC", **environment},
     )
 
 
@@ -240,9 +233,9 @@ def test_owners_are_no_formulas(tmp_path: Path, begin: str) -> None:
     owner = f'{begin}HYPERLINK("http://x";A1),"'
     file = tmp_path / "jobs.log"
     file.write_text(json.dumps({**LOG[0], "owner": owner}) + "\n")
-    done = run("--csv", str(file), PYTHONIOENCODING="utf-8")
+    done = run("--csv", str(file))
     [row] = list(csv.reader(io.StringIO(done.stdout, newline="")))[1:]
-    # The pipe that this is read from makes line feeds of carriage returns.
+    # What reads this as a text makes line feeds of carriage returns.
     assert row[0] == "'" + owner.replace("\r", "\n")
     # Nor are pieces of them, where something else than a comma is between columns.
     assert all(line.startswith('"') for line in done.stdout.splitlines()[:1])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked_process
 from tests.support import ONE_TRIAD, TIMEOUT, Client, running_server, wait_until
 
 NASTY = {
@@ -41,14 +42,7 @@ NASTY = {
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "spalloc_server", *args],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
+    return forked_process.run("spalloc_server", *args)
 
 
 @pytest.mark.parametrize("script", NASTY)
