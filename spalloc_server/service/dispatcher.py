@@ -45,20 +45,6 @@ ALL_COMMANDS_PER_TURN: Final = 1024
 LONG_REPLIES_PER_TURN: Final = 8
 """To how many clients a part of a long reply is given before others get their turn."""
 
-LONG_REPLIES: Final = frozenset(
-    {
-        *("list_jobs", "list_machines", "list_problems", "get_job_machine_info"),
-        *("status", "jobs", "boards"),
-    }
-)
-"""Commands whose replies may be long; a client's next commands wait for another turn,
-so that what waits for a client that does not read is looked at in between."""
-
-SHARES: Final = {**dict.fromkeys(LONG_REPLIES, 0), "get_job_state": 3}
-"""As how many commands some count that are not one, because of what their replies may
-be; 0 for those that have a bound of their own. The reason for which a job has ended may
-be long, but a packet of 20 is still handled in one turn."""
-
 FEW: Final = ALL_COMMANDS_PER_TURN // COMMANDS_PER_TURN
 """So many clients can all have `COMMANDS_PER_TURN`."""
 
@@ -188,8 +174,7 @@ class Dispatcher:
                 else:
                     self._clients.leave(client, reason, "bad command")
                 break
-            taken = SHARES.get(command.name, 1)
-            if not taken and not self._may_be_long(client):
+            if not spec.share and not self._may_be_long(client):
                 client.put_back(line)
                 break
             checked = None
@@ -200,9 +185,9 @@ class Dispatcher:
                     break
                 checked = self._check(client, command, spec)
             requests.append((client, command, spec, checked))
-            if not taken:
+            if not spec.share:
                 break
-            left -= taken
+            left -= spec.share
         return share - left
 
     def _may_be_long(self, client: Connection) -> bool:

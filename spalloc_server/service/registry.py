@@ -27,6 +27,20 @@ from spalloc_server.model.changes import Change
 from spalloc_server.service.gateways import Gateways
 from spalloc_server.wire.messages import Command
 
+LONG_REPLIES: Final = frozenset(
+    {
+        *("list_jobs", "list_machines", "list_problems", "get_job_machine_info"),
+        *("status", "jobs", "boards"),
+    }
+)
+"""Commands whose replies may be long; a client's next commands wait for another turn,
+so that what waits for a client that does not read is looked at in between."""
+
+SHARES: Final = {**dict.fromkeys(LONG_REPLIES, 0), "get_job_state": 3}
+"""As how many commands some count that are not one, because of what their replies may
+be; 0 for those that have a bound of their own. The reason for which a job has ended may
+be long, but a packet of 20 is still handled in one turn."""
+
 LONGEST_SHOWN: Final = 100
 """So many characters of a name that is no command's are told."""
 
@@ -59,6 +73,8 @@ class Spec:
     """The same as ``method``, but for commands that are called very often or have very
     long replies: has the same arguments, and gives the whole line of the reply, or
     pieces of it each made in a turn of its own."""
+    share: int
+    """As how many of the commands it counts that a client may give in one turn."""
 
 
 class UnknownCommandError(IOError):
@@ -131,9 +147,7 @@ def operator_command(f: Method) -> Method:
     :raises TypeError: if it is not declared with `reads` or `changes`
     """
     spec = _spec(f)
-    # That of a command may be taken by Python.
-    name = spec.name.removesuffix("_")
-    _OPERATOR_SPECS[name] = replace(spec, name=name)
+    _OPERATOR_SPECS[spec.name] = spec
     return f
 
 
@@ -142,7 +156,9 @@ def _spec(f: Callable[..., Any]) -> Spec:
         raise TypeError(
             f"command {f.__name__} has to be declared with @reads or @changes"
         )
-    return Spec(f.__name__, f, _DECLARED[f], f)
+    # A name of Python's has something behind it.
+    name = f.__name__.removesuffix("_")
+    return Spec(name, f, _DECLARED[f], f, SHARES.get(name, 1))
 
 
 def encodes(name: str) -> Callable[[Method], Method]:
@@ -181,7 +197,7 @@ def unknown(error: UnknownCommandError) -> Spec:
     def refuse(_server: object, _client: object, *_args: Any, **_kwargs: Any) -> Any:
         raise error
 
-    return Spec("unknown", refuse, None, refuse)
+    return Spec("unknown", refuse, None, refuse, 1)
 
 
 def call(
