@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from types import FrameType
@@ -26,20 +27,31 @@ def main() -> int:
     old = {
         number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGHUP)
     }
+    # Until the server is up: nearly all that is made before that stays.
+    gc.disable()
     from spalloc_server.command_line.terminal import open_standard_streams
 
     open_standard_streams()
-    from spalloc_server import server
+    from spalloc_server.command_line.options import parse_arguments
 
-    for number, handler in old.items():
-        signal.signal(number, handler)
+    options = parse_arguments()
+    from spalloc_server.config.reading import WAITING
+
+    # It takes a process of its own, which can work while all else is imported.
+    WAITING.begin(options.config)
     try:
+        from spalloc_server import server
+
+        for number, handler in old.items():
+            signal.signal(number, handler)
         if signal.SIGINT in early:
             raise KeyboardInterrupt
-        return server.main()
+        return server.run(options)
     except KeyboardInterrupt:
         print("spalloc_server: interrupted", file=sys.stderr)
         return INTERRUPTED
+    finally:
+        WAITING.forget()
 
 
 if __name__ == "__main__":

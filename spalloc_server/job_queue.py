@@ -228,10 +228,10 @@ class JobQueue:
         ours.limits = Limits(state["boards_per_owner"], state["jobs_per_owner"])
         ours.timeline = Timeline(*state["time"])
         ours.arrivals, ours.requeued = state["arrivals"], state["requeued"]
-        machines, jobs = stored.from_plain(state, ours.is_fair)
+        demands = self._matching.demands
+        machines, jobs = stored.from_plain(state, ours.is_fair, demands)
         ours.jobs.update(jobs)
         ours.machines.update((m.name, m) for m in machines)
-        self._matching.take_up()
         ours.count_again()
 
     # Who stands where, and who is started
@@ -524,7 +524,6 @@ class JobQueue:
         holder = self._jobs.get(job_id)
         if holder is None or holder.pending or holder.ending:
             raise KeyError(job_id)
-        assert holder.demand is not None
         job = _Job.of(holder.demand, job_id, holder.owner)
         state = self._state
         state.requeued += 1
@@ -534,11 +533,12 @@ class JobQueue:
         state.limits.release(holder)
         state.restore(holder.owner)
         self._jobs[job_id] = job
-        self._jobs.move_to_end(job_id, last=False)
         self._jobs[holder_id] = holder
         if state.is_fair:
-            for machine in self._matching.machines_for(job):
+            machines = self._matching.machines_for(job)
+            for machine in machines:
                 machine.enqueue_first(job)
+            job.queues = machines
         self._matching.postpone(job)
         self._regenerate_queues()
 
@@ -552,9 +552,7 @@ class JobQueue:
             raise KeyError(job_id)
         self._state.requeued += 1
         job.number = -self._state.requeued
-        self._jobs.move_to_end(job_id, last=False)
-        machines, job.queues = job.queues, []
-        for machine in machines:
+        for machine in job.queues:
             # Whoever orders this has it before a promise to somebody else.
             machine.let_go()
             machine.dequeue(job)

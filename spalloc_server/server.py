@@ -6,16 +6,19 @@ The way of a command: the loop of `Server` reads a line of a client's
 `.Controller`.
 """
 
+from __future__ import annotations
+
 import logging
 import math
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import spalloc_server.admin.commands
 import spalloc_server.admin.faults  # noqa: F401 (brings its commands, as that does)
 from spalloc_server import __version__
 from spalloc_server.command_line import run as cli
+from spalloc_server.command_line.terminal import open_standard_streams
 from spalloc_server.configuration import Configuration
 from spalloc_server.controller import JobState
 from spalloc_server.model.changes import (
@@ -37,10 +40,11 @@ from spalloc_server.service.registry import (
     reads,
     spalloc_command,
 )
-from spalloc_server.simulator import BMPSimulator
-from spalloc_server.storage.secret_file import read_or_make_secret
 from spalloc_server.wire.connection import Connection
 from spalloc_server.wire.messages import LongReply, encode_message
+
+if TYPE_CHECKING:
+    from spalloc_server.simulator import BMPSimulator
 
 __all__ = [
     "DEFAULT_PORT",
@@ -67,7 +71,7 @@ class SpallocServer(Server):
     that job alive, and for a job or machine that does not exist it does nothing.
     """
 
-    def __enter__(self) -> "SpallocServer":
+    def __enter__(self) -> SpallocServer:
         return self
 
     def __exit__(
@@ -429,6 +433,9 @@ class _CommandLineServer(SpallocServer):
         except ImportError as e:
             raise _CriticalStop(f"--http needs spalloc_server[web]: {e}") from e
         if options.gateway_secret is not None:
+            # Few servers have gateways.
+            from spalloc_server.storage.secret_file import read_or_make_secret
+
             try:
                 secret = read_or_make_secret(options.gateway_secret)
             except OSError as e:
@@ -463,8 +470,14 @@ def main(args: Sequence[str] | None = None) -> int:
     :param args: the arguments, those of the process if None
     :raises SystemExit: for arguments that cannot be used
     """
+    open_standard_streams()
+    return run(cli.parse_arguments(args))
+
+
+def run(options: cli.Options) -> int:
+    """Do what `main` does, with arguments that have been read already."""
     try:
-        return cli.run(_CommandLineServer, args)
+        return cli.run(_CommandLineServer, options)
     except _CriticalStop as e:
         logger.critical("%s", e)
         return 1

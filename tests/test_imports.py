@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import spalloc_server
+from spalloc_server.server import SpallocServer
 
 # The way of a request from the command line down to the hardware. A piece is a folder,
 # or a module in the root of the package, which is documented and stays where it is. It
@@ -234,6 +235,45 @@ def test_the_server_does_without_what_would_take_much_memory() -> None:
     assert {"numpy", "aiohttp", "matplotlib"}.isdisjoint(loaded)
     # Only the process of simulated chips has those.
     assert "spalloc_server.simulator.chips" not in loaded
+
+
+# What is for some servers only, and is read by those.
+NOT_AT_EVERY_START = """
+    simulator web history
+    command_line.check command_line.query config.doubts config.watcher
+    control.old_schemas storage.legacy storage.log_mending storage.old_layout
+    storage.salvage storage.secret_file
+"""
+OF_OTHERS_NEITHER = {"_hashlib", "inotify_simple", "asyncio"}
+
+
+def test_a_start_reads_nothing_that_is_for_some_servers_only(tmp_path: Path) -> None:
+    config = tmp_path / "spalloc.cfg"
+    config.write_text("configuration = Configuration(ip='127.0.0.1')\n")
+    with SpallocServer(str(config), port=0):
+        pass  # so that the next one finds its state
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-X", "importtime", "-m", PACKAGE),
+            *(str(config), "--port", "0"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stderr is not None
+        log: list[str] = []
+        while not log or "Listening" not in log[-1]:
+            log.append(server.stderr.readline())
+            assert log[-1], "the server has ended"
+        server.terminate()
+    assert any("Warm start" in line for line in log)
+    read = {
+        line.rpartition("|")[2].strip() for line in log if line.startswith("import t")
+    }
+    assert f"{PACKAGE}.controller" in read
+    assert read & OF_OTHERS_NEITHER == set()
+    for name in NOT_AT_EVERY_START.split():
+        assert f"{PACKAGE}.{name}" not in read
 
 
 def test_config_files_are_read_without_what_would_take_long() -> None:

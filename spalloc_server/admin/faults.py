@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spalloc_server.admin.places import boards_of
+from spalloc_server.hardware.transceiver import FPGAS_PER_BOARD
 from spalloc_server.service.arguments import check_number
 from spalloc_server.service.base_server import Server
 from spalloc_server.service.registry import operator_command, reads
-from spalloc_server.simulator import Faults
-from spalloc_server.simulator.frame import FPGAS_PER_BOARD
 from spalloc_server.wire.connection import Connection
+
+if TYPE_CHECKING:
+    from spalloc_server.simulator import Faults
 
 
 @operator_command

@@ -1,4 +1,9 @@
-"""The process around a server that was started from the command line."""
+"""The process around a server that was started from the command line.
+
+What hardly any server needs is imported where it is begun with, not at every start.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import gc
@@ -8,27 +13,24 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from spalloc_server.command_line.check import CheckRequest, check
 from spalloc_server.command_line.log_formats import set_up_logging
 from spalloc_server.command_line.options import Options, parse_arguments
-from spalloc_server.command_line.terminal import open_standard_streams, prepare_output
+from spalloc_server.command_line.terminal import prepare_output
 from spalloc_server.config.reading import WAITING
 from spalloc_server.configuration import Configuration
 from spalloc_server.hardware import directory
 from spalloc_server.hardware.directory import BMPAddress
-from spalloc_server.history.database import EventDatabase
-from spalloc_server.history.job_log import JobLog
-from spalloc_server.history.load import LoadHistory
-from spalloc_server.history.recorder import Consumer, EventRecorder
-from spalloc_server.history.waiting_times import WaitingTimes
 from spalloc_server.observe.observer import Observer, Observers
 from spalloc_server.observe.systemd import SystemdObserver
-from spalloc_server.simulator import BMPSimulator, ChipProcess
 from spalloc_server.storage import names
+
+if TYPE_CHECKING:
+    from spalloc_server.history.recorder import Consumer
+    from spalloc_server.simulator import BMPSimulator, ChipProcess
 
 __all__ = [
     "Options",
@@ -86,13 +88,11 @@ class RunningServer(Protocol):
 StartServer: TypeAlias = Callable[[Options, Prepare], RunningServer]
 
 
-def run(start_server: StartServer, args: Sequence[str] | None = None) -> int:
+def run(start_server: StartServer, options: Options) -> int:
     """Start a server and wait for its end; to be called in the main thread.
 
     Returns the exit status. What ``start_server`` raises is passed on.
     """
-    open_standard_streams()
-    options = parse_arguments(args)
     if options.check:
         return _check(options)
     set_up_logging("error" if options.quiet else options.log_level, options.log_format)
@@ -123,6 +123,7 @@ def _spare_collector() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(OBJECTS_BEFORE_COLLECTION, *gc.get_threshold()[1:])
 
 
@@ -135,9 +136,14 @@ def make_observer(options: Options) -> Observer:
     observers: list[Observer] = []
     consumers: list[Consumer] = []
     if options.job_log is not None:
+        from spalloc_server.history.job_log import JobLog
+
         consumers.append(JobLog(options.job_log))
     if options.http is not None:
         # What it needs is installed on demand only.
+        from spalloc_server.history.database import EventDatabase
+        from spalloc_server.history.load import LoadHistory
+        from spalloc_server.history.waiting_times import WaitingTimes
         from spalloc_server.web.thread import WebObserver
 
         history = names.history_file(_state_stem(options))
@@ -155,6 +161,8 @@ def make_observer(options: Options) -> Observer:
             )
         )
     if consumers:
+        from spalloc_server.history.recorder import EventRecorder
+
         observers.append(EventRecorder(consumers))
     systemd = SystemdObserver.from_environment(os.environ)
     if systemd is not None:
@@ -169,6 +177,8 @@ def _state_stem(options: Options) -> str:
 
 def _check(options: Options) -> int:
     """Check a config file instead of running a server."""
+    from spalloc_server.command_line.check import CheckRequest, check
+
     prepare_output()
     set_up_logging("error", options.log_format)
     request = CheckRequest(
@@ -201,7 +211,7 @@ class _StopSignals:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         }
 
-    def __enter__(self) -> "_StopSignals":
+    def __enter__(self) -> _StopSignals:
         self._old_wake_fd = signal.set_wakeup_fd(
             self._wake_send.fileno(), warn_on_full_buffer=False
         )
@@ -263,6 +273,8 @@ def _simulation(with_chips: bool = False) -> Iterator[Prepare]:
 
     :param with_chips: simulate chips too?
     """
+    from spalloc_server.simulator import BMPSimulator, ChipProcess
+
     chips = ChipProcess() if with_chips else None
     switch = None if chips is None else chips.switch
     with BMPSimulator(switch) as simulator:

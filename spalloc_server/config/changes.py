@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -87,8 +87,10 @@ def _changes(
 
 
 def _digest(fields: Iterable[object]) -> str:
-    text = repr([_in_order(field) for field in fields])
-    return hashlib.sha256(text.encode()).hexdigest()
+    text = repr([_in_order(field) for field in fields]).encode()
+    # No more is needed to notice a change, and hashlib brings OpenSSL, a tenth of the
+    # memory of an idle server.
+    return f"{zlib.crc32(text):08x}-{len(text)}"
 
 
 def _in_order(field: object) -> object:

@@ -7,10 +7,11 @@ Each function either gives the value back in the form in which it is kept, or ra
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, NoReturn, TypeGuard, TypeVar
+from typing import Any, Final, NoReturn, TypeGuard, TypeVar
 
 from spalloc_server.config.ip_claims import (
     bmp_of,
@@ -31,6 +32,10 @@ SHORTEST_INTERVAL = 0.01
 
 MOST_RETIRED = 10_000_000
 """The most destroyed jobs to be remembered, which takes some gigabytes."""
+
+# IPv4 addresses and most names. What makes sure of others has tables of all of Unicode,
+# which takes long to import, and much memory.
+_PLAIN_HOST: Final = re.compile(r"(?:[0-9A-Za-z_-]{1,63}\.)*[0-9A-Za-z_-]{1,63}\.?")
 
 # How many culprits a message names before it only counts the others.
 _MAX_NAMED = 5
@@ -87,6 +92,8 @@ def check_host(what: str, value: object) -> None:
     """
     if not isinstance(value, str):
         raise TypeError(f"{what} should be a str, not {value!r}")
+    if _PLAIN_HOST.fullmatch(value):
+        return
     try:
         value.encode("idna")  # as looking it up does
         possible = value.isprintable()

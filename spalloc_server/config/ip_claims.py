@@ -10,11 +10,17 @@ from spalloc_server.coordinates import Board
 
 
 class IPClaim(NamedTuple):
-    """One use of an IP address."""
+    """One use of an IP address, by the BMP of a frame or the chip of a board."""
 
     ip: str
     is_bmp: bool
-    owner: str
+    place: tuple[int, ...]
+    of_machine: str
+    """What is put after the name of the place."""
+
+    def __str__(self) -> str:
+        name = bmp_of if self.is_bmp else chip_of
+        return f"{name(self.place)}{self.of_machine}"
 
 
 def ip_claims(
@@ -22,11 +28,11 @@ def ip_claims(
     spinnaker_ips: Mapping[Board, str],
     of_machine: str = "",
 ) -> Iterator[IPClaim]:
-    """Enumerate the uses of IP addresses, with a suffix for the owners' names."""
+    """Enumerate the uses of IP addresses, with a suffix for the names of places."""
     for frame in sorted(bmp_ips):
-        yield IPClaim(bmp_ips[frame], True, bmp_of(frame) + of_machine)
+        yield IPClaim(bmp_ips[frame], True, frame, of_machine)
     for board in sorted(spinnaker_ips):
-        yield IPClaim(spinnaker_ips[board], False, chip_of(board) + of_machine)
+        yield IPClaim(spinnaker_ips[board], False, board, of_machine)
 
 
 def check_ips_distinct(claims: Iterable[IPClaim]) -> None:
@@ -39,17 +45,15 @@ def check_ips_distinct(claims: Iterable[IPClaim]) -> None:
         if first is not claim and not (
             first.is_bmp != claim.is_bmp and _is_loopback(claim.ip)
         ):
-            raise ValueError(
-                f"IP {claim.ip!r} is given to both {first.owner} and {claim.owner}"
-            )
+            raise ValueError(f"IP {claim.ip!r} is given to both {first} and {claim}")
 
 
-def bmp_of(frame: tuple[int, int]) -> str:
+def bmp_of(frame: tuple[int, ...]) -> str:
     """How messages call a BMP, by its cabinet and frame."""
     return f"the BMP of cabinet {frame[0]}, frame {frame[1]}"
 
 
-def chip_of(board: Board) -> str:
+def chip_of(board: tuple[int, ...]) -> str:
     """How messages call what has the IP of a board."""
     return f"the Ethernet chip of board {board}"
 

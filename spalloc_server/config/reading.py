@@ -27,7 +27,7 @@ TIME_LIMIT: Final = 30.0
 RESULT_BYTES: Final = 256 * 1024**2
 """How long the description of all machines may be."""
 
-_READ_BYTES: Final = 1024**2
+_READ_BYTES: Final = 64 * 1024
 """How much of a result is taken in at once."""
 
 _EXIT_SECONDS: Final = 1.0
@@ -35,6 +35,9 @@ _EXIT_SECONDS: Final = 1.0
 
 _SLICE_SECONDS: Final = 0.1
 """After how long a signal that another thread has got is seen, at the start."""
+
+_FOR_THE_SERVER: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+"""What the service manager has put into the environment, for nobody else."""
 
 # It has the server's module search path before it imports anything.
 _BOOTSTRAP: Final = (
@@ -194,6 +197,7 @@ def _start(filename: str, seconds: float, result_fd: int) -> subprocess.Popen[by
             *(str(result_fd), filename, str(int(seconds) + 5)),
             *(path for path in sys.path if isinstance(path, str)),
         ],
+        env={k: v for k, v in os.environ.items() if k not in _FOR_THE_SERVER},
         stdin=subprocess.DEVNULL,
         stdout=2,
         pass_fds=[result_fd],
@@ -208,7 +212,24 @@ class Waiting:
 
     def __init__(self) -> None:
         self._readings: set[ConfigReading] = set()
+        self._begun: tuple[str, ConfigReading] | None = None
         self._is_over = False
+
+    def begin(self, filename: str) -> None:
+        """Begin to read a file, so that `read` has less to wait for."""
+        # What is wrong is for `read` to tell, which then tries it again.
+        with contextlib.suppress(ConfigFileError):
+            reading = begin_reading(filename)
+            self._readings.add(reading)
+            self._begun = filename, reading
+
+    def forget(self) -> None:
+        """Give up what was begun, if it has not been read."""
+        if self._begun is not None:
+            _, reading = self._begun
+            self._begun = None
+            self._readings.discard(reading)
+            reading.close(_EXIT_SECONDS)
 
     def read(
         self, filename: str | os.PathLike[str], seconds: float = TIME_LIMIT
@@ -218,8 +239,12 @@ class Waiting:
         :param seconds: how long it may take
         :raises ConfigFileError: where it does not give a valid configuration
         """
-        reading = begin_reading(filename, seconds)
-        self._readings.add(reading)
+        if self._begun is not None and self._begun[0] == filename:
+            _, reading = self._begun
+            self._begun = None
+        else:
+            reading = begin_reading(filename, seconds)
+            self._readings.add(reading)
         try:
             # It may have been told just before there was anything to be given up.
             if self._is_over:

@@ -45,17 +45,19 @@ def _plain_machine(machine: Machine) -> dict[str, Any]:
 
 
 def _machine(plain: dict[str, Any]) -> Machine:
+    # Each part goes when it has been read: together they are most of what a server
+    # needs while it starts.
     return Machine(
         name=plain["name"],
         tags=frozenset(plain["tags"]),
         width=plain["width"],
         height=plain["height"],
-        dead_boards=frozenset(map(tuple, plain["dead_boards"])),
-        dead_links=frozenset(map(tuple, plain["dead_links"])),
+        dead_boards=frozenset(map(tuple, plain.pop("dead_boards"))),
+        dead_links=frozenset(map(tuple, plain.pop("dead_links"))),
         board_locations={
             tuple(board): tuple(location)
-            for board, location in plain["board_locations"]
+            for board, location in plain.pop("board_locations")
         },
-        bmp_ips={tuple(frame): ip for frame, ip in plain["bmp_ips"]},
-        spinnaker_ips={tuple(board): ip for board, ip in plain["spinnaker_ips"]},
+        bmp_ips={tuple(frame): ip for frame, ip in plain.pop("bmp_ips")},
+        spinnaker_ips={tuple(board): ip for board, ip in plain.pop("spinnaker_ips")},
     )

@@ -30,7 +30,7 @@ from spalloc_server.model.changes import (
     Ready,
     as_board,
 )
-from spalloc_server.model.job import _Job
+from spalloc_server.model.job import NOTHING, _Job
 from spalloc_server.model.job_events import JobEvent, Kind
 from spalloc_server.model.job_tuples import JobState
 
@@ -98,13 +98,13 @@ class JobLifecycle:
 
     def ask_again(self, job: _Job) -> None:
         """Ask again for the power of a job's boards, whatever was asked before."""
-        job.outstanding.clear()
+        job.outstanding = NOTHING
         on = job.power is not False
         self.set_power(job, on, False if on else None)
 
     def ask_again_off(self, job: _Job) -> None:
         """Do the same for a job that has ended."""
-        job.outstanding.clear()
+        job.outstanding = NOTHING
         if job.machine_removed:
             # There is nobody left to power the boards off.
             self._power_off_done(job)
@@ -151,17 +151,19 @@ class JobLifecycle:
         state = self._state
         job_id = state.next_id
         demands = dict(change.options)
+        owner, keepalive = demands.pop("owner"), demands.pop("keepalive", 60.0)
+        queued = state.job_queue.make_job(
+            *change.size, **demands, job_id=job_id, owner=owner
+        )
+        args, kwargs = queued.demand.in_words(tuple(change.size), demands)
         job = _Job(
             job_id,
-            demands.pop("owner"),
+            owner,
             start_time=self._log.wall_time(),
-            keepalive=demands.pop("keepalive", 60.0),
+            keepalive=keepalive,
             lasthost=change.host,
-            args=tuple(change.size),
-            kwargs=demands,
-        )
-        queued = state.job_queue.make_job(
-            *job.args, **demands, job_id=job_id, owner=job.owner
+            args=args,
+            kwargs=kwargs,
         )
         # From here on the number is taken, whatever happens.
         state.next_id += 1
@@ -217,7 +219,7 @@ class JobLifecycle:
         :param link_enable: open the links (True), close them (False), or leave
             them as they are (None)
         """
-        before, job.outstanding = job.outstanding, set()
+        before, job.outstanding = job.outstanding, NOTHING
         # Until all is asked for, an error in here is one that `mend` has to see.
         job.power = power
         if job.id in self._state.jobs:
@@ -231,7 +233,7 @@ class JobLifecycle:
         try:
             self._power.request(job, power, link_enable)
         except Exception:
-            job.outstanding.clear()
+            job.outstanding = NOTHING
             raise
         job.outstanding |= before
 
@@ -249,7 +251,7 @@ class JobLifecycle:
                     raise
                 except Exception:
                     # It is lost, so nobody must wait for it.
-                    result.job.outstanding.clear()
+                    result.job.outstanding = NOTHING
                     raise
         except EventFailedError:
             changed = True
@@ -273,7 +275,7 @@ class JobLifecycle:
         all_done = not others
         # After an error in what a failure brings about, nobody is waited for: all is
         # asked for again.
-        job.outstanding = set() if result.problem is not None else others
+        job.outstanding = NOTHING if result.problem is not None else others
         if job.id in self._state.jobs:
             if result.problem is not None:
                 self._log.happen(Failed(job.id, sorted(at_fault), result.problem))
@@ -286,7 +288,7 @@ class JobLifecycle:
             return False
         if result.problem is not None:
             job.failure = result.problem
-            job.faulty_boards.update(at_fault)
+            job.faulty_boards |= at_fault
             job.outstanding = others
         if all_done:
             self._power_off_done(job)
@@ -295,7 +297,7 @@ class JobLifecycle:
     def ready(self, change: Ready) -> None:
         """Have a job's boards at its disposal."""
         job = self._state.jobs[change.job_id]
-        job.outstanding.clear()
+        job.outstanding = NOTHING
         job.state = JobState.ready
         job.was_ready = True
         self._state.changed_jobs.add(job.id)

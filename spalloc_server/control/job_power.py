@@ -59,7 +59,7 @@ class JobPower:
         parts = job.boards_by_frame()
         numbers = [next(self._numbers) for _ in parts]
         # All are outstanding before one can report.
-        job.outstanding.update(numbers)
+        job.outstanding = {*job.outstanding, *numbers}
         for number, (frame, part) in zip(numbers, parts.items(), strict=True):
             done = partial(self._frame_done, number, job, frame, part.boards)
             requests = AtomicRequests(done)

@@ -17,7 +17,6 @@ from typing import Any, Final
 
 from spalloc_server.configuration import Machine
 from spalloc_server.control.availability import Availability
-from spalloc_server.control.old_schemas import of_present_schema
 from spalloc_server.control.state import State
 from spalloc_server.job_queue import JobQueue
 from spalloc_server.model.board_health import BoardHealth
@@ -100,7 +99,11 @@ def from_plain(data: Any) -> State:
 
     :raises PlainDataError: if the data is not what `to_plain` gives
     """
-    data = of_present_schema(data)
+    if isinstance(data, dict) and data.get("schema") != SCHEMA:
+        # Once after an upgrade, at most.
+        from spalloc_server.control.old_schemas import of_present_schema
+
+        data = of_present_schema(data)
     _STATE(data, "state")
     machines = [machine_from_record(machine) for machine in data["machines"]]
     in_force = data["machines_in_force"]
@@ -128,7 +131,7 @@ def from_plain(data: Any) -> State:
         next_holder_id=data["next_holder_id"],
         max_retired_jobs=data["max_retired_jobs"],
         machines=OrderedDict((m.name, m) for m in machines[:in_force]),
-        jobs=OrderedDict((job.id, job) for job in jobs),
+        jobs={job.id: job for job in jobs},
         ending_jobs={job.id: job for job in ending},
         retired_jobs=OrderedDict(data["retired_jobs"]),
         health=health,

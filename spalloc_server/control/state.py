@@ -36,7 +36,7 @@ class State:
     """Of how many ended jobs the reason is remembered."""
     machines: OrderedDict[str, Machine] = field(default_factory=OrderedDict)
     """By name, highest priority first."""
-    jobs: OrderedDict[int, _Job] = field(default_factory=OrderedDict)
+    jobs: dict[int, _Job] = field(default_factory=dict)
     """Jobs that have not ended, oldest first."""
     ending_jobs: dict[int, _Job] = field(default_factory=dict)
     """Jobs that have ended but whose boards are still being powered off."""

@@ -51,12 +51,11 @@ class Demands:
 
     def of(self, job: _Job) -> Demand:
         """The demand of a job."""
-        return self.find(job.machine_name, job.tags, job.args, dict(job.kwargs))
+        return self.find(job.machine_name, job.tags, job.args, job.kwargs)
 
     def join(self, job: _Job) -> None:
         """Note that a job waits for what it asks for."""
         demand = job.demand
-        assert demand is not None
         if not demand.jobs:
             self._awaited[demand] = None
         demand.jobs[job.id] = job
@@ -64,7 +63,6 @@ class Demands:
     def leave(self, job: _Job) -> None:
         """Note that a job does not wait any more, if it does."""
         demand = job.demand
-        assert demand is not None
         demand.jobs.pop(job.id, None)
         if not demand.jobs:
             self._awaited.pop(demand, None)

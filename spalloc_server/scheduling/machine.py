@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,10 @@ class Kept:
     """The allocations that had boards of it then."""
 
 
+#: Arguments of the command that creates a job.
+Words = tuple[tuple[Any, ...], dict[str, Any]]
+
+
 class Demand:
     """What some jobs ask for, and where they wait."""
 
@@ -56,6 +60,7 @@ class Demand:
         "placed",
         "request",
         "tags",
+        "words",
     )
 
     def __init__(
@@ -91,6 +96,19 @@ class Demand:
         """The machines that could hold it were they idle, by priority..."""
         self.could_at = -1
         """...in this version of the machines."""
+        self.words: Words | None = None
+        """How the first job has put it."""
+
+    def in_words(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Words:
+        """The words of a job that asks for it, as one object for all with the same.
+
+        :param args: of the command with which it was created; not to be changed
+        :param kwargs: likewise
+        """
+        words = args, kwargs
+        if self.words is None:
+            self.words = words
+        return self.words if self.words == words else words
 
 
 class _Job:
@@ -98,22 +116,16 @@ class _Job:
 
     __slots__ = (
         "allocation_id",
-        "args",
-        "boards",
         "demand",
         "ending",
         "id",
-        "kwargs",
         "machine",
-        "machine_name",
         "number",
         "owner",
         "pending",
         "queued_at",
         "queues",
-        "request",
         "started_at",
-        "tags",
     )
 
     def __init__(
@@ -123,7 +135,7 @@ class _Job:
         machine_name: str | None = None,
         tags: Iterable[str] | None = frozenset(),
         args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        kwargs: dict[str, Any] | None = None,
         machine: _Machine | None = None,
         allocation_id: int | None = None,
     ) -> None:
@@ -137,31 +149,13 @@ class _Job:
         :param kwargs: what to ask of `Allocator.alloc`
         :param machine: the machine it is allocated on
         :param allocation_id: its allocation on that machine
+        :raises TypeError: as `Demand` does
+        :raises ValueError: likewise
         """
-        self.id = _id
+        own_tags = None if tags is None else frozenset(tags)
+        demand = Demand(machine_name, own_tags, args, kwargs or {})
+        self._begin(demand, _id, None, machine, allocation_id)
         self.pending = pending
-        self.machine_name = machine_name
-        self.tags = tags
-        self.args = args
-        self.kwargs = kwargs or {}
-        self.machine = machine
-        self.allocation_id = allocation_id
-        # What it asks of a machine; the same for jobs that ask for the same.
-        self.request: Hashable = (args, *self.kwargs.items())
-        # The same, and which machines may be meant; once it is in the job queue.
-        self.demand: Demand | None = None
-        # Who takes turns with others, and whom limits are for.
-        self.owner: str | None = None
-        # The machines in whose queues the job still stands.
-        self.queues: list[_Machine] = []
-        # Is it destroyed, but still in possession of its boards?
-        self.ending = False
-        # For how many boards it counts: those that come with whole triads do, too.
-        self.boards = 1
-        # Its place in the order of arrival, and when it was queued and got boards.
-        self.number = 0
-        self.queued_at = 0.0
-        self.started_at = 0.0
 
     @classmethod
     def of(cls, demand: Demand, job_id: int, owner: str | None) -> _Job:
@@ -169,21 +163,60 @@ class _Job:
 
         :param owner: who takes turns with others, and whom limits are for
         """
-        job = cls(
-            job_id, True, demand.machine_name, demand.tags, demand.args, demand.kwargs
-        )
-        job.owner = owner
-        job.demand = demand
-        job.boards = demand.boards
-        # One for all of them.
-        job.request = demand.request
+        job = cls.__new__(cls)
+        job._begin(demand, job_id, owner)
         return job
 
-    def set_demand(self, demand: Demand) -> None:
-        """Say what the job asks for."""
+    def _begin(
+        self,
+        demand: Demand,
+        job_id: int,
+        owner: str | None,
+        machine: _Machine | None = None,
+        allocation_id: int | None = None,
+    ) -> None:
+        self.id = job_id
+        self.pending = True
+        # What it asks for; one for all jobs of the queue that ask for the same.
         self.demand = demand
-        self.boards = demand.boards
-        self.request = demand.request
+        # Who takes turns with others, and whom limits are for.
+        self.owner = owner
+        self.machine = machine
+        self.allocation_id = allocation_id
+        # The machines in whose queues the job still stands. Set by who puts it there;
+        # mostly all that ask for the same have it in common.
+        self.queues: tuple[_Machine, ...] = ()
+        # Is it destroyed, but still in possession of its boards?
+        self.ending = False
+        # Its place in the order of arrival, and when it was queued and got boards.
+        self.number = 0
+        self.queued_at = 0.0
+        self.started_at = 0.0
+
+    @property
+    def machine_name(self) -> str | None:
+        """See `Demand`; likewise those that follow."""
+        return self.demand.machine_name
+
+    @property
+    def tags(self) -> frozenset[str] | None:
+        """What its machine must have."""
+        return self.demand.tags
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """What to ask of `Allocator.alloc`."""
+        return self.demand.args
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """What to ask of `Allocator.alloc`."""
+        return self.demand.kwargs
+
+    @property
+    def boards(self) -> int:
+        """For how many boards it counts: those that come with whole triads do, too."""
+        return self.demand.boards
 
     def __repr__(self) -> str:
         return f"<_Job {self.id}>"
@@ -228,6 +261,7 @@ class _Machine:
         for job in queue or ():
             job.number = job.number or len(self.waiting) + 1
             self.enqueue(job)
+            job.queues += (self,)
 
     def __repr__(self) -> str:
         return f"<_Machine {self.name}>"
@@ -238,11 +272,12 @@ class _Machine:
         return deque(self.waiting[job_id] for job_id in self.line)
 
     def enqueue(self, job: _Job, key: tuple[int, int, int] | None = None) -> None:
-        """Put a job in line.
+        """Put a job in line; whoever does, says so in its `queues`.
 
         :param key: its place, None for the one that it has by its owner and number
         """
-        request = job.request
+        demand = job.demand
+        request = demand.request
         needs = self._needs.get(request)
         if needs is None:
             needs = self._find_needs(job)
@@ -250,9 +285,8 @@ class _Machine:
         line, owner = self.line, job.owner
         if key is None:
             key = line.next_place(owner, job.number, size_class)
-        line.insert(job.id, owner, key, request, area, job.boards, size_class)
+        line.insert(job.id, owner, key, request, area, demand.boards, size_class)
         self.waiting[job.id] = job
-        job.queues.append(self)
         if self.allocator.withheld_boards and self._needs_withheld(job):
             self.line.hold_back(job.id, True)
 
@@ -264,7 +298,7 @@ class _Machine:
         needs = area, sum(share >= least for least in _SHARES)
         if len(self._needs) >= _REMEMBERED:
             self._needs.clear()
-        self._needs[job.request] = needs
+        self._needs[job.demand.request] = needs
         return needs
 
     def _needs_withheld(self, job: _Job) -> bool:

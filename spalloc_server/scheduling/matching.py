@@ -17,27 +17,19 @@ class Matching:
         # Those that wait, but do not stand in line yet.
         self._newcomers: list[_Job] = []
 
-    def take_up(self) -> None:
-        """Take up jobs that stand in line already: the state has been restored."""
-        for job in self._state.jobs.values():
-            job.set_demand(self.demands.of(job))
-            if job.pending:
-                self.demands.join(job)
-
     def begin_again(self) -> None:
         """Have nobody stand in line; `match_again` puts all who wait there."""
         self._newcomers = [job for job in self._state.jobs.values() if job.pending]
         self.demands = Demands(self._state.machines)
         for job in self._state.jobs.values():
-            job.queues.clear()
-            job.set_demand(self.demands.of(job))
+            job.queues = ()
+            job.demand = self.demands.of(job)
         for machine in self._state.machines.values():
             machine.let_go()
             machine.empty_line(self._state.is_fair)
 
     def machines_for(self, job: _Job) -> tuple[_Machine, ...]:
         """The machines that could hold a job were they idle, by priority."""
-        assert job.demand is not None
         return self.demands.machines_for(job.demand)
 
     def postpone(self, job: _Job) -> None:
@@ -47,10 +39,10 @@ class Matching:
     def place(self, job: _Job) -> None:
         """Put a job that stands nowhere yet in line."""
         demand = job.demand
-        assert demand is not None
         machines = self.demands.machines_for(demand)
         for machine in machines:
             machine.enqueue(job)
+        job.queues = machines
         if not demand.jobs:
             demand.placed = machines
         elif demand.placed != machines:
@@ -62,7 +54,7 @@ class Matching:
         job.pending = False
         for machine in job.queues:
             machine.dequeue(job)
-        job.queues.clear()
+        job.queues = ()
         self.demands.leave(job)
 
     def match_again(self) -> list[_Job]:
@@ -91,19 +83,16 @@ class Matching:
     def _move(self, job: _Job) -> None:
         """Have a job stand in the lines where it belongs, and no others."""
         demand = job.demand
-        assert demand is not None
         wanted = self.demands.machines_for(demand)
         machines = self._state.machines
         already = [m for m in job.queues if machines.get(m.name) is m]
         for machine in already:
             if machine not in wanted:
                 machine.dequeue(job)
-        job.queues.clear()
         for machine in wanted:
-            if machine in already:
-                job.queues.append(machine)
-            else:
+            if machine not in already:
                 machine.enqueue(job)
+        job.queues = wanted
         if not demand.jobs:
             demand.placed = wanted
         self.demands.join(job)

@@ -31,8 +31,8 @@ class QueueState:
     """For how many seconds the head of a line may be overtaken."""
     machines: OrderedDict[str, _Machine] = field(default_factory=OrderedDict)
     """By name, highest priority first."""
-    jobs: OrderedDict[int, _Job] = field(default_factory=OrderedDict)
-    """By ID, oldest first."""
+    jobs: dict[int, _Job] = field(default_factory=dict)
+    """By ID."""
     limits: Limits = field(default_factory=Limits)
     """What owners may have, and have."""
     timeline: Timeline = field(default_factory=Timeline)

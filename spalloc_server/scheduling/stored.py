@@ -30,6 +30,7 @@ from spalloc_server.plain.shapes import (
     set_of,
     tuple_of,
 )
+from spalloc_server.scheduling.demands import Demands
 from spalloc_server.scheduling.machine import Kept, _Job, _Machine
 from spalloc_server.scheduling.state import SCHEDULING
 
@@ -96,7 +97,7 @@ def to_plain(machines: Iterable[_Machine], jobs: Iterable[_Job]) -> dict[str, An
     """Give jobs and machines as plain data.
 
     :param machines: all that are there, highest priority first
-    :param jobs: all of them, oldest first
+    :param jobs: all of them, in any order
     :return: lists of machines and jobs, by these names
     """
     present = list(machines)
@@ -179,11 +180,12 @@ def _machine_to_plain(machine: _Machine, removed: bool) -> dict[str, Any]:
 
 
 def from_plain(
-    state: Mapping[str, Any], fair: bool
+    state: Mapping[str, Any], fair: bool, demands: Demands
 ) -> tuple[list[_Machine], dict[int, _Job]]:
     """Make jobs and machines of plain data, of which the types have been checked.
 
     :param fair: do owners take turns?
+    :param demands: where it is noted who waits for what
     :return: the machines that have not been removed, and all jobs by ID
     :raises PlainDataError: if something refers to what is not there
     """
@@ -196,7 +198,7 @@ def from_plain(
         machines.append(machine)
     jobs: dict[int, _Job] = {}
     for kept in state["jobs"]:
-        jobs[kept["id"]] = _job_from_plain(kept, machines)
+        jobs[kept["id"]] = _job_from_plain(kept, machines, demands)
     for machine, kept in zip(machines, state["machines"], strict=True):
         _restore_line(machine, kept, jobs)
     present = [
@@ -207,18 +209,15 @@ def from_plain(
     return present, jobs
 
 
-def _job_from_plain(data: Mapping[str, Any], machines: list[_Machine]) -> _Job:
-    job = _Job(
-        data["id"],
-        data["pending"],
-        data["machine_name"],
-        None if data["tags"] is None else frozenset(data["tags"]),
-        data["args"],
-        data["kwargs"],
-        allocation_id=data["allocation_id"],
+def _job_from_plain(
+    data: Mapping[str, Any], machines: list[_Machine], demands: Demands
+) -> _Job:
+    demand = demands.find(
+        data["machine_name"], data["tags"], data["args"], data["kwargs"]
     )
-    job.ending = data["ending"]
-    job.owner, job.number = data["owner"], data["number"]
+    job = _Job.of(demand, data["id"], data["owner"])
+    job.pending, job.ending = data["pending"], data["ending"]
+    job.allocation_id, job.number = data["allocation_id"], data["number"]
     job.queued_at, job.started_at = data["queued_at"], data["started_at"]
     number = data["machine"]
     if number is not None:
@@ -227,6 +226,8 @@ def _job_from_plain(data: Mapping[str, Any], machines: list[_Machine]) -> _Job:
         job.machine = machines[number]
     if job.pending == (number is not None and job.allocation_id is not None):
         raise PlainDataError(f"job queue: {job} waits and has boards, or neither")
+    if job.pending:
+        demands.join(job)
     if job.machine is not None and job.allocation_id is not None:
         job.machine.holders[job.allocation_id] = job
     return job
@@ -246,7 +247,9 @@ def _restore_line(
     for job_id, *key in state["queue"]:
         if job_id in machine.waiting:
             raise PlainDataError(f"job queue: job {job_id} waits twice")
-        machine.enqueue(waiting(job_id), tuple(key))
+        job = waiting(job_id)
+        machine.enqueue(job, tuple(key))
+        job.queues += (machine,)
     rounds = {(owner, size_class): last for owner, size_class, last in state["rounds"]}
     machine.line.set_rounds(state["round"], rounds)
     machine.head = state["head"]

@@ -1,11 +1,13 @@
 """A TCP server around a controller: its life cycle, and no commands."""
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import threading
 import time
 from collections.abc import Collection
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from spalloc_server import __version__
 from spalloc_server.config.script import (
@@ -31,7 +33,6 @@ from spalloc_server.service.operator_door import OperatorDoor
 from spalloc_server.service.reception import Reception
 from spalloc_server.service.sighup import Sighup
 from spalloc_server.service.timers import Timers
-from spalloc_server.simulator import BMPSimulator
 from spalloc_server.storage import names
 from spalloc_server.storage.files import StateFileError
 from spalloc_server.storage.lock_file import StateLock
@@ -39,6 +40,9 @@ from spalloc_server.storage.reference_state import reference_states
 from spalloc_server.storage.store import StateStore
 from spalloc_server.wire.clients import Clients
 from spalloc_server.wire.connection import ChangeId, Connection
+
+if TYPE_CHECKING:
+    from spalloc_server.simulator import BMPSimulator
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from spalloc_server.config.reading import (
     ConfigReading,
@@ -11,10 +11,12 @@ from spalloc_server.config.reading import (
     read_configuration,
 )
 from spalloc_server.config.script import ConfigFileError
-from spalloc_server.config.watcher import ConfigWatcher
 from spalloc_server.configuration import Configuration
 from spalloc_server.observe.observer import Observer
 from spalloc_server.polling_server_core import Channel, PollingServerCore
+
+if TYPE_CHECKING:
+    from spalloc_server.config.watcher import ConfigWatcher
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +76,9 @@ class ConfigSource:
 
         :raises OSError: if that cannot be seen
         """
+        # What it watches by is for those who have asked for it.
+        from spalloc_server.config.watcher import ConfigWatcher
+
         self._watcher = ConfigWatcher(self._filename)
         self._core.register_channel(self._watcher)
 

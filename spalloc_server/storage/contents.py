@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sqlite3
 import zlib
@@ -61,6 +62,11 @@ class Contents:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def begun_at(self) -> float | None:
+        """When the snapshot was made that was read, in seconds since 1970."""
+        return None if self.info is None else self.info.time
 
     def _execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
         if self._database is None:
@@ -211,6 +217,11 @@ class Contents:
             except UNREADABLE:
                 continue
             yield from (None if row is None else _records(*row)) or ()
+
+    def records_after(self, done: int) -> Iterator[list[Any]]:
+        """All that can be read but the first so many of `records`."""
+        yield from itertools.islice(self.records(), done, None)
+        yield from self.rest()
 
     def close(self) -> None:
         """Let go of the file; SQLite then empties the log into the database."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import logging
 import os
 import socket
 import struct
 import time
+import zlib
 from typing import Final
 
 logger = logging.getLogger(__name__)
@@ -42,9 +42,10 @@ class NameGuard:
         """
         self._filename = filename
         status = os.fstat(folder_fd)
-        digest = hashlib.sha256(os.fsencode(os.path.basename(filename))).hexdigest()
+        # The name of the file may be longer than an address.
+        digest = zlib.crc32(os.fsencode(os.path.basename(filename)))
         self._address = (
-            f"\0spalloc_server/{status.st_dev:x}/{status.st_ino:x}/{digest[:32]}"
+            f"\0spalloc_server/{status.st_dev:x}/{status.st_ino:x}/{digest:08x}"
         )
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

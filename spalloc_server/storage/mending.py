@@ -12,7 +12,6 @@ import tempfile
 from spalloc_server.storage import database, files
 from spalloc_server.storage.contents import Contents
 from spalloc_server.storage.files import StateFileError
-from spalloc_server.storage.log_mending import mend_log
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +85,9 @@ def with_mended_log(filename: str, stack: contextlib.ExitStack) -> Contents | No
 
     :return: None if that is not possible
     """
+    # Hardly any log is damaged.
+    from spalloc_server.storage.log_mending import mend_log
+
     try:
         copy = _copied(filename, stack)
         mend_log(f"{copy}-wal", database.PAGE_BYTES)

@@ -6,16 +6,25 @@ It is read once, and then kept in one file: see `spalloc_server.storage.store`.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import logging
 import os
 import sqlite3
 import zlib
 from collections.abc import Iterator
 from typing import Any
 
+from spalloc_server.storage import files, names
 from spalloc_server.storage.database import UNREADABLE, connect, is_damage, reason
 from spalloc_server.storage.files import StateFileError, check_file
+from spalloc_server.storage.legacy import load_schema_1
 from spalloc_server.storage.names import OLD_JOURNAL
+from spalloc_server.storage.plain_pickle import PickleRefusedError
+from spalloc_server.storage.replaying import Restored, last_time, loader, replayed
+from spalloc_server.storage.salvage import keep_damaged
+
+logger = logging.getLogger(__name__)
 
 
 class OldJournal:
@@ -54,6 +63,9 @@ class OldJournal:
         except (ValueError, TypeError) as e:
             self.problem = str(e)
 
+    begun_at: float | None = None
+    """When the snapshot was made: that is not known."""
+
     def exists(self) -> bool:
         """Is there such a file?"""
         return os.path.exists(self.filename)
@@ -87,9 +99,68 @@ class OldJournal:
         """Its records, in order, without those that are damaged."""
         yield from self._records(stop=False)
 
+    def records_after(self, done: int) -> Iterator[list[Any]]:
+        """All that can be read but the first so many records."""
+        return itertools.islice(self.all_records(), done, None)
+
     def close(self) -> None:
         """Let go of the file."""
         if self._database is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._database.close()
             self._database = None
+
+
+def restore_old_layout(filename: str) -> Restored:
+    """Read state in this layout.
+
+    :param filename: of the pickle
+    :raises StateFileError: if it cannot be read for a reason that is no fault of it
+    """
+    problems: list[str] = []
+    contents = files.read_bytes(filename)
+    generation: int | None = None
+    try:
+        data, generation = load_schema_1(contents)
+    except PickleRefusedError as e:
+        problems.append(f"the snapshot is refused: {e}")
+        load = None
+    else:
+        load = loader(lambda _: data, b"", problems)
+    journal = OldJournal(filename)
+    with contextlib.closing(journal):
+        if load is None:
+            kept = keep_damaged(
+                filename, problems, journal.all_records(), None, usable=False
+            )
+            return Restored(
+                superseded=names.files_of(filename) if kept else [], keep_old=not kept
+            )
+        # Written out in full by the snapshot just before the journal was emptied.
+        follows = journal.generation == generation
+        if follows:
+            controller, rest, done = replayed(load, journal, problems)
+        else:
+            controller, rest, done = load(), (), 0
+            if journal.generation is not None and journal.generation > (
+                generation or 0
+            ):
+                problems.append("the journal beside it belongs to a later snapshot")
+                rest = journal.all_records()
+        if journal.problem:
+            problems.append(journal.problem)
+        kept = True
+        if problems:
+            since = last_time(journal, done) if follows else None
+            kept = keep_damaged(filename, problems, rest, since, usable=True)
+        elif done:
+            logger.warning(
+                "The server was not shut down cleanly; replaying %d changes made since "
+                "the last snapshot",
+                done,
+            )
+        return Restored(
+            controller,
+            superseded=names.files_of(filename) if kept else [],
+            keep_old=not kept,
+        )

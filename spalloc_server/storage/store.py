@@ -29,7 +29,8 @@ from spalloc_server.storage.journal import (
 from spalloc_server.storage.lock_file import Promise, StateLock
 from spalloc_server.storage.reference_state import is_reference_state
 from spalloc_server.storage.replacement import Replacement
-from spalloc_server.storage.restoring import Restored, restore
+from spalloc_server.storage.replaying import Restored
+from spalloc_server.storage.restoring import restore
 from spalloc_server.storage.rewriting import Rewriting
 from spalloc_server.storage.snapshots import Snapshots, data
 

@@ -345,13 +345,15 @@ class FakeServer:
 
 @pytest.mark.parametrize("failed", [False, True])
 def test_the_exit_status_tells_a_failure(failed: bool) -> None:
-    assert cli.run(lambda _options, _prepare: FakeServer(failed), ["x"]) == int(failed)
+    assert cli.run(
+        lambda _options, _prepare: FakeServer(failed), cli.parse_arguments(["x"])
+    ) == int(failed)
 
 
 def test_what_is_there_from_the_start_is_not_looked_through_for_garbage() -> None:
     server = FakeServer(False)
     try:
-        cli.run(lambda _options, _prepare: server, ["x"])
+        cli.run(lambda _options, _prepare: server, cli.parse_arguments(["x"]))
         assert server.frozen > 10_000
     finally:
         gc.unfreeze()
@@ -368,7 +370,7 @@ def test_a_signal_while_the_server_starts_is_not_lost() -> None:
         assert server.stop_requests == 0
         return server
 
-    assert cli.run(start, ["x"]) == 0
+    assert cli.run(start, cli.parse_arguments(["x"])) == 0
     assert server.stop_requests == 1
     assert before == [signal.getsignal(number) for number in numbers]
 

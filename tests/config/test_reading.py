@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,66 @@ def test_waiting_can_be_given_up(config: Path) -> None:
     waiting.allow()
     config.write_text("configuration = Configuration(port=5)")
     assert waiting.read(config).port == 5
+
+
+def test_one_that_is_begun_early_is_read_once(config: Path) -> None:
+    times = config.with_name("times")
+    config.write_text(
+        f"open({str(times)!r}, 'a').write('x')\nconfiguration = Configuration(port=5)\n"
+    )
+    waiting = Waiting()
+    waiting.begin(str(config))
+    wait_until(times.exists)
+    assert waiting.read(str(config)).port == 5
+    assert times.read_text() == "x"
+    # It is another one that was begun, or none any more.
+    waiting.begin(str(config.with_name("other.cfg")))
+    assert waiting.read(str(config)).port == 5
+    assert waiting.read(str(config)).port == 5
+    assert times.read_text() == "xxx"
+    waiting.forget()
+
+
+@pytest.mark.parametrize("end", [Waiting.give_up, Waiting.forget])
+def test_one_that_is_begun_early_and_not_wanted(
+    config: Path, end: Callable[[Waiting], None]
+) -> None:
+    pid = config.with_name("pid")
+    config.write_text(
+        "import os\n"
+        f"open({str(pid)!r}, 'w').write(str(os.getpid()) + '.')\n"
+        "while True: pass"
+    )
+    descriptors = os.listdir("/proc/self/fd")
+    waiting = Waiting()
+    waiting.begin(str(config))
+    wait_until(lambda: pid.exists() and pid.read_text().endswith("."))
+    end(waiting)
+    wait_until(lambda: not is_running(int(pid.read_text()[:-1])))
+    waiting.forget()
+    assert os.listdir("/proc/self/fd") == descriptors
+
+
+def test_one_that_cannot_even_be_begun(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = Waiting()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(config))
+        waiting.begin(str(config))
+    config.write_text("configuration = Configuration(port=5)")
+    assert waiting.read(str(config)).port == 5
+
+
+def test_what_is_for_the_server_is_not_for_its_config_file(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere")
+    config.write_text(
+        "import os\n"
+        "configuration = Configuration(port=int('NOTIFY_SOCKET' in os.environ))"
+    )
+    assert read_configuration(config).port == 0
 
 
 def test_what_cannot_be_run_at_all(

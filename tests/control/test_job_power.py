@@ -78,7 +78,7 @@ def test_the_boards_at_fault_are_those_named_or_all_of_the_frame(
 def test_no_two_requests_have_the_same_number(site: Site) -> None:
     site.power.request(site.job, True, False)
     first = set(site.job.outstanding)
-    site.job.outstanding.clear()
+    site.job.outstanding = frozenset()
     site.power.request(site.job, False, None)
     assert len(first) == len(site.job.outstanding) == 2
     assert first.isdisjoint(site.job.outstanding)
