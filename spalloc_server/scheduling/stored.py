@@ -245,7 +245,7 @@ def _restore_line(
         return job
 
     for job_id, *key in state["queue"]:
-        if job_id in machine.waiting:
+        if job_id in machine.line:
             raise PlainDataError(f"job queue: job {job_id} waits twice")
         job = waiting(job_id)
         machine.enqueue(job, tuple(key))
