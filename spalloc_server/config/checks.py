@@ -302,7 +302,7 @@ def _is_ints(value: object, length: int) -> TypeGuard[tuple[int, ...]]:
     return (
         isinstance(value, tuple)
         and len(value) == length
-        and all(_is_int(item) for item in value)
+        and all(map(_is_int, value))
     )
 
 
