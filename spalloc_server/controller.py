@@ -401,7 +401,9 @@ class Controller:
         :param clienthost: IP address of the host that asks
         """
         with self._log.lock:
-            self._parts.jobs.touch(clienthost, job_id)
+            job = self._state.jobs.get(job_id)
+            if job is not None:
+                job.update_keepalive(clienthost)
 
     def get_job_state(self, clienthost: str | None, job_id: int) -> JobStateTuple:
         """The state of a job, of any ID.

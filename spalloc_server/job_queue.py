@@ -434,12 +434,11 @@ class JobQueue:
     def add_job(self, job: _Job) -> None:
         """Queue a job that `make_job` has just made; see `create_job`."""
         state = self._state
-        refused = state.limits.refusal(job)
+        refused = state.limits.take_on(job)
         state.arrivals += 1
         job.number = state.arrivals
         job.queued_at = state.go_on()
         state.jobs[job.id] = job
-        state.limits.add(job)
         if refused is None:
             self._enqueue_job(job)
         else:

@@ -39,7 +39,9 @@ class Demands:
     ) -> Demand:
         """The demand that is described: see `Demand`, which says what is raised."""
         own_tags = None if tags is None else frozenset(tags)
-        key = machine_name, own_tags, args, *kwargs.items()
+        key: Hashable = (machine_name, own_tags, args)
+        if kwargs:
+            key = (key, *kwargs.items())
         demand = self._known.get(key)
         if demand is None:
             if len(self._known) >= self._tidy_at:
@@ -53,11 +55,17 @@ class Demands:
         """The demand of a job."""
         return self.find(job.machine_name, job.tags, job.args, job.kwargs)
 
-    def join(self, job: _Job) -> None:
-        """Note that a job waits for what it asks for."""
+    def join(self, job: _Job, machines: tuple[_Machine, ...] | None = None) -> None:
+        """Note that a job waits for what it asks for.
+
+        :param machines: in whose lines it stands; None where that is not sure
+        """
         demand = job.demand
         if not demand.jobs:
             self._awaited[demand] = None
+            demand.placed = machines
+        elif demand.placed != machines:
+            demand.placed = None
         demand.jobs[job.id] = job
 
     def leave(self, job: _Job) -> None:

@@ -25,11 +25,15 @@ class Limits:
         self._boards_held: Counter[str] = Counter()
         self._jobs_alive: Counter[str] = Counter()
 
-    def refusal(self, job: _Job) -> str | None:
-        """Why another job of this owner is not taken, None if it is."""
+    def take_on(self, job: _Job) -> str | None:
+        """A job has been created; why its owner must not have it, None if it may be.
+
+        It counts until it is discarded in any case.
+        """
         if job.owner is None or self.jobs is self.boards is None:
             return None
         alive = self._jobs_alive[job.owner]
+        self.add(job)
         if self.jobs is not None and alive >= self.jobs:
             return (
                 f"{job.owner} has as many jobs as an owner may have at a time: "

@@ -64,7 +64,7 @@ class Line:
         # true any more is dropped when it comes to the top.
         self._firsts: list[Place] = []
         # Of the latter, those that are tried first come first.
-        self._ready: list[tuple[bool, Key, int]] = []
+        self._ready: list[tuple[bool, Place]] = []
 
     def __len__(self) -> int:
         return len(self._stands)
@@ -189,7 +189,7 @@ class Line:
         while firsts:
             place = firsts[0]
             found = self._stands.get(place[1])
-            if found is not None and found[2].first == place:
+            if found is not None and found[2].first is place:
                 self._round = place[0][0]
                 return place[1]
             heappop(firsts)
@@ -202,12 +202,12 @@ class Line:
         """
         ready = self._ready
         while ready:
-            _, key, job_id = ready[0]
-            found = self._stands.get(job_id)
+            _, place = ready[0]
+            found = self._stands.get(place[1])
             if found is not None:
                 group = found[2]
-                if not group.blocked and group.first == (key, job_id):
-                    return job_id
+                if group.first is place and not group.blocked:
+                    return place[1]
             heappop(ready)
         return None
 
@@ -347,6 +347,6 @@ class Line:
             heappush(self._ready, _trial(group, place))
 
 
-def _trial(group: Group, place: tuple[Key, int]) -> tuple[bool, Key, int]:
+def _trial(group: Group, place: Place) -> tuple[bool, Place]:
     """When to try the first of a group: the lower, the earlier."""
-    return (group.size_class < LARGE, *place)
+    return group.size_class < LARGE, place
