@@ -49,7 +49,8 @@ def test_a_job_that_waits_takes_little_memory(
 def test_after_a_restart_jobs_have_in_common_what_they_have_before(
     controller: Controller,
 ) -> None:
-    for words in [{}, {"machine": "m"}, {"tags": ["default"]}] * 3:
+    asked: list[dict[str, Any]] = [{}, {"machine": "m"}, {"tags": ["default"]}]
+    for words in asked * 3:
         controller.create_job(None, owner="me", **words)
     again = pickle.loads(pickle.dumps(controller))
     for each in (controller, again):
