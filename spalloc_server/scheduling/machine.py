@@ -336,10 +336,6 @@ class _Machine:
         behind = None if self.kept is None else self.kept.job_id
         self.enqueue(job, self.line.first_place(behind))
 
-    def dequeue(self, job: _Job) -> None:
-        """Take a job out of the line."""
-        self.line.discard(job.id)
-
     def empty_line(self, fair: bool) -> None:
         """Have nobody wait."""
         self.line = Line(fair)
