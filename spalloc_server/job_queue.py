@@ -620,17 +620,19 @@ class JobQueue:
         Takes time in proportion to the number of machines, and of those who hold boards
         of what is kept for it.
         """
-        job = self._jobs.get(job_id)
-        if job is None or not job.pending:
-            return None
-        return describe(
-            job,
-            job.queues,
-            not self._starting.may_start(job),
-            self._state.now(),
-            self._state.waits,
-            self._state.runs,
-        )
+        return self.waiting_of([job_id]).get(job_id)
+
+    def waiting_of(self, job_ids: Iterable[int]) -> dict[int, Waiting]:
+        """What `waiting` tells of those jobs of some that wait, all at once."""
+        state, may_start = self._state, self._starting.may_start
+        now, waits, runs = state.now(), state.waits, state.runs
+        told = {}
+        for job_id in job_ids:
+            job = state.jobs.get(job_id)
+            if job is not None and job.pending:
+                limited = not may_start(job)
+                told[job_id] = describe(job, limited, now, waits, runs)
+        return told
 
     def first_and_length(self, machine_name: str) -> tuple[int | None, int]:
         """The first job in the queue of a machine, and how many wait in it.

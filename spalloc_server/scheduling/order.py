@@ -28,7 +28,7 @@ class Order:
     to all others each time that one leaves.
     """
 
-    __slots__ = ("_gone", "_places", "_start")
+    __slots__ = ("_asked", "_gone", "_places", "_start")
 
     def __init__(self) -> None:
         """Begin with nobody."""
@@ -37,6 +37,8 @@ class Order:
         self._start = 0
         # Those from there on who have left, by ID.
         self._gone: dict[int, Place] = {}
+        # Where the one stands who was asked for last.
+        self._asked = 0
 
     def __len__(self) -> int:
         return len(self._places) - self._start - len(self._gone)
@@ -72,8 +74,14 @@ class Order:
 
     def before(self, place: Place) -> int:
         """How many stand before a place."""
-        self._settle()
-        return bisect_left(self._places, place, self._start) - self._start
+        if self._gone:
+            self._settle()
+        places, index = self._places, self._asked + 1
+        # Mostly it is asked for many, one after the other.
+        if index >= len(places) or places[index] is not place:
+            index = bisect_left(places, place, self._start)
+        self._asked = index
+        return index - self._start
 
     def after(self, place: Place) -> Iterator[Place]:
         """Those that come after a place, in order."""
