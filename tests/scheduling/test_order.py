@@ -1,81 +1,75 @@
-"""Places in order, and lines of many, against lists that are sorted anew each time."""
+"""Places in order, as a sorted list has them, however many have left."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from random import Random
+from unittest import mock
 
-import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from spalloc_server.scheduling.line import Line
+from spalloc_server.scheduling import order
 from spalloc_server.scheduling.order import Order, Place
 
-STEPS = 3000
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["last", "somewhere", "leave", "first", "before", "ask"]),
+        st.integers(0, 10**6),
+    ),
+    max_size=60,
+)
 
 
-@pytest.mark.parametrize("asked", [0.02, 0.5])
-@pytest.mark.parametrize("most", [20, 500])
-def test_an_order_is_that_of_those_who_have_not_left(asked: float, most: int) -> None:
-    chance = Random(most)
-    order = Order()
-    there: list[Place] = []
-    left: list[Place] = []
-    for number in range(STEPS):
-        if there and chance.random() < len(there) / most:
-            # Mostly from the middle, but now and then a first or a last one.
-            index = chance.choice([0, -1, *[chance.randrange(len(there))] * 8])
-            place = there.pop(index)
-            order.discard(place)
-            left.append(place)
-        else:
-            again = left and chance.random() < 0.1
-            place = left.pop() if again else (number // 9, number % 9, 0, number)
-            there.insert(bisect_left(there, place), place)
-            order.add(place)
-        assert len(order) == len(there)
-        if chance.random() < asked:
-            assert order.first() == (there[0] if there else None)
-        if there and chance.random() < asked:
-            place = chance.choice(there)
-            index = there.index(place)
-            assert order.before(place) == index
-            assert list(order.after(place)) == there[index + 1 :]
-    assert list(order) == there
+def check(found: Order, model: list[Place], number: int) -> None:
+    """Compare with a sorted list, in one of the ways in which it is asked."""
+    if number % 4 == 0:
+        assert list(found) == model
+    elif number % 4 == 1:
+        assert len(found) == len(model)
+    elif number % 4 == 2:
+        assert found.first() == (model[0] if model else None)
+    elif model:
+        place = model[number % len(model)]
+        assert list(found.after(place)) == model[model.index(place) + 1 :]
 
 
-@pytest.mark.parametrize("fair", [False, True])
-def test_a_long_line_that_many_leave(fair: bool) -> None:
-    chance = Random(1)
-    line = Line(fair)
-    jobs: dict[int, tuple[str, int]] = {}
-    for job_id in range(STEPS):
-        owner, request = chance.choice(["ann", "bob"]), chance.randrange(3)
-        line.append(job_id, owner, job_id, request, 1, 3)
-        jobs[job_id] = owner, request
-        while len(jobs) > 300:
-            # Most leave from the middle, some as the first.
-            head = line.head()
-            assert head is not None
-            left = head if chance.random() < 0.05 else chance.choice(list(jobs))
-            line.discard(left)
-            del jobs[left]
-        if chance.random() < 0.1:
-            order = sorted(jobs, key=line.key_of)
-            some = chance.randrange(len(order))
-            assert line.jobs_before(order[some]) == some
-            assert line.first() == line.head() == order[0]
-            aside = jobs[order[0]]
-            line.set_aside(order[0], aside[0])
-            passed = next((job for job in order if jobs[job] != aside), None)
-            assert line.head() == passed
-            line.restore(aside[0])
-            assert {jobs[job][1] for job in line.one_of_each()} == {
-                request for _, request in jobs.values()
-            }
-    order = sorted(jobs, key=line.key_of)
-    assert list(line) == order
-    for job_id in order:
-        assert line.head() == job_id
-        line.discard(job_id)
-    assert line.head() is None
-    assert len(line) == 0
+@settings(max_examples=300)
+@given(
+    steps=STEPS,
+    many=st.sampled_from([0, 2, 64]),
+    few=st.sampled_from([1, 3, 32]),
+    begun_with=st.integers(0, 40),
+)
+def test_it_is_as_a_sorted_list(
+    steps: list[tuple[str, int]], many: int, few: int, begun_with: int
+) -> None:
+    found, next_id = Order(), 1
+    model: list[Place] = []
+    left: list[int] = []
+    with mock.patch.object(order, "_MANY", many), mock.patch.object(order, "_FEW", few):
+        for what, number in [("last", 0)] * begun_with + steps:
+            if what in ("last", "somewhere"):
+                # Who had left may come again.
+                again = what == "somewhere" and left and number % 3 == 0
+                job_id = left.pop(number % len(left)) if again else next_id
+                next_id += not again
+                rounds = 10**6 if what == "last" else number
+                place = rounds, job_id, 0, job_id
+                found.add(place)
+                model.append(place)
+                model.sort()
+            elif what == "leave" and model:
+                place = model.pop(number % len(model))
+                left.append(place[3])
+                found.discard(place)
+            elif what == "first" and model:
+                place = model.pop(0)
+                left.append(place[3])
+                found.discard(place)
+            elif what == "before" and model:
+                # Asked for many, one after the other, as for a list of all jobs.
+                for index in range(number % len(model), len(model)):
+                    assert found.before(model[index]) == index
+            else:
+                check(found, model, number)
+        for number in range(4):
+            check(found, model, number)
