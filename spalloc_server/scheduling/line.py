@@ -311,11 +311,11 @@ class Line:
                 for other, turn in self._rounds.items()
                 if turn >= self._round
             }
-        turn = max(self._round, self._rounds.get(taker, -1) + 1)
+        last = self._rounds.get(taker, -1)
         waiting = self._waiting.get(taker)
         if waiting is not None:
-            turn = max(turn, waiting[next(reversed(waiting))] + 1)
-        return turn
+            last = max(last, waiting[next(reversed(waiting))])
+        return max(self._round, last + 1)
 
     def _note(self, group: Group) -> None:
         """Note who is the first of a group now."""
