@@ -96,7 +96,6 @@ class Loop:
                 self._look_around(now)
             except Exception as e:
                 self.stats.errors.note("look around", e)
-        self.reception.resume()
         clients = self.clients.take_ready()
         self.dispatcher.take_turns(clients)
         # After the clients: one that has just sent a keepalive has not timed out.
@@ -131,6 +130,7 @@ class Loop:
         """Take note of what has come over a channel that is no client."""
         if self.reception.is_behind(channel):
             self.reception.accept()
+            self._look_again_to_resume()
         elif self.operator_door.is_behind(channel):
             self.operator_door.accept()
         else:
@@ -140,12 +140,20 @@ class Loop:
         """See to what nothing tells of by itself."""
         # Which bounds the waits in between, too.
         self._look_at = now + min(LOOK_SECONDS, self.owner.observer.longest_wait)
+        self.reception.resume()
+        self._look_again_to_resume()
         self.config_source.look()
         self.state_lock.look()
         self.operator_door.look()
         self.clients.look()
         if self.reception.look():
             self.owner.note_address()
+
+    def _look_again_to_resume(self) -> None:
+        """Look around when new connections are to be tried again, where they are."""
+        resume_at = self.reception.resume_at
+        if resume_at is not None and resume_at < self._look_at:
+            self._look_at = resume_at
 
     def _seconds_to_wait(self, now: float) -> float:
         if self.clients.any_ready():
@@ -154,11 +162,7 @@ class Loop:
         due = self.timers.due
         if self._look_at < due:
             due = self._look_at
-        for other in (
-            self.store.retry_at,
-            self.reception.resume_at,
-            self.config_source.due,
-        ):
+        for other in (self.store.retry_at, self.config_source.due):
             if other is not None and other < due:
                 due = other
         wait = due - now
