@@ -74,6 +74,8 @@ class Loop:
     def __post_init__(self) -> None:
         self._attention = Attention()
         self._look_at = 0.0
+        # As it was when the turn began.
+        self._timers_due = 0.0
 
     def turn(self) -> None:
         """Wait until there is something to do, and do all of it once."""
@@ -156,10 +158,10 @@ class Loop:
             self._look_at = resume_at
 
     def _seconds_to_wait(self, now: float) -> float:
+        due = self._timers_due = self.timers.due
         if self.clients.any_ready():
             # Those may be waiting for all state to be written.
             return STORE_SECONDS if self.store.must_wait else 0.0
-        due = self.timers.due
         if self._look_at < due:
             due = self._look_at
         for other in (self.store.retry_at, self.config_source.due):
@@ -183,7 +185,7 @@ class Loop:
         if self.background_change:
             self.background_change = False
             timers.hardware_changed(self.controller.seconds_before_free)
-        if now < timers.due:
+        elif now < self._timers_due:
             return
         if timers.is_check_due(now) and self._attention.has_heard_all(
             ready,
