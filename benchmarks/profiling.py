@@ -59,7 +59,7 @@ def profile(command: str, clients: int, seconds: float, lines: int) -> str:
     ours = environments.ours()
     with tempfile.TemporaryDirectory(prefix="spalloc-profile-") as folder:
         output = Path(folder, "profile")
-        release = ProfiledRelease(ours.name, ours.python, False, output)
+        release = ProfiledRelease(ours.name, ours.python, False, output=output)
         with site(release, 4) as place, place.running() as server:
             with server.client() as client:
                 job_id = client.call("create_job", owner="me", keepalive=None)

@@ -472,6 +472,11 @@ class Controller:
         with self._log.lock:
             return self._parts.answers.waiting(job_id)
 
+    def waiting_of(self, job_ids: Iterable[int]) -> dict[int, Waiting]:
+        """What `waiting` tells of those jobs of some that wait, all at once."""
+        with self._log.lock:
+            return self._parts.answers.waiting_of(job_ids)
+
     def kept_boards(self) -> dict[str, int]:
         """How many boards of each machine are kept for somebody who waits."""
         with self._log.lock:

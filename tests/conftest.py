@@ -1,5 +1,8 @@
 """Fixtures of several modules: a server with a client, and BMPs answered by hand."""
 
+import contextlib
+import gc
+import importlib
 import os
 import signal
 import sys
@@ -51,6 +54,33 @@ def pytest_configure() -> None:
     for number, handler in _SIGNALS.items():
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+def pytest_sessionstart() -> None:
+    """Compile a share of the tests, where several processes are going to need them.
+
+    Each reads all tests, in the same order and at the same time. In a new checkout each
+    would also compile all of them; so each begins at another place. Looking for garbage
+    meanwhile would find none.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:
+        return
+    gc.disable()
+    files = sorted(Path(__file__).parent.rglob("test_*.py"))
+    share = len(files) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    first = share * int(worker.removeprefix("gw"))
+    for file in files[first : first + share]:
+        name = file.relative_to(Path(__file__).parent.parent).with_suffix("")
+        # What goes wrong is told where the tests are read.
+        with contextlib.suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(".".join(name.parts))
+
+
+def pytest_collection_finish() -> None:
+    """Have nothing that is there from the start looked through for garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 def _has_room(folder: str) -> bool:

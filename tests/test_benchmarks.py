@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from benchmarks import before, churn_script, core, results
-from benchmarks.__main__ import GROUPS
+from benchmarks.__main__ import GROUPS, main
 from benchmarks.profiling import profile
 from benchmarks.queue_events import measure
 from benchmarks.results import Row
@@ -36,23 +37,46 @@ def run(*options: str | Path, timeout: float = 5 * TIMEOUT) -> str:
     return done.stdout
 
 
+LIMITED = {"commands": {"job_keepalive", "get_job_state"}}
+"""Of each group, what is compared with a limit."""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(6 * TIMEOUT)
-def test_the_short_form_measures_everything(tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_short_form_measures_everything(tmp_path: Path, group: str) -> None:
     # Making the reference's environment needs the network; it is measured where there
     # is one.
     with_reference = "SPALLOC_REFERENCE_PYTHON" in os.environ
     options = [] if with_reference else ["--no-reference"]
+    options += ["--only", group]
     printed = run("--short", "--no-plot", "--output", tmp_path, *options)
     rows = results.read_csv(tmp_path / "results.csv")
-    assert len({row.group for row in rows}) == len(GROUPS)
+    assert {row.group for row in rows} == {GROUPS[group].GROUP}
     for row in rows:
         assert row.ours >= 0
         assert row.what in printed
         if not with_reference:
             assert row.reference is None
     limits = {row.what.split(":")[0] for row in rows if row.limit is not None}
-    assert {"job_keepalive", "get_job_state"} <= limits
+    assert limits >= LIMITED.get(group, set())
+
+
+def test_all_groups_are_measured_unless_some_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def only(row: Row) -> SimpleNamespace:
+        return SimpleNamespace(GROUP=row.group, measure=lambda *_: [row])
+
+    for name, module in GROUPS.items():
+        row = Row(module.GROUP, "fill", name, "us", None, 3.0)
+        monkeypatch.setitem(GROUPS, name, only(row))
+    options = ["--short", "--no-plot", "--no-reference", "--output", str(tmp_path)]
+    for more, measured in (([], list(GROUPS)), (["--only", "scale"], ["scale"])):
+        file = tmp_path / "results.csv"
+        file.unlink(missing_ok=True)
+        assert main([*options, *more]) == 0
+        assert [row.size for row in results.read_csv(file)] == measured
 
 
 @pytest.mark.slow

@@ -298,7 +298,9 @@ class Player:
             self._receive()
 
     def _receive(self) -> dict[str, Any]:
-        message: dict[str, Any] = json.loads(self._input.readline())
+        line = self._input.readline()
+        assert line, "disconnected"
+        message: dict[str, Any] = json.loads(line)
         for label in message.keys() & {"jobs_changed", "machines_changed"}:
             self._changes.setdefault(label, set()).update(message[label])
         return message

@@ -4,17 +4,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests import forked_process
 from tests.admin_command import Admin
 from tests.support import (
     ONE_TRIAD,
-    TIMEOUT,
     Client,
-    from_nothing,
     ready,
+    running_server,
     wait_until,
 )
 
@@ -30,15 +29,8 @@ spare = Machine.with_standard_ips(
 TWO = SPARE + ONE_TRIAD.replace("    ],\n", "    ] + [spare],\n")
 
 
-def check(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "spalloc_server", "--check", *args],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-        **options,
-    )
+def check(*args: str) -> subprocess.CompletedProcess[str]:
+    return forked_process.run("spalloc_server", "--check", *args)
 
 
 def write(folder: Path, config: str) -> str:
@@ -114,7 +106,7 @@ def test_probing_is_a_part_of_checking(tmp_path: Path) -> None:
 
 def test_what_a_reload_would_do(tmp_path: Path) -> None:
     with (
-        from_nothing(TWO, "--simulate", folder=tmp_path) as server,
+        running_server(TWO, "--simulate", folder=tmp_path) as server,
         Client(server.port) as client,
     ):
         config = str(server.config_file)
@@ -172,7 +164,7 @@ def test_what_a_reload_would_do_with_state_elsewhere(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
     options = ("--state-dir", str(state))
-    with from_nothing(ONE_TRIAD, "--simulate", *options, folder=tmp_path) as server:
+    with running_server(ONE_TRIAD, "--simulate", *options, folder=tmp_path) as server:
         config = str(server.config_file)
         assert "none is running" in check(config).stdout
         assert f"process {server.process.pid}" in check(config, *options).stdout
@@ -187,7 +179,7 @@ def test_a_server_that_cannot_be_asked(tmp_path: Path) -> None:
     config = ONE_TRIAD.replace(
         "seconds_", "allowed_networks=['192.0.2.0/24'], seconds_"
     )
-    with from_nothing(config, "--simulate", folder=tmp_path) as server:
+    with running_server(config, "--simulate", folder=tmp_path) as server:
         done = check(str(server.config_file))
     assert done.returncode == 0
     assert "server: cannot be asked for its jobs: " in done.stdout

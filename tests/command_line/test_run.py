@@ -15,6 +15,7 @@ import pytest
 
 from spalloc_server import __version__
 from spalloc_server.command_line import run as cli
+from tests import forked_process
 from tests.support import (
     ONE_TRIAD,
     TIMEOUT,
@@ -22,6 +23,7 @@ from tests.support import (
     free_port,
     from_nothing,
     ready,
+    running_server,
     wait_until,
 )
 
@@ -78,7 +80,7 @@ def test_help_names_every_option() -> None:
     ],
 )
 def test_wrong_arguments(args: tuple[str, ...], problem: str) -> None:
-    done = run(*args)
+    done = forked_process.run("spalloc_server", *args)
     assert done.returncode == 2
     assert problem in done.stderr
     assert "Traceback" not in done.stderr
@@ -148,12 +150,12 @@ def test_a_job_outlives_a_restart(tmp_path: Path) -> None:
 
 
 def test_simulated_machines_that_only_the_saved_state_knows(tmp_path: Path) -> None:
-    with from_nothing(TWO, "--simulate", folder=tmp_path) as server:
+    with running_server(TWO, "--simulate", folder=tmp_path) as server:
         with Client(server.port) as client:
             job_id = client.call("create_job", 1, 1, owner="me", machine="n")
             wait_until(lambda: ready(client, job_id))
         server.stop()
-    with from_nothing(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
+    with running_server(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
         with Client(server.port) as client:
             reason = client.call("get_job_state", job_id)["reason"]
             assert reason == "Machine removed."
@@ -164,7 +166,7 @@ def test_simulated_machines_that_only_the_saved_state_knows(tmp_path: Path) -> N
 
 
 def test_sighup_and_broken_configs(tmp_path: Path) -> None:
-    with from_nothing(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
+    with running_server(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
         write(tmp_path, TWO)
         server.process.send_signal(signal.SIGHUP)
         server.wait_for_log("Machines: added: n")
@@ -180,7 +182,7 @@ def test_sighup_and_broken_configs(tmp_path: Path) -> None:
 
 
 def test_watching_the_config(tmp_path: Path) -> None:
-    with from_nothing(
+    with running_server(
         ONE_TRIAD, "--simulate", "--watch-config", folder=tmp_path
     ) as server:
         write(tmp_path, TWO)
@@ -193,7 +195,7 @@ def test_watching_the_config(tmp_path: Path) -> None:
 
 
 def test_the_config_is_not_watched_unless_asked(tmp_path: Path) -> None:
-    with from_nothing(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
+    with running_server(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
         write(tmp_path, TWO)
         with Client(server.port) as client:
             assert len(client.call("list_machines")) == 1
@@ -243,7 +245,7 @@ def test_configs_that_cannot_be_used(
     file = str(tmp_path / "spalloc.cfg")
     if config is not None:
         write(tmp_path, config)
-    done = run(file, "--port", "0")
+    done = forked_process.run("spalloc_server", file, "--port", "0")
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert f"{file}{problem}" in line

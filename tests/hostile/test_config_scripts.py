@@ -204,7 +204,8 @@ def test_check_says_what_the_server_would(tmp_path: Path) -> None:
 @pytest.mark.timeout(200)
 def test_a_script_is_given_up_in_the_end(tmp_path: Path) -> None:
     with running_server(ONE_TRIAD, "--simulate", folder=tmp_path) as server:
-        server.config_file.write_text("while True: pass")
+        # One that is busy is given up as well: see tests/config/test_reading.py.
+        server.config_file.write_text("import time; time.sleep(1000)")
         server.process.send_signal(signal.SIGHUP)
         server.wait_for_log(
             r"ERROR The old configuration stays in force: .*spalloc\.cfg: took more "

@@ -285,10 +285,10 @@ def test_clients_hardly_notice_who_hammers_the_pages(tmp_path: Path) -> None:
         port = http_port(server)
         jobs = [client.call("create_job", owner="me", keepalive=None)]
         jobs += [client.call("create_job", owner="you") for _ in range(300)]
-        alone = percentile_99(client, jobs[0], 3.0)
+        alone = percentile_99(client, jobs[0], 0.5)
         with hammering(port, 8):
             # Not the burst at the beginning.
-            percentile_99(client, jobs[0], 3.0)
-            loaded = percentile_99(client, jobs[0], 10.0)
+            percentile_99(client, jobs[0], 1.5)
+            loaded = percentile_99(client, jobs[0], 5.0)
         print(f"99th percentile: {1000 * alone:.1f} ms, {1000 * loaded:.1f} ms")
         assert loaded < LONGEST_P99

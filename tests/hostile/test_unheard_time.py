@@ -123,13 +123,14 @@ def test_input_that_waits_is_read_before_anybody_times_out(tmp_path: Path) -> No
         ExitStack() as stack,
     ):
         clients = [stack.enter_context(Client(server.port)) for _ in range(200)]
-        jobs = [c.call("create_job", owner="me", keepalive=1.0) for c in clients]
+        # Long enough for all that is done before and after the stop, on a busy machine.
+        jobs = [c.call("create_job", owner="me", keepalive=5.0) for c in clients]
         server.process.send_signal(signal.SIGSTOP)
         for client, job_id in zip(clients, jobs, strict=True):
             for _ in range(100):
                 client.send_command("version")
             client.send_command("job_keepalive", job_id)
-        threading.Event().wait(1.5)
+        threading.Event().wait(5.5)
         server.process.send_signal(signal.SIGCONT)
         for client in clients:
             for _ in range(101):
