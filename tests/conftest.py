@@ -56,21 +56,33 @@ def pytest_configure() -> None:
             signal.signal(number, handler)
 
 
-def pytest_sessionstart() -> None:
-    """Compile a share of the tests, where several processes are going to need them.
-
-    Each reads all tests, in the same order and at the same time. In a new checkout each
-    would also compile all of them; so each begins at another place. Looking for garbage
-    meanwhile would find none.
-    """
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Prepare for reading the tests, in each process that does."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
-    if worker is None:
+    if worker is None and session.config.getoption("numprocesses", None):
         return
-    gc.disable()
+    from hypothesis import settings
+
+    # How long an example takes says more of the other tests that run beside it.
+    settings.register_profile("tests", deadline=None)
+    settings.load_profile("tests")
+    if worker is not None:
+        # Looking for garbage among what is read would find none.
+        gc.disable()
+        _compile_share(
+            int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        )
+
+
+def _compile_share(worker: int, workers: int) -> None:
+    """Compile a share of the tests.
+
+    Each worker reads all tests, in the same order and at the same time. In a new
+    checkout each would also compile all of them; so each begins at another place.
+    """
     files = sorted(Path(__file__).parent.rglob("test_*.py"))
-    share = len(files) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-    first = share * int(worker.removeprefix("gw"))
-    for file in files[first : first + share]:
+    share = len(files) // workers
+    for file in files[share * worker : share * (worker + 1)]:
         name = file.relative_to(Path(__file__).parent.parent).with_suffix("")
         # What goes wrong is told where the tests are read.
         with contextlib.suppress(Exception, pytest.skip.Exception):
