@@ -1,8 +1,11 @@
 """The two releases that are measured, each with an interpreter of its own."""
 
+import atexit
+import functools
 import os
 import subprocess
 import sys
+import tempfile
 import venv
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +50,21 @@ class Release:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of processes of the release."""
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        without = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+        environment = {k: v for k, v in os.environ.items() if k not in without}
         if not self.is_reference:
             environment["PYTHONPATH"] = str(self.tree)
+            # What is installed is compiled; of a tree that is done by whoever is first.
+            environment["PYTHONPYCACHEPREFIX"] = _compiled()
         return environment
+
+
+@functools.cache
+def _compiled() -> str:
+    """A folder for what is compiled of trees, for as long as this process lasts."""
+    folder = tempfile.TemporaryDirectory(prefix="spalloc-bench-")
+    atexit.register(folder.cleanup)
+    return folder.name
 
 
 def ours() -> Release:

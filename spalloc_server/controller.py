@@ -401,7 +401,9 @@ class Controller:
         :param clienthost: IP address of the host that asks
         """
         with self._log.lock:
-            self._parts.jobs.touch(clienthost, job_id)
+            job = self._state.jobs.get(job_id)
+            if job is not None:
+                job.update_keepalive(clienthost)
 
     def get_job_state(self, clienthost: str | None, job_id: int) -> JobStateTuple:
         """The state of a job, of any ID.
@@ -469,6 +471,11 @@ class Controller:
         """Where a job stands and why it waits, None if it does not wait."""
         with self._log.lock:
             return self._parts.answers.waiting(job_id)
+
+    def waiting_of(self, job_ids: Iterable[int]) -> dict[int, Waiting]:
+        """What `waiting` tells of those jobs of some that wait, all at once."""
+        with self._log.lock:
+            return self._parts.answers.waiting_of(job_ids)
 
     def kept_boards(self) -> dict[str, int]:
         """How many boards of each machine are kept for somebody who waits."""

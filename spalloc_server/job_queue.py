@@ -165,8 +165,8 @@ class JobQueue:
         :param jobs_per_owner: jobs that an owner may have that have not ended; the
             next one is cancelled at once. None for any number.
         """
-        limits = self._state.limits
-        limits.boards, limits.jobs = boards_per_owner, jobs_per_owner
+        self._state.limits = Limits(boards_per_owner, jobs_per_owner)
+        self._state.count_again()
         for machine in self._machines.values():
             machine.line.restore_all()
         self._process_queue()
@@ -231,7 +231,9 @@ class JobQueue:
         demands = self._matching.demands
         machines, jobs = stored.from_plain(state, ours.is_fair, demands)
         ours.jobs.update(jobs)
-        ours.machines.update((m.name, m) for m in machines)
+        for machine in machines:
+            machine.jobs = ours.jobs
+            ours.machines[machine.name] = machine
         ours.count_again()
 
     # Who stands where, and who is started
@@ -337,6 +339,7 @@ class JobQueue:
             allocator.clock = self._cool_by
         machine = _Machine(name, DEFAULT_TAGS if tags is None else tags, allocator)
         machine.empty_line(self._state.is_fair)
+        machine.jobs = self._jobs
         self._machines[name] = machine
         self._regenerate_queues()
 
@@ -431,33 +434,36 @@ class JobQueue:
     def add_job(self, job: _Job) -> None:
         """Queue a job that `make_job` has just made; see `create_job`."""
         state = self._state
-        refused = state.limits.refusal(job)
+        refused = state.limits.take_on(job)
         state.arrivals += 1
         job.number = state.arrivals
         job.queued_at = state.go_on()
         state.jobs[job.id] = job
-        state.limits.add(job)
         if refused is None:
             self._enqueue_job(job)
         else:
             self.destroy_job(job.id, refused)
 
-    def make_job(self, *args: Any, **kwargs: Any) -> _Job:
+    def make_job(
+        self,
+        *args: Any,
+        job_id: int | None = None,
+        machine: str | None = None,
+        tags: Iterable[str] | None = None,
+        owner: str | None = None,
+        **kwargs: Any,
+    ) -> _Job:
         """Check the arguments of `create_job`, and raise what it raises.
 
         :return: the job, for `add_job`
         """
-        job_id = kwargs.pop("job_id", None)
-        machine_name = kwargs.pop("machine", None)
-        tags = kwargs.pop("tags", None)
-        owner = kwargs.pop("owner", None)
         if job_id is None:
             raise TypeError("job_id must be specified")
-        if machine_name is not None and tags is not None:
+        if machine is not None and tags is not None:
             raise TypeError("only one of machine and tags may be specified for a job")
         if job_id in self._jobs:
             raise ValueError(f"job_id {job_id} is in use")
-        demand = self._matching.demands.find(machine_name, tags, args, kwargs)
+        demand = self._matching.demands.find(machine, tags, args, kwargs)
         return _Job.of(demand, job_id, None if owner is None else str(owner))
 
     def destroy_job(self, job_id: int, reason: str | None = None) -> None:
@@ -479,7 +485,8 @@ class JobQueue:
             follows = self._postponed or self._starting.follows_from_leaving(job)
             self._matching.take_out(job)
             state.limits.discard(job)
-            state.restore(job.owner)
+            if state.limits.boards is not None:
+                state.restore(job.owner)
             if self.on_cancel is not None:
                 self.on_cancel(job_id, reason)
             if follows:
@@ -613,17 +620,19 @@ class JobQueue:
         Takes time in proportion to the number of machines, and of those who hold boards
         of what is kept for it.
         """
-        job = self._jobs.get(job_id)
-        if job is None or not job.pending:
-            return None
-        return describe(
-            job,
-            job.queues,
-            not self._starting.may_start(job),
-            self._state.now(),
-            self._state.waits,
-            self._state.runs,
-        )
+        return self.waiting_of([job_id]).get(job_id)
+
+    def waiting_of(self, job_ids: Iterable[int]) -> dict[int, Waiting]:
+        """What `waiting` tells of those jobs of some that wait, all at once."""
+        state, may_start = self._state, self._starting.may_start
+        now, waits, runs = state.now(), state.waits, state.runs
+        told = {}
+        for job_id in job_ids:
+            job = state.jobs.get(job_id)
+            if job is not None and job.pending:
+                limited = not may_start(job)
+                told[job_id] = describe(job, limited, now, waits, runs)
+        return told
 
     def first_and_length(self, machine_name: str) -> tuple[int | None, int]:
         """The first job in the queue of a machine, and how many wait in it.

@@ -38,6 +38,7 @@ class PollingServerCore:
         self._notify_send, self._notify_recv = socket.socketpair()
         self._notify_send.setblocking(False)
         self._notify_recv.setblocking(False)
+        self._wake_up_fd = self._notify_recv.fileno()
         self.register_channel(self._notify_recv)
 
     def wake(self) -> None:
@@ -75,17 +76,13 @@ class PollingServerCore:
         most. After a wake-up, `_notify_recv` is among them, already emptied.
         """
         # Rounded up to milliseconds, so that none is spent spinning.
-        events = self._poll.poll(max(0.0, timeout), READY_AT_ONCE)
-        channels, wake_up = self._channels, self._notify_recv
-        ready = []
-        for fd, event in events:
-            channel = channels[fd][0]
-            ready.append((channel, event))
-            if channel is wake_up:
-                with contextlib.suppress(BlockingIOError):
-                    while self._notify_recv.recv(4096):
-                        pass
-        return ready
+        events = dict(self._poll.poll(max(0.0, timeout), READY_AT_ONCE))
+        if self._wake_up_fd in events:
+            with contextlib.suppress(BlockingIOError):
+                while self._notify_recv.recv(4096):
+                    pass
+        channels = self._channels
+        return [(channels[fd][0], event) for fd, event in events.items()]
 
     def _close_core(self) -> None:
         """Close what the constructor opened; no method may be called after it."""

@@ -41,7 +41,7 @@ from spalloc_server.service.registry import (
     spalloc_command,
 )
 from spalloc_server.wire.connection import Connection
-from spalloc_server.wire.messages import LongReply, encode_message
+from spalloc_server.wire.messages import LongReply
 
 if TYPE_CHECKING:
     from spalloc_server.simulator import BMPSimulator
@@ -173,7 +173,7 @@ class SpallocServer(Server):
         waiting = self._controller.waiting(job_id) if is_queued else None
         if waiting is None:
             return replies.job_state_reply(state)
-        return encode_message({"return": replies.waiting_job_state(state, waiting)})
+        return replies.waiting_job_state_reply(state, waiting)
 
     @spalloc_command
     @reads
@@ -230,7 +230,7 @@ class SpallocServer(Server):
     @encodes("list_jobs")
     def _encoded_jobs(self, _client: Connection) -> LongReply:
         jobs = self._controller.list_jobs()
-        return replies.jobs_reply(jobs, self._controller.waiting)
+        return replies.jobs_reply(jobs, self._controller.waiting_of)
 
     # Notifications
 

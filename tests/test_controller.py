@@ -27,6 +27,23 @@ def controller(bmps: BMPs) -> Controller:
     return controller
 
 
+def test_jobs_are_told_in_the_words_in_which_they_were_asked_for(
+    controller: Controller, bmps: BMPs
+) -> None:
+    asked: list[dict[str, Any]] = [
+        {"min_ratio": 1, "max_dead_boards": 1},
+        {"min_ratio": 1.0, "max_dead_boards": 1},
+        {"max_dead_boards": 1, "min_ratio": 1},
+        {"max_dead_boards": True, "min_ratio": True},
+    ]
+    for demands in asked * 2:
+        controller.create_job(None, 1, owner="me", **demands)
+    controller.create_job(None, True, owner="me")
+    told = [(job.args, job.kwargs) for job in controller.list_jobs()]
+    expected = [((1,), demands) for demands in asked * 2] + [((True,), {})]
+    assert repr(told) == repr(expected)
+
+
 def test_a_job_from_creation_to_its_end(controller: Controller, bmps: BMPs) -> None:
     calls: list[None] = []
     controller.on_background_state_change = lambda: calls.append(None)

@@ -119,9 +119,9 @@ def _spare_collector() -> None:
     """Have the garbage collector run rarely, and pass over what is there by now.
 
     The loop stands still while it collects, for as long as there are objects, and
-    hardly anything here ends as a cycle, which is all that is left to it.
+    hardly anything here ends as a cycle, which is all that is left to it. So it is not
+    even asked to look through what is there once: the loop answers clients already.
     """
-    gc.collect()
     gc.freeze()
     gc.enable()
     gc.set_threshold(OBJECTS_BEFORE_COLLECTION, *gc.get_threshold()[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from spalloc_server.control.state import State
@@ -58,16 +59,16 @@ class Answers:
 
     def waiting(self, job_id: int) -> Waiting | None:
         """Where a job stands and why it waits, None if it does not wait."""
-        job = self._state.jobs.get(job_id)
-        return None if job is None else self._waiting(job)
+        return self.waiting_of([job_id]).get(job_id)
 
-    def _waiting(self, job: _Job) -> Waiting | None:
-        if job.state is not JobState.queued:
-            return None
-        waiting = self._state.job_queue.waiting(job.id)
-        if waiting is None or waiting.reason != "withheld":
-            return waiting
-        return waiting._replace(text=self._withheld_reasons.reason(job))
+    def waiting_of(self, job_ids: Iterable[int]) -> dict[int, Waiting]:
+        """What `waiting` tells of those jobs of some that wait."""
+        found = self._state.job_queue.waiting_of(job_ids)
+        for job_id, waiting in found.items():
+            if waiting.reason == "withheld":
+                text = self._withheld_reasons.reason(self._state.jobs[job_id])
+                found[job_id] = waiting._replace(text=text)
+        return found
 
     def details(self, job_id: int) -> JobDetails | None:
         """What `list_jobs` does not tell of a job, None if it has ended."""
@@ -84,4 +85,4 @@ class Answers:
             if job.state is JobState.queued
             else ()
         )
-        return job.details(queues, self._waiting(job))
+        return job.details(queues, self.waiting(job.id))

@@ -40,7 +40,8 @@ from spalloc_server.plain.shapes import (
 SCHEMA: Final = 5
 """What `to_plain` gives; see `spalloc_server.control.old_schemas` for those before."""
 
-_KEPT_JOB = of_type(dict)
+# What checks itself when it is made again is looked at but once.
+_KEPT = of_type(dict)
 
 _STATE = fields(
     "state",
@@ -51,9 +52,9 @@ _STATE = fields(
         "max_retired_jobs": INT,
         "machines": of_type(list),
         "machines_in_force": INT,
-        "job_queue": anything_plain,
-        "jobs": list_of(_KEPT_JOB),
-        "ending_jobs": list_of(_KEPT_JOB),
+        "job_queue": _KEPT,
+        "jobs": list_of(_KEPT),
+        "ending_jobs": list_of(_KEPT),
         "retired_jobs": dict_of(INT, OPTIONAL_STR),
         "health": anything_plain,
         "withheld": anything_plain,

@@ -6,7 +6,6 @@ from collections.abc import Hashable
 from enum import Enum
 from typing import Any
 
-from spalloc_server.area_to_rect import area_to_rect
 from spalloc_server.coordinates import Board, BoardLink
 from spalloc_server.placement.candidate_filter import _CandidateFilter
 from spalloc_server.placement.fault_map import FaultMap
@@ -169,11 +168,12 @@ class Plans:
         most = self._machine.width * self._machine.height
         if not (most if require_torus else 1) <= triads <= most:
             return None
+        sizes = Sizes(squarest(triads, min_ratio))
         # Complains of what makes no sense, where no region may be left to do so.
-        area_to_rect(triads, self._machine.width, self._machine.height, min_ratio)
+        sizes[self._machine.width, self._machine.height]
         return Plan(
             triads,
-            Sizes(squarest(triads, min_ratio)),
+            sizes,
             self._filter(max_dead_boards, max_dead_links, require_torus, boards),
         )
 
@@ -214,7 +214,12 @@ class Plans:
         accepts = plan.accepts
         if size is None or accepts is None:
             return False
-        would_do = any(accepts(x, y, *size) for x, y in corners(region, *size))
+        width, height = size
+        would_do = False
+        for x, y in corners(region, width, height):
+            if accepts(x, y, width, height):
+                would_do = True
+                break
         accepts.forget()
         return would_do
 

@@ -39,7 +39,9 @@ class Demands:
     ) -> Demand:
         """The demand that is described: see `Demand`, which says what is raised."""
         own_tags = None if tags is None else frozenset(tags)
-        key = machine_name, own_tags, args, *kwargs.items()
+        key: Hashable = (machine_name, own_tags, args)
+        if kwargs:
+            key = (key, *kwargs.items())
         demand = self._known.get(key)
         if demand is None:
             if len(self._known) >= self._tidy_at:
@@ -53,11 +55,17 @@ class Demands:
         """The demand of a job."""
         return self.find(job.machine_name, job.tags, job.args, job.kwargs)
 
-    def join(self, job: _Job) -> None:
-        """Note that a job waits for what it asks for."""
+    def join(self, job: _Job, machines: tuple[_Machine, ...] | None = None) -> None:
+        """Note that a job waits for what it asks for.
+
+        :param machines: in whose lines it stands; None where that is not sure
+        """
         demand = job.demand
         if not demand.jobs:
             self._awaited[demand] = None
+            demand.placed = machines
+        elif demand.placed != machines:
+            demand.placed = None
         demand.jobs[job.id] = job
 
     def leave(self, job: _Job) -> None:
@@ -78,17 +86,16 @@ class Demands:
     def machines_for(self, demand: Demand) -> tuple[_Machine, ...]:
         """The machines that could meet a demand were they idle, by priority."""
         if demand.could_at != self._version:
-            demand.could = tuple(
-                machine
-                for machine in self._in_question(demand)
-                if machine.allocator.alloc_possible(*demand.args, **demand.kwargs)
-            )
+            demand.could = tuple(self._able_to_meet(demand))
             demand.could_at = self._version
         return demand.could
 
-    def _in_question(self, demand: Demand) -> Iterable[_Machine]:
+    def _able_to_meet(self, demand: Demand) -> list[_Machine]:
         if demand.machine_name is not None:
             named = self._machines.get(demand.machine_name)
-            return () if named is None else (named,)
-        tags = DEFAULT_TAGS if demand.tags is None else demand.tags
-        return [m for m in self._machines.values() if m.tags.issuperset(tags)]
+            in_question = [] if named is None else [named]
+        else:
+            tags = DEFAULT_TAGS if demand.tags is None else demand.tags
+            in_question = [m for m in self._machines.values() if m.tags >= tags]
+        args, kwargs = demand.args, demand.kwargs
+        return [m for m in in_question if m.allocator.alloc_possible(*args, **kwargs)]

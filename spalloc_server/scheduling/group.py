@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections import deque
+from collections.abc import Hashable, Mapping
 from heapq import heapify, heappop, heappush
+
+from spalloc_server.scheduling.order import Place
 
 #: Who hands jobs in, by the name that the client gives; None for no name.
 Owner = str | None
 
-#: A place in the line: the round, the number in the order of arrival, and a number
-#: among those that were put behind another one.
-Key = tuple[int, int, int]
+#: A job of a line: its place, whose it is, and those that ask for the same.
+Stand = tuple[Place, Owner, "Group"]
 
-#: Places that are not valid any more are cleared away when there are many more of them.
+#: What is not valid any more is cleared away when there is much more of it.
 _MANY = 64
 
 
 class Group:
-    """Jobs that ask for the same, those of each owner in order."""
+    """Jobs that ask for the same, those of each owner in order.
+
+    Who leaves, and was not the first of an owner's, is left among the others until it
+    comes to be.
+    """
 
     __slots__ = (
+        "_firsts",
+        "_gone",
         "_heap",
-        "_jobs",
-        "_owner_of",
+        "_look_at",
+        "_places",
         "_set_aside",
+        "_stands",
         "area",
         "blocked",
         "boards",
@@ -36,10 +44,16 @@ class Group:
     )
 
     def __init__(
-        self, request: Hashable, area: int, boards: int, size_class: int
+        self,
+        stands: Mapping[int, Stand],
+        request: Hashable,
+        area: int,
+        boards: int,
+        size_class: int,
     ) -> None:
         """Start with no job.
 
+        :param stands: all jobs of the line, by ID
         :param request: what they ask for
         :param area: how many free triads they need at least, 0 for single boards
         :param boards: for how many boards each counts
@@ -53,63 +67,69 @@ class Group:
         """Is it known that they do not fit at present?"""
         self.held_back = False
         """Do they need what is given to nobody at present?"""
-        self.first: tuple[Key, int] | None = None
-        """The first job that is not set aside, and its place."""
-        self.noted: tuple[Key, int] | None = None
+        self.first: Place | None = None
+        """The first job that is not set aside."""
+        self.noted: Place | None = None
         """Which one the line has been told of."""
-        self._owner_of: dict[int, Owner] = {}
-        self._jobs: dict[Owner, OrderedDict[int, Key]] = {}
+        self._stands = stands
+        # Of each owner who has any; the first is always one that is there.
+        self._places: dict[Owner, deque[Place]] = {}
+        # How many of these have left, and when it is worth looking whether that is too
+        # many.
+        self._gone = 0
+        self._look_at = _MANY
         self._set_aside: set[Owner] = set()
-        # The first of each owner. An entry that is not true any more is dropped when
-        # it comes to the top.
-        self._heap: list[tuple[Key, int]] = []
+        # The first of each owner who is not set aside; and a heap of these, in which an
+        # entry that is not true any more is dropped when it comes to the top.
+        self._firsts: set[Place] = set()
+        self._heap: list[Place] = []
 
     def __bool__(self) -> bool:
-        return bool(self._owner_of)
+        return bool(self._places)
 
-    def add(self, job_id: int, owner: Owner, key: Key) -> None:
+    def add(self, place: Place, owner: Owner) -> None:
         """Put a job in."""
-        self._owner_of[job_id] = owner
-        jobs = self._jobs.get(owner)
-        if jobs is None:
-            self._jobs[owner] = OrderedDict({job_id: key})
-            self._push(owner)
-            return
-        is_last = jobs[next(reversed(jobs))] < key
-        jobs[job_id] = key
-        if is_last:
-            return
-        jobs = OrderedDict(sorted(jobs.items(), key=lambda item: item[1]))
-        self._jobs[owner] = jobs
-        if next(iter(jobs)) == job_id:
-            self._push(owner)
+        places = self._places.get(owner)
+        if places is None:
+            self._places[owner] = deque([place])
+            self._replace_first(owner, None, place)
+        elif places[-1] < place:
+            places.append(place)
+        else:
+            before = places[0]
+            places.append(place)
+            self._clear_away(owner)
+            if place < before:
+                self._replace_first(owner, before, place)
 
-    def discard(self, job_id: int) -> Key:
-        """Take a job out; the place that it had."""
-        owner = self._owner_of.pop(job_id)
-        jobs = self._jobs[owner]
-        was_first = next(iter(jobs)) == job_id
-        key = jobs.pop(job_id)
-        if not jobs:
-            del self._jobs[owner]
+    def discard(self, place: Place, owner: Owner) -> None:
+        """Take out a job that has left the line."""
+        places = self._places[owner]
+        if places[0] is not place:
+            self._gone += 1
+            if self._gone > self._look_at:
+                self._look_after_gone()
+            return
+        places.popleft()
+        while places and not self._is_there(places[0]):
+            places.popleft()
+            self._gone -= 1
+        self._replace_first(owner, place, places[0] if places else None)
+        if not places:
+            del self._places[owner]
             self._set_aside.discard(owner)
-        elif was_first:
-            self._push(owner)
-        if self.first is not None and self.first[1] == job_id:
-            self._find_first()
-        return key
 
     def set_aside(self, owner: Owner) -> None:
         """Pass over the jobs of an owner."""
+        self._replace_first(owner, self._places[owner][0], None)
         self._set_aside.add(owner)
-        self._find_first()
 
     def restore(self, owner: Owner) -> bool:
         """Pass over an owner's jobs no longer; whether they were passed over."""
         if owner not in self._set_aside:
             return False
         self._set_aside.remove(owner)
-        self._push(owner)
+        self._replace_first(owner, None, self._places[owner][0])
         return True
 
     def restore_all(self) -> None:
@@ -117,62 +137,63 @@ class Group:
         for owner in list(self._set_aside):
             self.restore(owner)
 
-    def owner_of(self, job_id: int) -> Owner:
-        """Whose job this is."""
-        return self._owner_of[job_id]
-
-    def is_set_aside(self, job_id: int) -> bool:
-        """Is this job passed over?"""
-        return self._owner_of[job_id] in self._set_aside
-
-    def key_of(self, job_id: int) -> Key:
-        """The place of a job."""
-        return self._jobs[self._owner_of[job_id]][job_id]
-
-    def places(self) -> Iterator[tuple[Key, int]]:
-        """All jobs and their places, in no order."""
-        for jobs in self._jobs.values():
-            for job_id, key in jobs.items():
-                yield key, job_id
-
-    def _push(self, owner: Owner) -> None:
-        """Note who is the first of an owner's now."""
-        if owner in self._set_aside:
-            return
-        if len(self._heap) > _MANY + 4 * len(self._jobs):
-            self._heap = [
-                (key, job_id)
-                for name, jobs in self._jobs.items()
-                if name not in self._set_aside
-                for job_id, key in [next(iter(jobs.items()))]
-            ]
-            heapify(self._heap)
-        else:
-            job_id, key = next(iter(self._jobs[owner].items()))
-            heappush(self._heap, (key, job_id))
-        self._find_first()
+    def is_set_aside(self, owner: Owner) -> bool:
+        """Are the jobs of an owner passed over?"""
+        return owner in self._set_aside
 
     def any_job(self) -> int:
         """One of the jobs."""
-        return next(iter(self._owner_of))
+        return next(iter(self._places.values()))[0][1]
 
     def hold_back(self, held_back: bool) -> None:
         """Pass over all jobs, or no longer."""
         self.held_back = held_back
         self._find_first()
 
-    def _find_first(self) -> None:
-        if self.held_back:
-            self.first = None
+    def _replace_first(
+        self, owner: Owner, before: Place | None, now: Place | None
+    ) -> None:
+        """Note who is the first of an owner's now, unless the owner is set aside.
+
+        :param before: who was until now; None for nobody
+        :param now: who is from now on; None for nobody
+        """
+        if owner in self._set_aside:
             return
+        if before is not None:
+            self._firsts.discard(before)
+        if now is not None:
+            self._firsts.add(now)
+            if len(self._heap) > _MANY + 4 * len(self._firsts):
+                self._heap = list(self._firsts)
+                heapify(self._heap)
+            else:
+                heappush(self._heap, now)
+        self._find_first()
+
+    def _find_first(self) -> None:
         heap = self._heap
-        while heap:
-            job_id = heap[0][1]
-            owner = self._owner_of.get(job_id)
-            if job_id in self._owner_of and owner not in self._set_aside:
-                jobs = self._jobs[owner]
-                if next(iter(jobs)) == job_id and jobs[job_id] == heap[0][0]:
-                    self.first = heap[0]
-                    return
+        while heap and heap[0] not in self._firsts:
             heappop(heap)
-        self.first = None
+        self.first = heap[0] if heap and not self.held_back else None
+
+    # Those who have left
+
+    def _is_there(self, place: Place) -> bool:
+        found = self._stands.get(place[1])
+        return found is not None and found[0] is place
+
+    def _look_after_gone(self) -> None:
+        """Clear away who has left, if they are as many as those who are there."""
+        entries = sum(len(places) for places in self._places.values())
+        if 2 * self._gone > entries:
+            for owner in self._places:
+                self._clear_away(owner)
+        self._look_at = max(_MANY, entries // 2)
+
+    def _clear_away(self, owner: Owner) -> None:
+        """Have nobody in the list of an owner who has left, and all in order."""
+        places = self._places[owner]
+        there = sorted(place for place in places if self._is_there(place))
+        self._gone -= len(places) - len(there)
+        self._places[owner] = deque(there)

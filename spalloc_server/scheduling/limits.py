@@ -8,7 +8,10 @@ from spalloc_server.scheduling.machine import _Job
 
 
 class Limits:
-    """Counts of boards and jobs by owner. Jobs without an owner are not counted."""
+    """Counts of boards and jobs by owner. Jobs without an owner are not counted.
+
+    What is not limited is not counted, either.
+    """
 
     def __init__(self, boards: int | None = None, jobs: int | None = None) -> None:
         """Start with nobody who has anything.
@@ -22,11 +25,15 @@ class Limits:
         self._boards_held: Counter[str] = Counter()
         self._jobs_alive: Counter[str] = Counter()
 
-    def refusal(self, job: _Job) -> str | None:
-        """Why another job of this owner is not taken, None if it is."""
-        if job.owner is None:
+    def take_on(self, job: _Job) -> str | None:
+        """A job has been created; why its owner must not have it, None if it may be.
+
+        It counts until it is discarded in any case.
+        """
+        if job.owner is None or self.jobs is self.boards is None:
             return None
         alive = self._jobs_alive[job.owner]
+        self.add(job)
         if self.jobs is not None and alive >= self.jobs:
             return (
                 f"{job.owner} has as many jobs as an owner may have at a time: "
@@ -45,19 +52,23 @@ class Limits:
 
     def add(self, job: _Job) -> None:
         """A job has been created."""
-        _count(self._jobs_alive, job.owner, 1)
+        if self.jobs is not None:
+            _count(self._jobs_alive, job.owner, 1)
 
     def discard(self, job: _Job) -> None:
         """A job has ended."""
-        _count(self._jobs_alive, job.owner, -1)
+        if self.jobs is not None:
+            _count(self._jobs_alive, job.owner, -1)
 
     def hold(self, job: _Job) -> None:
         """A job has got its boards."""
-        _count(self._boards_held, job.owner, job.boards)
+        if self.boards is not None:
+            _count(self._boards_held, job.owner, job.boards)
 
     def release(self, job: _Job) -> None:
         """A job has lost its boards, or has ended."""
-        _count(self._boards_held, job.owner, -job.boards)
+        if self.boards is not None:
+            _count(self._boards_held, job.owner, -job.boards)
 
 
 def _count(counts: Counter[str], owner: str | None, number: int) -> None:

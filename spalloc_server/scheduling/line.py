@@ -24,12 +24,12 @@ time in proportion to the number of different requests at most, whoever waits.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from heapq import heapify, heappop, heappush
 
-from spalloc_server.scheduling.group import Group, Key, Owner
+from spalloc_server.scheduling.group import Group, Owner, Stand
+from spalloc_server.scheduling.order import Key, Order, Place
 
 #: Places that are not valid any more are cleared away when there are many more of them.
 _MANY = 64
@@ -53,9 +53,8 @@ class Line:
         """
         self.fair = fair
         self._groups: dict[Hashable, Group] = {}
-        self._group_of: dict[int, Group] = {}
-        # In order; who stands where is asked for more often than it changes.
-        self._keys: list[Key] = []
+        self._stands: dict[int, Stand] = {}
+        self._order = Order()
         # The last round in which one who takes turns was the head, and those that each
         # waits in.
         self._rounds: dict[Taker, int] = {}
@@ -63,20 +62,19 @@ class Line:
         self._round = 0
         # The first of each group, and of each that may be tried. An entry that is not
         # true any more is dropped when it comes to the top.
-        self._firsts: list[tuple[Key, int]] = []
+        self._firsts: list[Place] = []
         # Of the latter, those that are tried first come first.
-        self._ready: list[tuple[bool, Key, int]] = []
+        self._ready: list[tuple[bool, Place]] = []
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._stands)
 
     def __contains__(self, job_id: int) -> bool:
-        return job_id in self._group_of
+        return job_id in self._stands
 
     def __iter__(self) -> Iterator[int]:
         """All jobs, in order."""
-        jobs = [place for group in self._groups.values() for place in group.places()]
-        return (job_id for _, job_id in sorted(jobs))
+        return (job_id for _, job_id in self._order)
 
     def append(
         self,
@@ -120,21 +118,23 @@ class Line:
         """
         group = self._groups.get(request)
         if group is None:
-            group = self._groups[request] = Group(request, area, boards, size_class)
-        group.add(job_id, owner, key)
-        self._group_of[job_id] = group
+            group = self._groups[request] = Group(
+                self._stands, request, area, boards, size_class
+            )
+        place = key, job_id
+        self._stands[job_id] = place, owner, group
+        self._order.add(place)
         if self.fair:
-            jobs = self._waiting.setdefault((owner, size_class), OrderedDict())
-            jobs[job_id] = key[0]
+            taker = owner, size_class
+            waiting = self._waiting.get(taker)
+            if waiting is None:
+                waiting = self._waiting[taker] = OrderedDict()
+            waiting[job_id] = key[0]
             if key[2] or key[1] < 0:
                 # It was put before others by hand.
-                jobs.move_to_end(job_id, last=False)
-        keys = self._keys
-        if not keys or keys[-1] < key:
-            keys.append(key)
-        else:
-            insort(keys, key)
-        if group.first != group.noted:
+                waiting.move_to_end(job_id, last=False)
+        group.add(place, owner)
+        if group.first is not group.noted:
             self._note(group)
 
     def discard(self, job_id: int) -> None:
@@ -142,25 +142,26 @@ class Line:
 
         :raises KeyError: if it is not in the line
         """
-        was_head = self.fair and self.head() == job_id
-        group = self._group_of.pop(job_id)
-        taker = group.owner_of(job_id), group.size_class
-        key = group.discard(job_id)
+        place, owner, group = self._stands[job_id]
+        is_first = group.first == place
         if self.fair:
-            jobs = self._waiting[taker]
-            del jobs[job_id]
-            if not jobs:
+            taker = owner, group.size_class
+            if is_first and self.head() == job_id:
+                self._rounds[taker] = place[0][0]
+            waiting = self._waiting[taker]
+            del waiting[job_id]
+            if not waiting:
                 del self._waiting[taker]
-            if was_head:
-                self._rounds[taker] = key[0]
-        del self._keys[bisect_left(self._keys, key)]
-        if group:
-            self._note(group)
-        else:
+        del self._stands[job_id]
+        self._order.discard(place)
+        group.discard(place, owner)
+        if not group:
             del self._groups[group.request]
-        if not self._keys:
-            self._rounds.clear()
-            self._round = 0
+            if not self._stands:
+                self._rounds.clear()
+                self._round = 0
+        elif is_first:
+            self._note(group)
 
     def first_place(self, behind: int | None = None) -> Key:
         """A place before everybody else, or right behind somebody.
@@ -169,14 +170,17 @@ class Line:
         """
         if behind is not None:
             turn, number, sub = self.key_of(behind)
-            after = bisect_left(self._keys, (turn, number, sub)) + 1
-            while after < len(self._keys) and self._keys[after][:2] == (turn, number):
-                sub = self._keys[after][2]
-                after += 1
+            for (other_turn, other_number, other_sub), _ in self._order.after(
+                self._stands[behind][0]
+            ):
+                if (other_turn, other_number) != (turn, number):
+                    break
+                sub = other_sub
             return turn, number, sub + 1
-        if not self._keys:
+        first = self._order.first()
+        if first is None:
             return self._round, 0, 0
-        turn, number, _ = self._keys[0]
+        (turn, number, _), _ = first
         return turn, min(number, 0) - 1, 0
 
     def head(self) -> int | None:
@@ -184,8 +188,8 @@ class Line:
         firsts = self._firsts
         while firsts:
             place = firsts[0]
-            found = self._group_of.get(place[1])
-            if found is not None and found.first == place:
+            found = self._stands.get(place[1])
+            if found is not None and found[2].first is place:
                 self._round = place[0][0]
                 return place[1]
             heappop(firsts)
@@ -198,20 +202,22 @@ class Line:
         """
         ready = self._ready
         while ready:
-            _, key, job_id = ready[0]
-            found = self._group_of.get(job_id)
-            if found is not None and not found.blocked and found.first == (key, job_id):
-                return job_id
+            _, place = ready[0]
+            found = self._stands.get(place[1])
+            if found is not None:
+                group = found[2]
+                if group.first is place and not group.blocked:
+                    return place[1]
             heappop(ready)
         return None
 
     def block(self, job_id: int) -> None:
         """Do not try this job, nor others that ask for the same, before `unblock`."""
-        self._group_of[job_id].blocked = True
+        self._stands[job_id][2].blocked = True
 
     def is_blocked(self, job_id: int) -> bool:
         """Is it known that what this job asks for does not fit?"""
-        return self._group_of[job_id].blocked
+        return self._stands[job_id][2].blocked
 
     def unblock(self, room: float) -> None:
         """There has come to be a free rectangle of this area, in triads."""
@@ -225,7 +231,7 @@ class Line:
 
     def set_aside(self, job_id: int, owner: Owner) -> None:
         """Pass over what its owner asks for with this job, until `restore`."""
-        group = self._group_of[job_id]
+        group = self._stands[job_id][2]
         group.set_aside(owner)
         self._note(group)
 
@@ -242,13 +248,9 @@ class Line:
             self._note(group)
 
     def first(self) -> int | None:
-        """The first job, whether it is passed over or not.
-
-        Takes time in proportion to all jobs.
-        """
-        places = (place for group in self._groups.values() for place in group.places())
-        found = min(places, default=None)
-        return None if found is None else found[1]
+        """The first job, whether it is passed over or not."""
+        place = self._order.first()
+        return None if place is None else place[1]
 
     def one_of_each(self) -> list[int]:
         """A job of each group of those that ask for the same."""
@@ -256,39 +258,40 @@ class Line:
 
     def hold_back(self, job_id: int, held_back: bool) -> None:
         """Pass over what this job asks for, or no more: it needs what nobody gets."""
-        group = self._group_of[job_id]
+        group = self._stands[job_id][2]
         group.hold_back(held_back)
         self._note(group)
 
     def is_held_back(self, job_id: int) -> bool:
         """Is what this job asks for what nobody gets?"""
-        return self._group_of[job_id].held_back
+        return self._stands[job_id][2].held_back
 
     def is_set_aside(self, job_id: int) -> bool:
         """Is this job passed over?"""
-        return self._group_of[job_id].is_set_aside(job_id)
+        _, owner, group = self._stands[job_id]
+        return group.is_set_aside(owner)
 
     def key_of(self, job_id: int) -> Key:
         """The place of a job: the lower, the earlier.
 
         :raises KeyError: if it is not in the line
         """
-        return self._group_of[job_id].key_of(job_id)
+        return self._stands[job_id][0][0]
 
     def place_of(self, job_id: int) -> tuple[int, Key]:
         """How many jobs stand before this one, and `key_of` it.
 
         :raises KeyError: if it is not in the line
         """
-        key = self._group_of[job_id].key_of(job_id)
-        return bisect_left(self._keys, key), key
+        place = self._stands[job_id][0]
+        return self._order.before(place), place[0]
 
     def jobs_before(self, job_id: int) -> int:
         """How many jobs stand before this one.
 
         :raises KeyError: if it is not in the line
         """
-        return bisect_left(self._keys, self.key_of(job_id))
+        return self._order.before(self._stands[job_id][0])
 
     def rounds_before(self, job_id: int) -> int:
         """In how many rounds from the head's on others may come to stand before it."""
@@ -305,7 +308,7 @@ class Line:
 
     def _next_round(self, taker: Taker) -> int:
         self.head()
-        if len(self._rounds) > 2 * len(self._keys) + _MANY:
+        if len(self._rounds) > 2 * len(self._stands) + _MANY:
             self._rounds = {
                 other: turn
                 for other, turn in self._rounds.items()
@@ -313,7 +316,7 @@ class Line:
             }
         turn = max(self._round, self._rounds.get(taker, -1) + 1)
         waiting = self._waiting.get(taker)
-        if waiting:
+        if waiting is not None:
             turn = max(turn, waiting[next(reversed(waiting))] + 1)
         return turn
 
@@ -344,6 +347,6 @@ class Line:
             heappush(self._ready, _trial(group, place))
 
 
-def _trial(group: Group, place: tuple[Key, int]) -> tuple[bool, Key, int]:
+def _trial(group: Group, place: Place) -> tuple[bool, Place]:
     """When to try the first of a group: the lower, the earlier."""
-    return (group.size_class < LARGE, *place)
+    return group.size_class < LARGE, place

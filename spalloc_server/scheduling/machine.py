@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from spalloc_server.allocator import Allocator
+from spalloc_server.placement.plans import boards_asked
 from spalloc_server.placement.region import Region
 from spalloc_server.scheduling.line import Line
 from spalloc_server.scheduling.parts import best_part
@@ -86,7 +88,7 @@ class Demand:
         self.kwargs = kwargs
         self.request: Hashable = (args, *kwargs.items())
         """The same for all that ask for the same of a machine."""
-        self.boards = _ANY_MACHINE.boards_asked(*args, **kwargs)
+        self.boards = boards_asked(*args, **kwargs)
         """For how many boards each of the jobs counts."""
         self.jobs: dict[int, _Job] = {}
         """Those that wait, by ID."""
@@ -108,7 +110,14 @@ class Demand:
         words = args, kwargs
         if self.words is None:
             self.words = words
-        return self.words if self.words == words else words
+        # 1, 1.0 and True are equal, but are not told in the same way.
+        alike = self.words == words and _kinds(self.words) == _kinds(words)
+        return self.words if alike else words
+
+
+def _kinds(words: Words) -> list[object]:
+    args, kwargs = words
+    return [*map(type, args), *((key, type(arg)) for key, arg in kwargs.items())]
 
 
 class _Job:
@@ -251,15 +260,17 @@ class _Machine:
         # kept if nothing happens; the latter need not be stored.
         self.looked = 0.0
         self._none_before = 0.0
-        # The jobs that are in line, and those that have boards, by allocation.
-        self.waiting: dict[int, _Job] = {}
+        self.jobs: dict[int, _Job] = {}
+        """The jobs of whoever has this machine, those in line among them, by ID."""
+        # Those that have boards, by allocation.
         self.holders: dict[int, _Job] = {}
         # What requests need of this machine: triads, and the class of size.
         self._needs: dict[Hashable, tuple[int, int]] = {}
         # The head that did not fit, and the state of the machine at that time.
         self._blocked: tuple[int, int] | None = None
         for job in queue or ():
-            job.number = job.number or len(self.waiting) + 1
+            job.number = job.number or len(self.line) + 1
+            self.jobs[job.id] = job
             self.enqueue(job)
             job.queues += (self,)
 
@@ -269,7 +280,11 @@ class _Machine:
     @property
     def queue(self) -> deque[_Job]:
         """The jobs waiting, in order. A copy."""
-        return deque(self.waiting[job_id] for job_id in self.line)
+        return deque(self.jobs[job_id] for job_id in self.line)
+
+    def waiting(self, job_id: int) -> _Job | None:
+        """The job of an ID, None if it is not in line."""
+        return self.jobs[job_id] if job_id in self.line else None
 
     def enqueue(self, job: _Job, key: tuple[int, int, int] | None = None) -> None:
         """Put a job in line; whoever does, says so in its `queues`.
@@ -286,7 +301,6 @@ class _Machine:
         if key is None:
             key = line.next_place(owner, job.number, size_class)
         line.insert(job.id, owner, key, request, area, demand.boards, size_class)
-        self.waiting[job.id] = job
         if self.allocator.withheld_boards and self._needs_withheld(job):
             self.line.hold_back(job.id, True)
 
@@ -295,7 +309,7 @@ class _Machine:
         allocator = self.allocator
         area = allocator.area_of(*job.args, **job.kwargs)
         share = area / (allocator.width * allocator.height)
-        needs = area, sum(share >= least for least in _SHARES)
+        needs = area, bisect_right(_SHARES, share)
         if len(self._needs) >= _REMEMBERED:
             self._needs.clear()
         self._needs[job.demand.request] = needs
@@ -314,7 +328,7 @@ class _Machine:
         They keep their places, but nobody waits for them.
         """
         for job_id in self.line.one_of_each():
-            needs = self._needs_withheld(self.waiting[job_id])
+            needs = self._needs_withheld(self.jobs[job_id])
             self.line.hold_back(job_id, needs)
 
     def enqueue_first(self, job: _Job) -> None:
@@ -325,12 +339,10 @@ class _Machine:
     def dequeue(self, job: _Job) -> None:
         """Take a job out of the line."""
         self.line.discard(job.id)
-        del self.waiting[job.id]
 
     def empty_line(self, fair: bool) -> None:
         """Have nobody wait."""
         self.line = Line(fair)
-        self.waiting.clear()
         self.head = self._blocked = None
 
     def note_blocked(self, job: _Job) -> None:
@@ -366,7 +378,7 @@ class _Machine:
             self._none_before = 0.0
         if self.kept is not None and self.kept.job_id != job_id:
             self.let_go()
-        return None if job_id is None else self.waiting[job_id]
+        return None if job_id is None else self.jobs[job_id]
 
     def let_go(self) -> None:
         """Keep nothing for anybody."""
@@ -394,7 +406,9 @@ class _Machine:
         if best is None:
             return None
         (region, inside), expected = best
-        if self.is_late(now, patience) or expected <= SOON + self._overtaken(now):
+        assert self.head is not None
+        overtaken = now - self.head[1]
+        if self.is_late(now, patience) or expected <= SOON + overtaken:
             return region, frozenset(inside)
         return None
 
@@ -402,7 +416,7 @@ class _Machine:
         """After boards have failed or come back: will the kept part still do?"""
         if self.kept is None:
             return
-        job = self.waiting.get(self.kept.job_id)
+        job = self.waiting(self.kept.job_id)
         region = self.allocator.kept
         if (
             job is None
@@ -446,7 +460,7 @@ class _Machine:
                 self.allocator.keep(region)
                 self.kept = Kept(head.id, now, holders)
         while (job_id := self.line.next_to_try()) is not None:
-            job = self.waiting[job_id]
+            job = self.jobs[job_id]
             if not may_start(job):
                 self.line.set_aside(job_id, job.owner)
             elif try_job(job, self):
@@ -481,7 +495,7 @@ class _Machine:
         if now < self._none_before or not self.is_time_to_look(now, patience):
             return False
         assert self.head is not None
-        head = self.waiting[self.head[0]]
+        head = self.jobs[self.head[0]]
         if self._look_for_part(head, now, patience) is not None:
             return True
         self._none_before = now + LOOK_INTERVAL
@@ -491,15 +505,13 @@ class _Machine:
         """Is a part to be looked for that could be kept for the head?"""
         if self.kept is not None or self.head is None:
             return False
-        return self.is_late(now, patience) or now - self.looked >= LOOK_INTERVAL
+        return now - self.looked >= LOOK_INTERVAL or self.is_late(now, patience)
 
     def is_late(self, now: float, patience: float) -> bool:
         """Is a part to be kept for the head now, whenever it may be free?"""
-        return self.keep_at_once or self._overtaken(now) >= patience
-
-    def _overtaken(self, now: float) -> float:
-        """For how many seconds the head of the line has not fitted."""
-        return 0.0 if self.head is None else now - self.head[1]
+        if self.head is None:
+            return False
+        return self.keep_at_once or now - self.head[1] >= patience
 
     def __getstate__(self) -> dict[str, Any]:
         """The machine without its line, which `JobQueue` stores."""

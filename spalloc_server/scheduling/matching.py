@@ -38,16 +38,11 @@ class Matching:
 
     def place(self, job: _Job) -> None:
         """Put a job that stands nowhere yet in line."""
-        demand = job.demand
-        machines = self.demands.machines_for(demand)
+        machines = self.demands.machines_for(job.demand)
         for machine in machines:
             machine.enqueue(job)
         job.queues = machines
-        if not demand.jobs:
-            demand.placed = machines
-        elif demand.placed != machines:
-            demand.placed = None
-        self.demands.join(job)
+        self.demands.join(job, machines)
 
     def take_out(self, job: _Job) -> None:
         """Take a job out of all lines: it waits no more."""
@@ -82,8 +77,7 @@ class Matching:
 
     def _move(self, job: _Job) -> None:
         """Have a job stand in the lines where it belongs, and no others."""
-        demand = job.demand
-        wanted = self.demands.machines_for(demand)
+        wanted = self.demands.machines_for(job.demand)
         machines = self._state.machines
         already = [m for m in job.queues if machines.get(m.name) is m]
         for machine in already:
@@ -93,9 +87,7 @@ class Matching:
             if machine not in already:
                 machine.enqueue(job)
         job.queues = wanted
-        if not demand.jobs:
-            demand.placed = wanted
-        self.demands.join(job)
+        self.demands.join(job, wanted)
 
 
 def _number(job: _Job) -> int:

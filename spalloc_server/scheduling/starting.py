@@ -126,9 +126,7 @@ class Starting:
         # Of each head of the same owner, since when a part is kept for it.
         heads: dict[_Job, float] = {}
         for machine in self._state.machines.values():
-            head = (
-                None if machine.head is None else machine.waiting.get(machine.head[0])
-            )
+            head = None if machine.head is None else machine.waiting(machine.head[0])
             if head is not None and head.owner == job.owner:
                 kept = machine.kept
                 is_kept = kept is not None and kept.job_id == head.id
@@ -174,8 +172,10 @@ class Starting:
 
     def _is_time_to_look(self) -> bool:
         now, patience = self._state.now(), self._state.longest_overtaking
-        machines = self._state.machines.values()
-        return any(machine.is_time_to_look(now, patience) for machine in machines)
+        for machine in self._state.machines.values():
+            if machine.is_time_to_look(now, patience):
+                return True
+        return False
 
     def is_due(self) -> bool:
         """Would something be decided now only because time has passed?"""

@@ -23,12 +23,12 @@ from spalloc_server.plain.shapes import (
     fields,
     ints,
     list_of,
-    of_type,
     one_of,
     optional,
     plain,
     set_of,
     tuple_of,
+    tuple_of_each,
 )
 from spalloc_server.scheduling.demands import Demands
 from spalloc_server.scheduling.machine import Kept, _Job, _Machine
@@ -65,7 +65,7 @@ _JOB = fields(
         "ending": BOOL,
         "machine_name": OPTIONAL_STR,
         "tags": optional(set_of(STR)),
-        "args": of_type(tuple),
+        "args": tuple_of_each(anything_plain),
         "kwargs": dict_of(STR, anything_plain),
         "machine": OPTIONAL_INT,
         "allocation_id": OPTIONAL_INT,
@@ -245,7 +245,7 @@ def _restore_line(
         return job
 
     for job_id, *key in state["queue"]:
-        if job_id in machine.waiting:
+        if job_id in machine.line:
             raise PlainDataError(f"job queue: job {job_id} waits twice")
         job = waiting(job_id)
         machine.enqueue(job, tuple(key))

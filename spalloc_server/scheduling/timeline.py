@@ -19,7 +19,8 @@ class Timeline:
 
     def at(self, told: float) -> float:
         """What time it is when a clock says this; nothing is remembered."""
-        return max(self._last, told + self._shift)
+        now = told + self._shift
+        return self._last if now < self._last else now
 
     def go_to(self, told: float) -> float:
         """What time it is when a clock says this; later times are not before it."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
-from spalloc_server.scheduling.group import Key
 from spalloc_server.scheduling.machine import _Job, _Machine
+from spalloc_server.scheduling.order import Key
 from spalloc_server.scheduling.recent import RecentTimes
 
 #: Why a job waits: its owner holds as many boards as an owner may; a part of a machine
@@ -73,49 +73,63 @@ class Waiting(NamedTuple):
 
 
 def describe(
-    job: _Job,
-    machines: Sequence[_Machine],
-    is_limited: bool,
-    now: float,
-    waits: RecentTimes,
-    runs: RecentTimes,
+    job: _Job, is_limited: bool, now: float, waits: RecentTimes, runs: RecentTimes
 ) -> Waiting:
     """Tell of a job that waits.
 
-    :param machines: those in whose lines it stands
     :param is_limited: would its owner hold too many boards with it?
     :param now: in seconds since 1970 (UTC), as all times
     :param waits: how long jobs have waited
     :param runs: how long jobs have had boards
     """
-    places = []
-    kept_on = []
+    job_id, machines = job.id, job.queues
     reason: Reason = "turn"
+    about = None
+    places = []
+    held_back = bool(machines)
     for machine in machines:
-        kept = None
-        if machine.head is not None and machine.head[0] == job.id:
+        line, head, kept = machine.line, machine.head, None
+        if head is not None and head[0] == job_id:
             reason = "first"
             kept = _kept_part(machine, job)
-            if kept is not None:
-                kept_on.append(machine)
-        before, order = machine.line.place_of(job.id)
+        before, order = line.place_of(job_id)
         places.append(Place(machine.name, before + 1, order, kept))
-    about: tuple[float, float] | None = None
-    if machines and all(machine.line.is_held_back(job.id) for machine in machines):
-        return Waiting("withheld", tuple(places), None)
-    if is_limited:
+        held_back = held_back and line.is_held_back(job_id)
+    if held_back:
+        reason = "withheld"
+    elif is_limited:
         reason = "limit"
-    elif kept_on:
-        reason = "kept"
-        # The first machine that has room gets the job.
-        known = [_free_about(machine, now, runs) for machine in kept_on]
-        about = min((ends for ends in known if ends is not None), default=None)
-    if about is None and not is_limited:
-        seconds = waits.range(job.boards, now - job.queued_at)
-        if seconds is not None:
-            about = job.queued_at + seconds[0], job.queued_at + seconds[1]
-    rounded = None if about is None else (int(about[0] + 0.5), int(about[1] + 0.5))
-    return Waiting(reason, tuple(places), rounded)
+    else:
+        if reason == "first":
+            kept_on = [
+                m for m, place in zip(machines, places, strict=True) if place.kept
+            ]
+            if kept_on:
+                reason = "kept"
+                about = _free_first(kept_on, now, runs)
+        about = about or _usual_start(job, now, waits)
+    return Waiting(reason, tuple(places), about)
+
+
+def _free_first(
+    machines: Iterable[_Machine], now: float, runs: RecentTimes
+) -> tuple[int, int] | None:
+    """Between when the first of the parts is expected to be free that are kept."""
+    # The first machine that has room gets the job.
+    known = [_free_about(machine, now, runs) for machine in machines]
+    about = min((ends for ends in known if ends is not None), default=None)
+    return None if about is None else _rounded(*about)
+
+
+def _usual_start(job: _Job, now: float, waits: RecentTimes) -> tuple[int, int] | None:
+    """Between when a job starts if it waits for as long as others like it do."""
+    since = job.queued_at
+    seconds = waits.range(job.demand.boards, now - since)
+    return seconds and _rounded(since + seconds[0], since + seconds[1])
+
+
+def _rounded(first: float, last: float) -> tuple[int, int]:
+    return int(first + 0.5), int(last + 0.5)
 
 
 def _kept_part(machine: _Machine, job: _Job) -> KeptPart | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -15,7 +15,6 @@ from spalloc_server.service.registry import (
     Spec,
     UnknownCommandError,
     call,
-    commands_for,
     find,
     unknown,
 )
@@ -46,22 +45,11 @@ ALL_COMMANDS_PER_TURN: Final = 1024
 LONG_REPLIES_PER_TURN: Final = 8
 """To how many clients a part of a long reply is given before others get their turn."""
 
-LONG_REPLIES: Final = frozenset(
-    {
-        *("list_jobs", "list_machines", "list_problems", "get_job_machine_info"),
-        *("status", "jobs", "boards"),
-    }
-)
-"""Commands whose replies may be long; a client's next commands wait for another turn,
-so that what waits for a client that does not read is looked at in between."""
-
-SHARES: Final = {**dict.fromkeys(LONG_REPLIES, 0), "get_job_state": 3}
-"""As how many commands some count that are not one, because of what their replies may
-be; 0 for those that have a bound of their own. The reason for which a job has ended may
-be long, but a packet of 20 is still handled in one turn."""
-
 FEW: Final = ALL_COMMANDS_PER_TURN // COMMANDS_PER_TURN
 """So many clients can all have `COMMANDS_PER_TURN`."""
+
+NOTHING_TO_STORE: Final[AbstractContextManager[None]] = contextlib.nullcontext()
+"""For turns in which all commands only read."""
 
 ENCODED: Final = (bytes, LongReply)
 """Replies that are encoded already, or will be piece by piece."""
@@ -70,12 +58,12 @@ REFUSED: Final = (TypeError, ValueError, UnknownCommandError)
 """What commands raise for which the client is to blame."""
 
 
-Request: TypeAlias = tuple[Connection, Command, Spec]
-"""A command that a client has sent. A plain tuple: there is one for each line."""
-
 Checked: TypeAlias = Change | Exception | None
 """What a command is to change, or why it cannot be done, if that is known already; None
 for one that only reads."""
+
+Request: TypeAlias = tuple[Connection, Command, Spec, Checked]
+"""A command that a client has sent. A plain tuple: there is one for each line."""
 
 
 class Serving(Protocol):
@@ -103,17 +91,15 @@ class Dispatcher:
         self._server = server
         self._clients = clients
         self._stats = stats
-        # How many commands, and long replies, there are in this turn.
-        self._commands = 0
+        # How many long replies there are in this turn, and what is to be changed.
         self._long_replies = 0
-        # Is there one that changes something?
-        self._any_changes = False
+        self._changes: list[Change] = []
 
     def take_turns(self, clients: Sequence[Connection]) -> None:
         """Handle what clients have sent; whatever goes wrong is their own loss."""
         requests: list[Request] = []
-        self._long_replies = self._commands = 0
-        self._any_changes = False
+        self._long_replies = commands = 0
+        self._changes = []
         share = COMMANDS_PER_TURN
         if len(clients) > FEW:
             share = max(LEAST_PER_TURN, ALL_COMMANDS_PER_TURN // len(clients))
@@ -122,13 +108,13 @@ class Dispatcher:
                 if client.is_busy:
                     if self._may_be_long(client):
                         client.go_on_with_reply()
-                elif self._commands >= ALL_COMMANDS_PER_TURN:
+                elif commands >= ALL_COMMANDS_PER_TURN:
                     # The replies to them may be long, and none is sent before the end.
                     self._clients.defer(client)
                 else:
                     # Who leaves replies lying is in no hurry.
-                    own_share = 1 if client.held_bytes else share
-                    self._read_requests(client, own_share, requests)
+                    own_share = 1 if client.stale_bytes else share
+                    commands += self._read_requests(client, own_share, requests)
             except LineTooLongError as e:
                 self._clients.leave(client, str(e), "line too long")
             except OutputFullError as e:
@@ -137,13 +123,11 @@ class Dispatcher:
                 self._leave_after_error(client)
         if requests:
             try:
-                if self._any_changes:
-                    self._handle(requests)
-                else:
-                    self._answer(requests, {}, None)
+                with self._stored() as not_stored:
+                    self._answer(requests, not_stored)
             except Exception:
                 # Whoever has not got a reply must not wait for it.
-                for client in {client for client, _, _ in requests}:
+                for client in {request[0] for request in requests}:
                     self._leave_after_error(client)
 
     def handle_line(self, client: Connection, line: bytes | str) -> dict[str, Any]:
@@ -152,25 +136,27 @@ class Dispatcher:
         :return: the reply, whether the command returned or raised
         :raises OSError: if the line is no command
         """
+        self._changes = []
         command = decode_command(line)
         # Only a connection knows of operators; others may be given for one.
-        commands = commands_for(getattr(client, "user", None))
-        request = client, command, find(command.name, commands)
-        checked = self._check([request])
-        with self._stored(checked) as not_stored:
-            return self._message(request, checked.get(0), not_stored)
+        spec = find(command.name, getattr(client, "user", None))
+        request = client, command, spec, self._check(client, command, spec)
+        with self._stored() as not_stored:
+            return self._message(request, not_stored)
 
     def _read_requests(
         self, client: Connection, share: int, requests: list[Request]
-    ) -> None:
-        """Read from a client, and take its commands, so many at most."""
+    ) -> int:
+        """Read from a client, and take its commands, so many at most.
+
+        :return: how many it has taken of its share
+        """
         if not client.has_line():
             try:
                 client.receive()
             except OSError:
                 self._clients.leave(client, None, "connection lost")
-                return
-        commands = commands_for(client.user)
+                return 0
         left = share
         while left > 0:
             line = client.next_line()
@@ -178,32 +164,31 @@ class Dispatcher:
                 break
             try:
                 command = decode_command(line)
-                spec = find(command.name, commands)
+                spec = find(command.name, client.user)
             except OSError as e:
                 reason = f"bad command: {e}: {line[:200]!r}"
                 if isinstance(e, UnknownCommandError):
                     # It is answered, after those before it; then the connection ends.
-                    requests.append((client, command, unknown(e)))
+                    requests.append((client, command, unknown(e), None))
                     self._clients.leave_after_output(client, reason, "bad command")
                 else:
                     self._clients.leave(client, reason, "bad command")
                 break
+            if not spec.share and not self._may_be_long(client):
+                client.put_back(line)
+                break
+            checked = None
             if spec.check is not None:
                 if self._server.intake.must_wait:
                     client.put_back(line)
                     self._clients.defer(client)
                     break
-                self._any_changes = True
-            taken = SHARES.get(command.name, 1)
-            if not taken:
-                if self._may_be_long(client):
-                    requests.append((client, command, spec))
-                else:
-                    client.put_back(line)
+                checked = self._check(client, command, spec)
+            requests.append((client, command, spec, checked))
+            if not spec.share:
                 break
-            requests.append((client, command, spec))
-            left -= taken
-        self._commands += share - left
+            left -= spec.share
+        return share - left
 
     def _may_be_long(self, client: Connection) -> bool:
         """May a client have a part of a long reply now? Else its turn is put off."""
@@ -213,48 +198,34 @@ class Dispatcher:
         self._clients.defer(client)
         return False
 
-    def _check(self, requests: Sequence[Request]) -> dict[int, Change | Exception]:
-        """Check the arguments of all commands that change something: here and once.
+    def _check(self, client: Connection, command: Command, spec: Spec) -> Checked:
+        """Check the arguments of a command that changes something: here and once."""
+        if spec.check is None:
+            return None
+        try:
+            change: Change = call(spec.check, self._server, client, command)
+        except Exception as e:
+            return e
+        self._changes.append(change)
+        return change
 
-        :return: what came of it, by the index of the request
+    def _stored(self) -> AbstractContextManager[str | None]:
+        """Store the changes of a turn, which are to be made within; gives why they are
+        not to be.
         """
-        checked: dict[int, Change | Exception] = {}
-        for index, (client, command, spec) in enumerate(requests):
-            if spec.check is not None:
-                try:
-                    checked[index] = call(spec.check, self._server, client, command)
-                except Exception as e:
-                    checked[index] = e
-        return checked
+        if self._changes:
+            return self._server.intake.stored(self._changes)
+        return NOTHING_TO_STORE
 
-    def _stored(
-        self, checked: Mapping[int, Change | Exception]
-    ) -> AbstractContextManager[str | None]:
-        """Store changes, which are to be made within; gives why they are not to be."""
-        changes = [c for c in checked.values() if not isinstance(c, Exception)]
-        if changes:
-            return self._server.intake.stored(changes)
-        return contextlib.nullcontext()
-
-    def _handle(self, requests: Sequence[Request]) -> None:
-        """Store what the commands of a turn change, and do and answer all of them."""
-        checked = self._check(requests)
-        with self._stored(checked) as not_stored:
-            self._answer(requests, checked, not_stored)
-
-    def _answer(
-        self,
-        requests: Sequence[Request],
-        checked: Mapping[int, Change | Exception],
-        not_stored: str | None,
-    ) -> None:
+    def _answer(self, requests: Sequence[Request], not_stored: str | None) -> None:
+        """Do and answer the commands of a turn."""
         source = None
-        for index, request in enumerate(requests):
+        for request in requests:
             client = request[0]
             if client is not source:
                 source = SOURCE.client = client
             try:
-                reply = self._line(request, checked.get(index), not_stored)
+                reply = self._line(request, not_stored)
                 if isinstance(reply, bytes):
                     client.send_line(reply)
                 else:
@@ -269,21 +240,18 @@ class Dispatcher:
         logger.exception("Unexpected error in the turn of client %r", client)
         self._clients.leave(client, "unexpected error", "internal error")
 
-    def _line(
-        self, request: Request, checked: Checked, not_stored: str | None
-    ) -> bytes | LongReply:
+    def _line(self, request: Request, not_stored: str | None) -> bytes | LongReply:
         """Do a command; gives the line of the reply, or what makes a long one."""
-        client, command, spec = request
+        client, command, spec, checked = request
         try:
             if checked is None:
-                function = spec.encoded or spec.method
-                returned = call(function, self._server, client, command)
+                returned = call(spec.encoded, self._server, client, command)
             elif not_stored is None:
                 returned = self._change(checked)
             else:
-                return encode_message(self._message(request, checked, not_stored))
+                return encode_message(self._message(request, not_stored))
         except Exception as e:
-            return encode_message(self._failure(request, e, checked))
+            return encode_message(self._failure(request, e))
         self._stats.done[spec.name] += 1
         if returned is None:
             return NOTHING_RETURNED
@@ -295,11 +263,9 @@ class Dispatcher:
             raise checked
         return self._server.intake.do(checked)
 
-    def _message(
-        self, request: Request, checked: Checked, not_stored: str | None
-    ) -> dict[str, Any]:
+    def _message(self, request: Request, not_stored: str | None) -> dict[str, Any]:
         """Do a command; gives the reply as a message."""
-        client, command, spec = request
+        client, command, spec, checked = request
         try:
             if checked is None:
                 returned = call(spec.method, self._server, client, command)
@@ -309,15 +275,13 @@ class Dispatcher:
                 self._stats.undone[command.name, "not stored"] += 1
                 return {"exception": not_stored}
         except Exception as e:
-            return self._failure(request, e, checked)
+            return self._failure(request, e)
         self._stats.done[spec.name] += 1
         return {"return": returned}
 
-    def _failure(
-        self, request: Request, error: Exception, checked: Checked = None
-    ) -> dict[str, Any]:
+    def _failure(self, request: Request, error: Exception) -> dict[str, Any]:
         """The reply to a command that has raised something."""
-        client, _, spec = request
+        client, _, spec, checked = request
         name = spec.name
         # Whatever a change that was checked raises, but for this, is our own error.
         is_change = checked is not None and not isinstance(checked, Exception)

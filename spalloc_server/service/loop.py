@@ -138,7 +138,8 @@ class Loop:
 
     def _look_around(self, now: float) -> None:
         """See to what nothing tells of by itself."""
-        self._look_at = now + LOOK_SECONDS
+        # Which bounds the waits in between, too.
+        self._look_at = now + min(LOOK_SECONDS, self.owner.observer.longest_wait)
         self.config_source.look()
         self.state_lock.look()
         self.operator_door.look()
@@ -151,8 +152,9 @@ class Loop:
             # Those may be waiting for all state to be written.
             return STORE_SECONDS if self.store.must_wait else 0.0
         due = self.timers.due
+        if self._look_at < due:
+            due = self._look_at
         for other in (
-            self._look_at,
             self.store.retry_at,
             self.reception.resume_at,
             self.config_source.due,
@@ -162,9 +164,6 @@ class Loop:
         wait = due - now
         if wait > LONGEST_UNWATCHED_WAIT and self.controller.job_count:
             wait = LONGEST_UNWATCHED_WAIT
-        longest = self.owner.observer.longest_wait
-        if wait > longest:
-            wait = longest
         return wait if wait > 0.0 else 0.0
 
     def _do_what_is_due(

@@ -105,6 +105,7 @@ class Notifier:
         ordered = sorted(changes)
         # Most clients watch everything, and are told the same.
         line = encode_message({label: ordered})
+        notified: dict[Connection, None] = {}
         for client, watched in list(watches.items()):
             try:
                 if watched is None:
@@ -121,4 +122,5 @@ class Notifier:
                     "Unexpected error while client %r was notified", client
                 )
                 self._clients.leave(client, "unexpected error", "internal error")
-            self._clients.note_notified(client)
+            notified[client] = None
+        self._clients.note_notified(notified)

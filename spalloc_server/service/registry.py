@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import (
     Any,
     Concatenate,
     Final,
-    NamedTuple,
     ParamSpec,
     Protocol,
     TypeVar,
@@ -26,7 +25,21 @@ from typing import (
 
 from spalloc_server.model.changes import Change
 from spalloc_server.service.gateways import Gateways
-from spalloc_server.wire.messages import Command, LongReply
+from spalloc_server.wire.messages import Command
+
+LONG_REPLIES: Final = frozenset(
+    {
+        *("list_jobs", "list_machines", "list_problems", "get_job_machine_info"),
+        *("status", "jobs", "boards"),
+    }
+)
+"""Commands whose replies may be long; a client's next commands wait for another turn,
+so that what waits for a client that does not read is looked at in between."""
+
+SHARES: Final = {**dict.fromkeys(LONG_REPLIES, 0), "get_job_state": 3}
+"""As how many commands some count that are not one, because of what their replies may
+be; 0 for those that have a bound of their own. The reason for which a job has ended may
+be long, but a packet of 20 is still handled in one turn."""
 
 LONGEST_SHOWN: Final = 100
 """So many characters of a name that is no command's are told."""
@@ -46,7 +59,8 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 _Arguments = ParamSpec("_Arguments")
 
 
-class Spec(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Spec:
     """What there is to know of a command."""
 
     name: str
@@ -55,10 +69,12 @@ class Spec(NamedTuple):
     check: Callable[..., Change] | None
     """Has the same arguments, and gives the change to make; None for a command that
     only reads."""
-    encoded: Callable[..., bytes | LongReply] | None
-    """Has the same arguments, and gives the whole line of the reply, or pieces of it
-    each made in a turn of its own. For commands that are called very often or have
-    very long replies."""
+    encoded: Callable[..., Any]
+    """The same as ``method``, but for commands that are called very often or have very
+    long replies: has the same arguments, and gives the whole line of the reply, or
+    pieces of it each made in a turn of its own."""
+    share: int
+    """As how many of the commands it counts that a client may give in one turn."""
 
 
 class UnknownCommandError(IOError):
@@ -131,9 +147,7 @@ def operator_command(f: Method) -> Method:
     :raises TypeError: if it is not declared with `reads` or `changes`
     """
     spec = _spec(f)
-    # That of a command may be taken by Python.
-    name = spec.name.removesuffix("_")
-    _OPERATOR_SPECS[name] = spec._replace(name=name)
+    _OPERATOR_SPECS[spec.name] = spec
     return f
 
 
@@ -142,7 +156,9 @@ def _spec(f: Callable[..., Any]) -> Spec:
         raise TypeError(
             f"command {f.__name__} has to be declared with @reads or @changes"
         )
-    return Spec(f.__name__, f, _DECLARED[f], None)
+    # A name of Python's has something behind it.
+    name = f.__name__.removesuffix("_")
+    return Spec(name, f, _DECLARED[f], f, SHARES.get(name, 1))
 
 
 def encodes(name: str) -> Callable[[Method], Method]:
@@ -152,27 +168,21 @@ def encodes(name: str) -> Callable[[Method], Method]:
     """
 
     def register(f: Method) -> Method:
-        _SPECS[name] = _SPECS[name]._replace(encoded=f)
+        _SPECS[name] = replace(_SPECS[name], encoded=f)
         return f
 
     return register
 
 
-def commands_for(user: str | None) -> Mapping[str, Spec]:
-    """The commands, by name, that a client may give.
-
-    :param user: the operator that it belongs to, None for a client of the public port
-    """
-    return _SPECS if user is None else ChainMap(_OPERATOR_SPECS, _SPECS)
-
-
-def find(name: str, commands: Mapping[str, Spec] | None = None) -> Spec:
+def find(name: str, user: str | None = None) -> Spec:
     """The command of a name.
 
-    :param commands: those that there are, None for those of the public port
-    :raises UnknownCommandError: if it is none of them
+    :param user: the operator who gives it, None for a client of the public port
+    :raises UnknownCommandError: if there is none that may be given
     """
-    spec = (_SPECS if commands is None else commands).get(name)
+    spec = _SPECS.get(name)
+    if user is not None:
+        spec = _OPERATOR_SPECS.get(name, spec)
     if spec is None:
         shown = (
             name if len(name) <= LONGEST_SHOWN else f"{name[: LONGEST_SHOWN - 3]}..."
@@ -187,7 +197,7 @@ def unknown(error: UnknownCommandError) -> Spec:
     def refuse(_server: object, _client: object, *_args: Any, **_kwargs: Any) -> Any:
         raise error
 
-    return Spec("unknown", refuse, None, None)
+    return Spec("unknown", refuse, None, refuse, 1)
 
 
 def call(

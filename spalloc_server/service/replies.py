@@ -1,9 +1,9 @@
 """What the controller answers, in the form in which clients are told it."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from spalloc_server.controller import (
     JobMachineInfoTuple,
@@ -14,10 +14,11 @@ from spalloc_server.controller import (
 )
 from spalloc_server.model.report_limits import BoardKey
 from spalloc_server.scheduling.waiting import Waiting
-from spalloc_server.wire.messages import LongReply, encode_message
+from spalloc_server.service.job_texts import JobTexts, waiting_text
+from spalloc_server.wire.messages import LongReply, encode_message, to_json
 
 ITEMS_AT_ONCE: Final = 16
-"""How many items of a list are encoded together, which costs less than one by one."""
+"""How many items of a list are made together, which costs less than one by one."""
 
 PIECE_BYTES: Final = 64 * 1024
 """How much of a list is made before other clients have their turn: for about 1 ms."""
@@ -30,6 +31,14 @@ KEY_BYTES: Final = 100
 
 # Arguments of create_job that list_jobs gives as keys of their own.
 _OWN_KEYS = frozenset({"owner", "keepalive", "job_id"})
+
+
+WaitingOf: TypeAlias = Callable[[Iterable[int]], Mapping[int, Waiting]]
+"""Tells of those jobs of some that wait."""
+
+
+def _none_waits(_job_ids: Iterable[int]) -> Mapping[int, Waiting]:
+    return {}
 
 
 def _nothing_known(_job_id: int) -> None:
@@ -73,11 +82,17 @@ def job_description(
     boards: JobMachineInfoTuple,
     waiting: Callable[[int], Waiting | None] = _nothing_known,
 ) -> dict[str, Any]:
-    """What ``describe_job`` returns, see `jobs_reply`."""
+    """What ``describe_job`` returns."""
     about = dict.fromkeys(JobTuple._fields) if job is None else job_reply(job, waiting)
     machine_info = job_machine_info_reply(boards)
     del machine_info["machine_name"]
     return {**about, "state": int(state.state), "reason": state.reason, **machine_info}
+
+
+def waiting_job_state_reply(state: JobStateTuple, waiting: Waiting) -> bytes:
+    """The reply to ``get_job_state`` for a job that waits for boards, encoded."""
+    why = f',"waiting":{waiting_text(waiting)}}}}}\n'
+    return job_state_reply(state).removesuffix(b"}}\n") + why.encode()
 
 
 def waiting_job_state(state: JobStateTuple, waiting: Waiting) -> dict[str, Any]:
@@ -86,14 +101,21 @@ def waiting_job_state(state: JobStateTuple, waiting: Waiting) -> dict[str, Any]:
 
 
 def jobs_reply(
-    jobs: Sequence[JobTuple], waiting: Callable[[int], Waiting | None] = _nothing_known
+    jobs: Sequence[JobTuple], waiting_of: WaitingOf = _none_waits
 ) -> LongReply:
     """The reply to ``list_jobs``, encoded, in pieces.
 
-    :param waiting: tells of a job that waits, by its ID, when it is its turn
+    :param waiting_of: tells of those that wait, by their IDs, when it is their turn
     """
-    items = (job_reply(job, waiting) for job in jobs)
-    return LongReply(_pieces(items), len(jobs) * JOB_BYTES)
+    return LongReply(_pieces(_job_texts(jobs, waiting_of)), len(jobs) * JOB_BYTES)
+
+
+def _job_texts(jobs: Sequence[JobTuple], waiting_of: WaitingOf) -> Iterator[str]:
+    texts = JobTexts(job_reply)
+    for start in range(0, len(jobs), ITEMS_AT_ONCE):
+        some = jobs[start : start + ITEMS_AT_ONCE]
+        known = waiting_of([j.job_id for j in some if j.state is JobState.queued]).get
+        yield ",".join([texts.text(job, known(job.job_id)) for job in some])
 
 
 def problems_reply(
@@ -106,7 +128,7 @@ def problems_reply(
     :param describe: tells what is wrong with them, when it is their turn
     """
     problems = (problem for key in keys for problem in describe([key]))
-    return LongReply(_pieces(problems), len(keys) * KEY_BYTES)
+    return LongReply(_pieces(_encoded(problems)), len(keys) * KEY_BYTES)
 
 
 def list_reply(items: Iterable[Any], kept_bytes: int) -> LongReply:
@@ -114,27 +136,39 @@ def list_reply(items: Iterable[Any], kept_bytes: int) -> LongReply:
 
     :param kept_bytes: about how much is kept until it is made
     """
-    return LongReply(_pieces(items), kept_bytes)
+    return LongReply(_pieces(_encoded(items)), kept_bytes)
 
 
-def _pieces(items: Iterable[Any]) -> Iterator[bytes]:
-    """A list, encoded as a reply, in pieces that are made fast."""
+def _encoded(items: Iterable[Any]) -> Iterator[str]:
+    """The items of a list, encoded, some together."""
     remaining = iter(items)
-    piece, between = bytearray(b'{"return":['), b""
     while some := list(itertools.islice(remaining, ITEMS_AT_ONCE)):
-        encoded = encode_message(some)
-        piece += between + encoded.removeprefix(b"[").removesuffix(b"]\n")
-        between = b","
-        if len(piece) >= PIECE_BYTES:
-            yield bytes(piece)
-            piece.clear()
-    yield bytes(piece) + b"]}\n"
+        yield to_json(some)[1:-1]
+
+
+def _pieces(parts: Iterable[str]) -> Iterator[bytes]:
+    """A list, encoded as a reply, in pieces that are made fast.
+
+    :param parts: one or more of the items each, encoded
+    """
+    piece, size, between = ['{"return":['], 0, ""
+    for part in parts:
+        piece.append(between + part)
+        size += len(part)
+        between = ","
+        if size >= PIECE_BYTES:
+            yield "".join(piece).encode()
+            piece, size = [], 0
+    yield "".join([*piece, "]}\n"]).encode()
 
 
 def job_reply(
     job: JobTuple, waiting: Callable[[int], Waiting | None] = _nothing_known
 ) -> dict[str, Any]:
-    """One item of the reply to ``list_jobs``, see `jobs_reply`."""
+    """One item of the reply to ``list_jobs``, as a dictionary.
+
+    :param waiting: tells of a job that waits, by its ID
+    """
     kwargs = {key: arg for key, arg in job.kwargs.items() if key not in _OWN_KEYS}
     if kwargs.get("tags") is not None:
         kwargs["tags"] = _sorted(kwargs["tags"])

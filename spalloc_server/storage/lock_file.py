@@ -21,8 +21,8 @@ from spalloc_server.storage.lock_guards import HeldError, NameGuard, share_folde
 logger = logging.getLogger(__name__)
 
 _PID_WIDTH: Final = 20
-_PROMISE: Final = "{:020d} {:020d}\n"
-_PROMISE_LENGTH: Final = len(_PROMISE.format(0, 0))
+_PROMISE: Final = b"%020d %020d\n"
+_PROMISE_LENGTH: Final = len(_PROMISE % (0, 0))
 
 _NO_PLACE: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 """Errors that say that the state cannot be written either, for now."""
@@ -166,8 +166,7 @@ class StateLock:
         """
         self._promised = Promise(identity, commits)
         with contextlib.suppress(OSError):
-            text = _PROMISE.format(identity, commits).encode()
-            os.pwrite(self._fd, text, _PID_WIDTH)
+            os.pwrite(self._fd, _PROMISE % (identity, commits), _PID_WIDTH)
 
     def tell(self, facts: dict[str, Any]) -> None:
         """Put facts about the holder into the lock file, for `lock_holder`.

@@ -91,10 +91,11 @@ class Snapshots:
 
     def go_on(
         self, controller: Controller, journal: Journal, commit: Callable[[], object]
-    ) -> None:
+    ) -> bool:
         """Do a little of what there is to do.
 
         :param commit: makes last what is in the state already
+        :return: whether there is more to do, soon
         :raises JournalError: if nothing can be stored
         """
         try:
@@ -106,8 +107,11 @@ class Snapshots:
             elif self._wanted or self._is_due(controller, journal):
                 self._wanted = False
                 self._begin(controller, journal, commit)
+            else:
+                return False
         except ForkError as e:
             self._postpone(str(e))
+        return self.is_working
 
     def _is_due(self, controller: Controller, journal: Journal) -> bool:
         length = journal.length

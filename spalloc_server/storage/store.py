@@ -266,14 +266,12 @@ class StateStore:
 
     def _work_on_snapshot(self, controller: Controller) -> None:
         assert self._journal is not None
-        self.retry_at = None
         try:
-            self._snapshots.go_on(controller, self._journal, self.commit)
+            more = self._snapshots.go_on(controller, self._journal, self.commit)
         except JournalError as e:
             self._owe(str(e))
             return
-        if self._snapshots.is_working:
-            self.retry_at = time.monotonic() + WORK_SECONDS
+        self.retry_at = time.monotonic() + WORK_SECONDS if more else None
 
     # Snapshots, all at once
 

@@ -5,7 +5,7 @@ import logging
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from select import POLLERR, POLLHUP, POLLIN, POLLNVAL
 from typing import Any, Final
 
@@ -118,12 +118,14 @@ class Clients:
         """Look after a client's output and events at the end of the turn."""
         self._touched[client] = None
 
-    def note_notified(self, client: Connection) -> None:
-        """Send a client the notifications that it has got, in this turn or soon.
+    def note_notified(self, clients: Mapping[Connection, None]) -> None:
+        """Send clients the notifications that they have got, in this turn or soon.
 
         Where many are notified, it takes some turns until each has been sent its own.
+
+        :param clients: in the order in which they are to be sent them
         """
-        self._notified[client] = None
+        self._notified.update(clients)
 
     def leave(self, client: Connection, reason: str | None, kind: str) -> None:
         """Disconnect a client at the end of the turn, after a try to send its output.

@@ -53,8 +53,8 @@ class Connection(LineFramer):
         self._peer = self._describe_peer(client_socket)
         self._output: bytes | bytearray = b""
         self._max_output_bytes = max_output_bytes
-        # What is left of the output that the last flush() could not send.
-        self._stale_bytes = 0
+        self.stale_bytes = 0
+        """What is left of the output that the last `flush` could not send."""
         # {label: ids}, sent once all other output is gone; _pending_bytes is
         # what its ids will take up at most.
         self._pending: dict[str, dict[ChangeId, None]] = {}
@@ -72,7 +72,7 @@ class Connection(LineFramer):
         """The client's IP address; while a command for another host is handled, that of
         the other one."""
         self.sent_bytes = 0
-        """How much output the client's host has taken so far."""
+        """How much the client's host has taken so far of what it had left lying."""
         self.at_end = False
         """True once the client has closed its sending side."""
         self._set_up_socket(client_socket)
@@ -138,7 +138,7 @@ class Connection(LineFramer):
 
     def send_line(self, line: bytes) -> None:
         """The same for a message that is encoded already."""
-        if self._stale_bytes:
+        if self.stale_bytes:
             self._check_room(len(line))
         self._put(line)
 
@@ -195,7 +195,7 @@ class Connection(LineFramer):
         :raises OutputFullError: where too many changes wait
         """
         if line is not None and not (
-            self._stale_bytes or self._pending_bytes or self.is_busy
+            self.stale_bytes or self._pending_bytes or self.is_busy
         ):
             self._put(line)
             return
@@ -241,10 +241,14 @@ class Connection(LineFramer):
             self._pending.clear()
             self._pending_bytes = 0
             self._write()
-        self._stale_bytes = len(self._output)
-        if not self._stale_bytes:
+        if self._output or self.stale_bytes:
+            self._note_what_is_left()
+
+    def _note_what_is_left(self) -> None:
+        self.stale_bytes = len(self._output)
+        if not self.stale_bytes:
             self._is_long = False
-        elif self._stale_bytes > self._max_output_bytes or self._is_paused:
+        elif self.stale_bytes > self._max_output_bytes or self._is_paused:
             self._is_long = True
 
     @property
@@ -257,7 +261,8 @@ class Connection(LineFramer):
             sent = self._socket.send(self._output)
         except (BlockingIOError, InterruptedError):
             return
-        self.sent_bytes += sent
+        if self.stale_bytes:
+            self.sent_bytes += sent
         if self._earlier_bytes:
             self._earlier_bytes = max(0, self._earlier_bytes - sent)
         if sent == len(self._output):
@@ -278,8 +283,8 @@ class Connection(LineFramer):
     @property
     def held_bytes(self) -> int:
         """What is held because the client has not taken all of its output, in bytes."""
-        return self._stale_bytes and (
-            self._stale_bytes + self._pending_bytes + self._kept_bytes
+        return self.stale_bytes and (
+            self.stale_bytes + self._pending_bytes + self._kept_bytes
         )
 
     @property

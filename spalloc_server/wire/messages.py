@@ -71,12 +71,13 @@ def _decode(line: bytes | str) -> Command:
 
 _decode_repeated = lru_cache(4096)(_decode)
 
-_to_json = json.JSONEncoder(separators=(",", ":")).encode
+to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
+"""Writes a value as it stands in messages."""
 
 
 def encode_message(message: object) -> bytes:
     """Write one message as a line, its newline included."""
-    return _to_json(message).encode() + b"\n"
+    return to_json(message).encode() + b"\n"
 
 
 NOTHING_RETURNED: Final = encode_message({"return": None})

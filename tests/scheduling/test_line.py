@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from unittest import mock
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from spalloc_server.scheduling import group, order
 from spalloc_server.scheduling.line import LARGE, Line
 
 OWNERS = ["ann", "bob", "cy", None]
@@ -161,13 +163,33 @@ class PlainLineMachine(LineMachine):
         assert list(self.line) == sorted(self.jobs)
 
 
+class SeldomAskedLineMachine(LimitedLineMachine):
+    """Nobody asks for the whole order, which has those cleared away who have left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = [mock.patch.object(m, "_MANY", 2) for m in (group, order)]
+        for patch in self.patches:
+            patch.start()
+
+    def teardown(self) -> None:
+        for patch in self.patches:
+            patch.stop()
+
+    @rule()
+    def the_order_is_that_of_the_model(self) -> None:
+        super().the_order_is_that_of_the_model()
+
+
 SETTINGS = settings(max_examples=100, stateful_step_count=60, deadline=None)
 FairLineMachine.TestCase.settings = SETTINGS
 LimitedLineMachine.TestCase.settings = SETTINGS
 PlainLineMachine.TestCase.settings = SETTINGS
+SeldomAskedLineMachine.TestCase.settings = SETTINGS
 TestFairLine = FairLineMachine.TestCase
 TestLimitedLine = LimitedLineMachine.TestCase
 TestPlainLine = PlainLineMachine.TestCase
+TestSeldomAskedLine = SeldomAskedLineMachine.TestCase
 
 
 def test_three_hundred_jobs_of_one_do_not_stand_before_everybody_elses_one() -> None:
