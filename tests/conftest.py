@@ -89,6 +89,30 @@ def _compile_share(worker: int, workers: int) -> None:
             importlib.import_module(".".join(name.parts))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each worker its share of the long tests, and not as its last.
+
+    They mostly wait, so that others run beside them; but not beside one that is begun
+    when all others are done. Workers begin with as many tests each, in this order
+    (``--dist worksteal``), and one that has done its own takes over the last of others.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if item.get_closest_marker("long")]
+    rest = [item for item in items if not item.get_closest_marker("long")]
+    items.clear()
+    left = len(long) + len(rest)
+    for worker in range(workers):
+        size = left // (workers - worker)
+        left -= size
+        share = long[worker::workers]
+        number = max(0, size - len(share))
+        others, rest = rest[:number], rest[number:]
+        # From the beginning to the middle, or they would all wait at the same time.
+        first = len(others) * worker // (2 * workers)
+        items += [*others[:first], *share, *others[first:]]
+
+
 def pytest_collection_finish() -> None:
     """Have nothing that is there from the start looked through for garbage."""
     gc.freeze()
