@@ -557,6 +557,7 @@ def test_a_snapshot_is_written_when_asked_for(
 # Faults
 
 
+@pytest.mark.long
 def test_a_fault_can_be_rehearsed(
     server: ServerProcess, admin: Admin, client: Client
 ) -> None:

@@ -220,3 +220,24 @@ def _plain(value: Any, depth: int) -> Any:
         if isinstance(value, sequence):
             return sequence(_plain(item, depth + 1) for item in value)
     raise PlainDataError(f"{value!r} is not plain data")
+
+
+class PlainCopies:
+    """Makes one copy, as `plain` does, of what several have in common.
+
+    So they have it in common when the data is read back, and it is written once. None
+    of it may change, or end, as long as this object is used.
+    """
+
+    def __init__(self) -> None:
+        self._copies: dict[int, Any] = {}
+
+    def of(self, value: Any) -> Any:
+        """The copy of a value.
+
+        :raises PlainDataError: as `plain` does
+        """
+        key = id(value)
+        if key not in self._copies:
+            self._copies[key] = plain(value)
+        return self._copies[key]
