@@ -335,12 +335,14 @@ class FakeServer:
         self.failed = failed
         self.stop_requests = 0
         self.frozen = 0
+        self.collects = False
 
     def request_stop(self) -> None:
         self.stop_requests += 1
 
     def join(self) -> None:
         self.frozen = gc.get_freeze_count()
+        self.collects = gc.isenabled()
 
 
 @pytest.mark.parametrize("failed", [False, True])
@@ -352,10 +354,13 @@ def test_the_exit_status_tells_a_failure(failed: bool) -> None:
 
 def test_what_is_there_from_the_start_is_not_looked_through_for_garbage() -> None:
     server = FakeServer(False)
+    gc.disable()  # as it is while modules are imported
     try:
         cli.run(lambda _options, _prepare: server, cli.parse_arguments(["x"]))
         assert server.frozen > 10_000
+        assert server.collects
     finally:
+        gc.enable()
         gc.unfreeze()
 
 
