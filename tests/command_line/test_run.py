@@ -380,6 +380,14 @@ def test_a_signal_while_the_server_starts_is_not_lost() -> None:
     assert before == [signal.getsignal(number) for number in numbers]
 
 
+def test_a_signal_before_the_server_starts_is_not_lost() -> None:
+    server = FakeServer(False)
+    options = cli.parse_arguments(["x"])
+    early = [signal.SIGHUP, signal.SIGTERM]
+    assert cli.run(lambda _options, _prepare: server, options, early) == 0
+    assert server.stop_requests == 1
+
+
 def test_the_limit_of_open_files_is_raised(tmp_path: Path) -> None:
     def lower() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300))
