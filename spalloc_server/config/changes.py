@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from spalloc_server.configuration import Machine
+
+_HARDWARE: Final = ("width", "height", "board_locations", "bmp_ips", "spinnaker_ips")
+"""What must stay the same for jobs on a machine to go on."""
 
 
 class MachineChanges(NamedTuple):
@@ -41,10 +44,12 @@ class Fingerprint(NamedTuple):
 
 def fingerprints(machines: Iterable[Machine]) -> dict[str, Fingerprint]:
     """The fingerprints of machines, by name."""
-    return {
-        machine.name: Fingerprint(_digest(_hardware(machine)), _digest(machine))
-        for machine in machines
-    }
+    found = {}
+    for machine in machines:
+        hardware = _digest(_hardware(machine))
+        others = (v for k, v in machine._asdict().items() if k not in _HARDWARE)
+        found[machine.name] = Fingerprint(hardware, _digest([hardware, *others]))
+    return found
 
 
 def harmless_settings(machines: Iterable[Machine]) -> dict[str, dict[str, Any]]:
@@ -101,11 +106,4 @@ def _in_order(field: object) -> object:
 
 
 def _hardware(machine: Machine) -> tuple[object, ...]:
-    """What must stay the same for jobs on a machine to go on."""
-    return (
-        machine.width,
-        machine.height,
-        machine.board_locations,
-        machine.bmp_ips,
-        machine.spinnaker_ips,
-    )
+    return tuple(getattr(machine, name) for name in _HARDWARE)
