@@ -371,10 +371,6 @@ class Allocator:
         """
         return self._holdings.sizes(allocations)
 
-    def boards_asked(self, *args: Any, **kwargs: Any) -> int:
-        """How many boards a request takes, with those that come with whole triads."""
-        return plans.boards_asked(*args, **kwargs)
-
     def free(self, allocation_id: int) -> None:
         """Take an allocation back; its boards are free once they have cooled down.
 
