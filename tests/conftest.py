@@ -56,25 +56,61 @@ def pytest_configure() -> None:
             signal.signal(number, handler)
 
 
-def pytest_sessionstart() -> None:
-    """Compile a share of the tests, where several processes are going to need them.
-
-    Each reads all tests, in the same order and at the same time. In a new checkout each
-    would also compile all of them; so each begins at another place. Looking for garbage
-    meanwhile would find none.
-    """
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Prepare for reading the tests, in each process that does."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
-    if worker is None:
+    if worker is None and session.config.getoption("numprocesses", None):
         return
-    gc.disable()
+    from hypothesis import settings
+
+    # How long an example takes says more of the other tests that run beside it.
+    settings.register_profile("tests", deadline=None)
+    settings.load_profile("tests")
+    if worker is not None:
+        # Looking for garbage among what is read would find none.
+        gc.disable()
+        _compile_share(
+            int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        )
+
+
+def _compile_share(worker: int, workers: int) -> None:
+    """Compile a share of the tests.
+
+    Each worker reads all tests, in the same order and at the same time. In a new
+    checkout each would also compile all of them; so each begins at another place.
+    """
     files = sorted(Path(__file__).parent.rglob("test_*.py"))
-    share = len(files) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-    first = share * int(worker.removeprefix("gw"))
-    for file in files[first : first + share]:
+    share = len(files) // workers
+    for file in files[share * worker : share * (worker + 1)]:
         name = file.relative_to(Path(__file__).parent.parent).with_suffix("")
         # What goes wrong is told where the tests are read.
         with contextlib.suppress(Exception, pytest.skip.Exception):
             importlib.import_module(".".join(name.parts))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each worker its share of the long tests, and not as its last.
+
+    They mostly wait, so that others run beside them; but not beside one that is begun
+    when all others are done. Workers begin with as many tests each, in this order
+    (``--dist worksteal``), and one that has done its own takes over the last of others.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if item.get_closest_marker("long")]
+    rest = [item for item in items if not item.get_closest_marker("long")]
+    items.clear()
+    left = len(long) + len(rest)
+    for worker in range(workers):
+        size = left // (workers - worker)
+        left -= size
+        share = long[worker::workers]
+        number = max(0, size - len(share))
+        others, rest = rest[:number], rest[number:]
+        # From the beginning to the middle, or they would all wait at the same time.
+        first = len(others) * worker // (2 * workers)
+        items += [*others[:first], *share, *others[first:]]
 
 
 def pytest_collection_finish() -> None:

@@ -41,6 +41,7 @@ LIMITED = {"commands": {"job_keepalive", "get_job_state"}}
 """Of each group, what is compared with a limit."""
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(6 * TIMEOUT)
 @pytest.mark.parametrize("group", GROUPS)

@@ -37,6 +37,7 @@ def loopback() -> str:
     return f"127.{chance.randrange(1, 255)}.{chance.randrange(256)}.9"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_racks_that_come_up_later_than_the_server(tmp_path: Path) -> None:
     bmp = loopback()

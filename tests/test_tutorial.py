@@ -64,6 +64,7 @@ def shell(command: str, folder: Path, environment: dict[str, str]) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_the_tutorial(tmp_path: Path, net: str) -> None:
     (tmp_path / ".venv").symlink_to(sys.prefix, target_is_directory=True)
     environment = {

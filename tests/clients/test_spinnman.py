@@ -141,6 +141,7 @@ def test_who_gets_in(
             assert message in line
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "releases",

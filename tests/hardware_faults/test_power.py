@@ -128,6 +128,7 @@ def test_a_bmp_that_never_answers_touches_only_its_own_frame(room: Room) -> None
     assert dead_boards(client) == []
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_with_the_patience_of_the_server_itself(room: Room) -> None:
     room.waits = {"settle": 0.0}

@@ -200,6 +200,7 @@ def test_check_says_what_the_server_would(tmp_path: Path) -> None:
         assert told in line
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_a_script_is_given_up_in_the_end(tmp_path: Path) -> None:

@@ -192,6 +192,7 @@ def test_damage_anywhere_is_told_or_does_no_harm(
     assert try_all(tmp_path, 1, 12, caplog) > 200
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(5 * TIMEOUT)
 def test_damage_anywhere_with_a_seed_of_its_own(

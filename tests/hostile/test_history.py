@@ -111,6 +111,22 @@ DAMAGES: list[Damage] = [
 
 QUICK = (1, 8, 9, 12, 13, 17)
 
+JOBS = 20
+"""Jobs of which a history is kept that is going to be damaged."""
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a server has left in its folder: only for copying."""
+    left = tmp_path_factory.mktemp("kept")
+    with running_server(ONE_TRIAD, *OPTIONS, folder=left) as server:
+        for _ in range(JOBS):
+            last = run_a_job(server)
+        assert last == JOBS
+        wait_until(lambda: len(ended(server)) == JOBS)
+        assert server.stop() == 0
+    return left
+
 
 @pytest.mark.parametrize(
     "damage",
@@ -124,17 +140,14 @@ QUICK = (1, 8, 9, 12, 13, 17)
     ],
 )
 def test_a_damaged_history_is_kept_aside_and_begun_anew(
-    tmp_path: Path, damage: Damage
+    tmp_path: Path, kept: Path, damage: Damage
 ) -> None:
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
     history = tmp_path / HISTORY
-    with running_server(ONE_TRIAD, *OPTIONS, folder=tmp_path) as server:
-        kept = [run_a_job(server) for _ in range(20)]
-        wait_until(lambda: len(ended(server)) == 20)
-        assert server.stop() == 0
     damage(history)
     with running_server(ONE_TRIAD, *OPTIONS, folder=tmp_path) as server:
         job_id = run_a_job(server)
-        assert job_id == kept[-1] + 1
+        assert job_id == JOBS + 1
         # What can be read of the old ones may still be told, but the new one is.
         wait_until(lambda: job_id in [entry["job"] for entry in ended(server)])
         assert server.stop() == 0

@@ -141,6 +141,7 @@ def test_many_that_list_all_and_read_nothing(tmp_path: Path) -> None:
                 assert len(each.reply()["return"]) == 301
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_who_does_not_go_on_reading_is_disconnected(tmp_path: Path) -> None:
     with (

@@ -103,6 +103,7 @@ def test_the_end_comes_soon_however_much_was_toggled(room: Room) -> None:
     assert stop_seconds(room) < LONGEST_STOP / 3
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_end_comes_soon_though_a_bmp_does_not_answer(room: Room) -> None:
     (frame,) = room.add(width=1, height=8)
@@ -122,6 +123,7 @@ def test_the_end_comes_soon_though_a_bmp_does_not_answer(room: Room) -> None:
     wait_until(lambda: frame.powered_boards == set())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_end_comes_soon_though_power_commands_are_never_answered(
     room: Room,

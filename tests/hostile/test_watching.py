@@ -56,6 +56,7 @@ def test_what_is_put_in_place(tmp_path: Path, how: str) -> None:
         assert server.stop() == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["made again", "moved away", "link to folder"])
 def test_a_folder_that_is_another_one(tmp_path: Path, how: str) -> None:
     folder = tmp_path / "config"
