@@ -16,6 +16,10 @@ ROUNDS: Final = 5
 EXPIRY_SECONDS: Final = 1.0
 """The silence after which jobs expire, as soon as they are looked at."""
 
+IDLE_SECONDS: Final = 5.0
+"""How long it is measured what a server costs that waits: as long as from one look at
+silent jobs to the next by default, since what it does meanwhile comes in few pieces."""
+
 LOOKED_AT_SECONDS: Final = 60.0
 """How long that may take at most."""
 
@@ -100,7 +104,7 @@ def _expire(server: Server, client: Client, side: int, count: int) -> float:
     create = encode("create_job", side, side, owner="me", keepalive=EXPIRY_SECONDS)
     with server.client() as watcher:
         idle_since, idle_before = time.perf_counter(), server.cpu_seconds
-        time.sleep(1.0)
+        time.sleep(IDLE_SECONDS)
         idle_cpu = server.cpu_seconds - idle_before
         idle_share = idle_cpu / (time.perf_counter() - idle_since)
         job_ids = set(client.call_many([create] * count))

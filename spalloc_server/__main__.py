@@ -5,8 +5,12 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from spalloc_server.command_line.options import Options
 
 INTERRUPTED: Final = 128 + signal.SIGINT
 """The exit status after Ctrl-C, as shells have it."""
@@ -40,18 +44,29 @@ def main() -> int:
     # It takes a process of its own, which can work while all else is imported.
     WAITING.begin(options.config)
     try:
-        from spalloc_server import server
-
+        program = _program(options)
         for number, handler in old.items():
             signal.signal(number, handler)
         if signal.SIGINT in early:
             raise KeyboardInterrupt
-        return server.run(options)
+        return program(options)
     except KeyboardInterrupt:
         print("spalloc_server: interrupted", file=sys.stderr)
         return INTERRUPTED
     finally:
         WAITING.forget()
+
+
+def _program(options: Options) -> Callable[[Options], int]:
+    """Import what there is to run."""
+    if options.check:
+        # It does without most of the server, and somebody waits for it.
+        from spalloc_server.command_line.check import check_only
+
+        return check_only
+    from spalloc_server import server
+
+    return server.run
 
 
 if __name__ == "__main__":

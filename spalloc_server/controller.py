@@ -482,15 +482,20 @@ class Controller:
         with self._log.lock:
             return self._state.job_queue.kept_boards()
 
-    def job_details(self) -> dict[int, JobDetails]:
-        """What `list_jobs` does not tell, by job ID; for those who only look on."""
+    def job_details(
+        self, job_ids: Iterable[int] | None = None
+    ) -> dict[int, JobDetails]:
+        """What `list_jobs` does not tell, by job ID; for those who only look on.
+
+        :param job_ids: of these jobs, as far as they have not ended; None for all
+        """
         with self._log.lock:
-            return self._parts.answers.all_details()
+            ids = self._state.jobs if job_ids is None else job_ids
+            return self._parts.answers.details(ids)
 
     def details_of(self, job_id: int) -> JobDetails | None:
         """What `job_details` tells of a job, None if it has ended."""
-        with self._log.lock:
-            return self._parts.answers.details(job_id)
+        return self.job_details([job_id]).get(job_id)
 
     def first_and_length_of_queue(self, machine_name: str) -> tuple[int | None, int]:
         """The first job that waits for a machine, and how many do.

@@ -562,7 +562,7 @@ class JobQueue:
         for machine in job.queues:
             # Whoever orders this has it before a promise to somebody else.
             machine.let_go()
-            machine.dequeue(job)
+            machine.line.discard(job.id)
             machine.enqueue(job, machine.line.first_place())
         self._regenerate_queues()
 

@@ -365,6 +365,8 @@ def test_a_drained_frame_is_drained_everywhere(
     boards = {(0, 0, z) for z in range(3)}
 
     def count(draining: int) -> None:
+        # Pages are of the last turn of the loop in which there was time for them.
+        wait_until(lambda: metric(server, "draining") == draining)
         assert dead_boards(client) == boards
         found = admin.machine()
         # What is told by HTTP may be a moment old.

@@ -240,9 +240,10 @@ def test_the_server_does_without_what_would_take_much_memory() -> None:
 # What is for some servers only, and is read by those.
 NOT_AT_EVERY_START = """
     simulator web history
-    command_line.check command_line.query config.doubts config.watcher
-    control.old_schemas storage.legacy storage.log_mending storage.old_layout
-    storage.salvage storage.secret_file
+    command_line.check command_line.probe command_line.query config.doubts
+    config.watcher control.old_schemas
+    storage.legacy storage.log_mending storage.old_layout storage.salvage
+    storage.secret_file
 """
 OF_OTHERS_NEITHER = {"_hashlib", "inotify_simple", "asyncio"}
 

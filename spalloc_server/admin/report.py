@@ -22,6 +22,9 @@ from spalloc_server.wire.messages import LongReply
 
 Document: TypeAlias = dict[str, Any]
 
+JOBS_AT_ONCE: Final = 16
+"""Of how many jobs that are listed more is found out together."""
+
 ITEM_BYTES: Final = 300
 """About how much is kept of a job or a board until it has been told."""
 
@@ -171,11 +174,14 @@ def jobs(
 
     def described() -> Iterator[Document]:
         # What takes longer is found out a little in each turn.
-        for job in found:
-            details = controller.details_of(job.job_id)
-            queues = () if details is None else details.queues
-            if machine in (None, job.allocated_machine_name) or machine in queues:
-                yield _job(job, details)
+        for start in range(0, len(found), JOBS_AT_ONCE):
+            some = found[start : start + JOBS_AT_ONCE]
+            known = controller.job_details(job.job_id for job in some).get
+            for job in some:
+                details = known(job.job_id)
+                queues = () if details is None else details.queues
+                if machine in (None, job.allocated_machine_name) or machine in queues:
+                    yield _job(job, details)
 
     return replies.list_reply(described(), len(found) * ITEM_BYTES)
 
@@ -215,7 +221,7 @@ def boards(
         wanted = [each for each in machines.values() if machine in (None, each.name)]
         states = {each.name: controller.board_states(each.name) for each in wanted}
         found = [job for job in controller.list_jobs() if job.boards]
-        details = {job.job_id: controller.details_of(job.job_id) for job in found}
+        details = controller.job_details(job.job_id for job in found)
         problems = {
             (problem["machine"], problem["board"]): problem
             for problem in controller.list_problems()

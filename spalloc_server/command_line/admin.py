@@ -14,16 +14,12 @@ from spalloc_server.command_line.admin_options import (
     WAYS_TO_NAME_BOARDS,
     make_parser,
 )
-from spalloc_server.command_line.check import CheckRequest, findings
 from spalloc_server.command_line.terminal import (
     open_standard_streams,
     prepare_output,
     printable,
     say,
 )
-from spalloc_server.config.reading import read_configuration
-from spalloc_server.config.script import ConfigFileError
-from spalloc_server.storage import names
 
 Options: TypeAlias = argparse.Namespace
 
@@ -176,6 +172,12 @@ def _move(client: AdminClient, options: Options) -> Any:
 
 
 def _reload(client: AdminClient, options: Options) -> Any:
+    # No other command has anything to do with config files.
+    from spalloc_server.command_line.check import CheckRequest, findings
+    from spalloc_server.config.reading import read_configuration
+    from spalloc_server.config.script import ConfigFileError
+    from spalloc_server.storage import names
+
     config = client.call("status")["config"]
     lines: list[str] = []
     try:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
 from spalloc_server import __version__
+from spalloc_server.command_line.log_formats import set_up_logging
+from spalloc_server.command_line.options import Options
 from spalloc_server.command_line.query import ServerQueryError, query
-from spalloc_server.command_line.terminal import printable, say
+from spalloc_server.command_line.simulation import simulation
+from spalloc_server.command_line.terminal import prepare_output, printable, say
 from spalloc_server.config.changes import (
     Fingerprint,
     MachineChanges,
@@ -25,14 +27,11 @@ from spalloc_server.config.doubts import doubts_about, doubts_about_files
 from spalloc_server.config.reading import read_configuration
 from spalloc_server.config.script import ConfigFileError
 from spalloc_server.configuration import Configuration
-from spalloc_server.hardware.transceiver import BMPError, BMPTransceiver
 from spalloc_server.links import Links
 from spalloc_server.storage import names
 from spalloc_server.storage.files import StateFileError
 from spalloc_server.storage.lock_file import LockHolder, lock_holder
 from spalloc_server.storage.reference_state import reference_states
-
-PROBES_AT_ONCE: Final = 64
 
 _ERROR: Final = "error: "
 """What a line begins with that is more than suspicious."""
@@ -47,6 +46,18 @@ class CheckRequest(NamedTuple):
     the folder of the state."""
     state_dir: str | None
     probe: bool
+
+
+def check_only(options: Options) -> int:
+    """Check a config file instead of running a server; gives the exit status."""
+    prepare_output()
+    set_up_logging("error", options.log_format)
+    stem = names.stem_in(options.config, options.state_dir)
+    request = CheckRequest(options.config, stem, options.state_dir, options.probe)
+    if not options.simulate:
+        return check(request)
+    with simulation() as prepare:
+        return check(request, prepare)
 
 
 def check(
@@ -131,8 +142,10 @@ def _probe(configuration: Configuration) -> Iterator[str]:
     ]
     if not frames:
         return
-    with ThreadPoolExecutor(min(PROBES_AT_ONCE, len(frames))) as threads:
-        problems = list(threads.map(_problem_of_bmp, (bmp for *_, bmp in frames)))
+    # Most of the time of a check would go into importing what it is done with.
+    from spalloc_server.command_line.probe import problems_of_bmps
+
+    problems = problems_of_bmps([bmp for *_, bmp in frames])
     for (machine, (cabinet, frame), _), problem in zip(frames, problems, strict=True):
         if problem is not None:
             yield (
@@ -140,17 +153,6 @@ def _probe(configuration: Configuration) -> Iterator[str]:
                 f"{problem}"
             )
     yield f"probed: {problems.count(None)} of {len(frames)} BMPs answer"
-
-
-def _problem_of_bmp(hostname: str) -> str | None:
-    transceiver = BMPTransceiver(hostname)
-    try:
-        transceiver.version()
-    except BMPError as e:
-        return str(e)
-    finally:
-        transceiver.close()
-    return None
 
 
 # What a running server would do

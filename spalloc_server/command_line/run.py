@@ -13,24 +13,20 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from spalloc_server.command_line.log_formats import set_up_logging
 from spalloc_server.command_line.options import Options, parse_arguments
-from spalloc_server.command_line.terminal import prepare_output
+from spalloc_server.command_line.simulation import Prepare, simulation
 from spalloc_server.config.reading import WAITING
-from spalloc_server.configuration import Configuration
-from spalloc_server.hardware import directory
-from spalloc_server.hardware.directory import BMPAddress
 from spalloc_server.observe.observer import Observer, Observers
 from spalloc_server.observe.systemd import SystemdObserver
 from spalloc_server.storage import names
 
 if TYPE_CHECKING:
     from spalloc_server.history.recorder import Consumer
-    from spalloc_server.simulator import BMPSimulator, ChipProcess
 
 __all__ = [
     "Options",
@@ -46,29 +42,6 @@ logger = logging.getLogger(__name__)
 
 OBJECTS_BEFORE_COLLECTION: Final = 20_000
 """How many new objects the garbage collector waits for before it looks at them."""
-
-
-class Prepare:
-    """Called with each configuration before the server uses it."""
-
-    def __init__(
-        self,
-        simulator: BMPSimulator | None = None,
-        chips: ChipProcess | None = None,
-    ) -> None:
-        self.simulator = simulator
-        """What stands in for the BMPs, if anything does."""
-        self._chips = chips
-
-    def __call__(self, configuration: Configuration) -> None:
-        """Have BMPs and chips simulated, if they are to be.
-
-        :raises OSError: if that cannot be
-        """
-        if self.simulator is not None:
-            self.simulator.serve(configuration)
-        if self._chips is not None:
-            self._chips.serve(configuration)
 
 
 class RunningServer(Protocol):
@@ -94,14 +67,16 @@ def run(start_server: StartServer, options: Options) -> int:
     Returns the exit status. What ``start_server`` raises is passed on.
     """
     if options.check:
-        return _check(options)
+        from spalloc_server.command_line.check import check_only
+
+        return check_only(options)
     set_up_logging("error" if options.quiet else options.log_level, options.log_format)
     _raise_descriptor_limit()
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(_StopSignals())
         prepare = Prepare()
         if options.simulate:
-            prepare = stack.enter_context(_simulation(options.simulate_chips))
+            prepare = stack.enter_context(simulation(options.simulate_chips))
         try:
             server = start_server(options, prepare)
         except Exception:
@@ -173,21 +148,6 @@ def make_observer(options: Options) -> Observer:
 def _state_stem(options: Options) -> str:
     """What the names of files of state are made of."""
     return names.stem_in(options.config, options.state_dir)
-
-
-def _check(options: Options) -> int:
-    """Check a config file instead of running a server."""
-    from spalloc_server.command_line.check import CheckRequest, check
-
-    prepare_output()
-    set_up_logging("error", options.log_format)
-    request = CheckRequest(
-        options.config, _state_stem(options), options.state_dir, options.probe
-    )
-    if not options.simulate:
-        return check(request)
-    with _simulation() as prepare:
-        return check(request, prepare)
 
 
 class _StopSignals:
@@ -263,34 +223,6 @@ class _StopSignals:
 
 def _do_nothing() -> None:
     pass
-
-
-@contextlib.contextmanager
-def _simulation(with_chips: bool = False) -> Iterator[Prepare]:
-    """Simulate the BMPs of all configurations, and of all others that are asked for.
-
-    Others are asked for by saved state, whose machines a configuration may lack.
-
-    :param with_chips: simulate chips too?
-    """
-    from spalloc_server.simulator import BMPSimulator, ChipProcess
-
-    chips = ChipProcess() if with_chips else None
-    switch = None if chips is None else chips.switch
-    with BMPSimulator(switch) as simulator:
-
-        def serve(hostname: str) -> BMPAddress:
-            with contextlib.suppress(ValueError):  # another thread was faster
-                simulator.add_frame(hostname)
-            return BMPAddress(*simulator.address(hostname), 0.0)
-
-        directory.set_fallback(serve)
-        try:
-            yield Prepare(simulator, chips)
-        finally:
-            directory.set_fallback(None)
-            if chips is not None:
-                chips.close()
 
 
 def _raise_descriptor_limit() -> None:

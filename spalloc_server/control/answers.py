@@ -70,19 +70,9 @@ class Answers:
                 found[job_id] = waiting._replace(text=text)
         return found
 
-    def details(self, job_id: int) -> JobDetails | None:
-        """What `list_jobs` does not tell of a job, None if it has ended."""
-        job = self._state.jobs.get(job_id)
-        return None if job is None else self._details(job)
-
-    def all_details(self) -> dict[int, JobDetails]:
-        """What `list_jobs` does not tell, by job ID."""
-        return {job.id: self._details(job) for job in self._state.jobs.values()}
-
-    def _details(self, job: _Job) -> JobDetails:
-        queues = (
-            self._state.job_queue.queues_of(job.id)
-            if job.state is JobState.queued
-            else ()
-        )
-        return job.details(queues, self.waiting(job.id))
+    def details(self, job_ids: Iterable[int]) -> dict[int, JobDetails]:
+        """What `list_jobs` does not tell of those jobs of some that have not ended."""
+        jobs = [job for job in map(self._state.jobs.get, job_ids) if job is not None]
+        queued = [job.id for job in jobs if job.state is JobState.queued]
+        waiting = self.waiting_of(queued).get
+        return {job.id: job.details(waiting(job.id)) for job in jobs}

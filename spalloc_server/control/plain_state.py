@@ -28,6 +28,7 @@ from spalloc_server.model.withheld import Withheld
 from spalloc_server.plain.shapes import (
     INT,
     OPTIONAL_STR,
+    PlainCopies,
     PlainDataError,
     anything_plain,
     dict_of,
@@ -71,11 +72,11 @@ def to_plain(state: State) -> dict[str, Any]:
 
     :param state: to be called with the lock that guards it
     """
-    machines = _Machines(state.machines)
-    jobs = [job_to_plain(job, machines.number(job)) for job in state.jobs.values()]
-    ending = [
-        job_to_plain(job, machines.number(job)) for job in state.ending_jobs.values()
-    ]
+    machines, copies = _Machines(state.machines), PlainCopies()
+    jobs, ending = (
+        [job_to_plain(job, machines.number(job), copies.of) for job in some.values()]
+        for some in (state.jobs, state.ending_jobs)
+    )
     return {
         "schema": SCHEMA,
         "next_id": state.next_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from spalloc_server.configuration import Machine
@@ -61,7 +62,9 @@ _STATE = fields(
 """What is kept of a job over a restart."""
 
 
-def job_to_plain(job: _Job, machine: int | None) -> dict[str, Any]:
+def job_to_plain(
+    job: _Job, machine: int | None, plain: Callable[[Any], Any] = plain
+) -> dict[str, Any]:
     """Give a job as plain data, for `job_from_plain`.
 
     Of keepalives nothing is kept, since they start afresh with the process; of
@@ -69,6 +72,7 @@ def job_to_plain(job: _Job, machine: int | None) -> dict[str, Any]:
     of how these have gone so far, since the boards are powered off once more.
 
     :param machine: what stands for the machine of the boards
+    :param plain: copies what the job may have in common with others
     """
     ended = job.state is JobState.destroyed
     return {

@@ -8,7 +8,6 @@ value was found; it raises `PlainDataError` where the value is not as it should 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from operator import itemgetter
 from typing import Any, TypeAlias
 
 Shape: TypeAlias = Callable[[Any, str], None]
@@ -28,21 +27,16 @@ def _complain(value: Any, where: str, expected: str) -> PlainDataError:
     return PlainDataError(f"{where}: {found} is not {expected}")
 
 
-class _OfType:
-    """Allows exactly these types."""
-
-    def __init__(self, types: tuple[type, ...]) -> None:
-        self._types = frozenset(types)
-        self._expected = " or ".join(t.__name__ for t in types)
-
-    def __call__(self, value: Any, where: str) -> None:
-        if type(value) not in self._types:
-            raise _complain(value, where, self._expected)
-
-
 def of_type(*types: type) -> Shape:
     """Allow exactly these types: True is no int, and a subclass is another type."""
-    return _OfType(types)
+    allowed = frozenset(types)
+    expected = " or ".join(t.__name__ for t in types)
+
+    def check(value: Any, where: str) -> None:
+        if type(value) not in allowed:
+            raise _complain(value, where, expected)
+
+    return check
 
 
 INT = of_type(int)
@@ -157,13 +151,7 @@ def fields(name: str, shapes: Mapping[str, Shape]) -> Shape:
     :param name: what such a dictionary describes
     """
     check_kind = of_type(dict)
-    places = [(key, shape, f"{name}: {key}") for key, shape in shapes.items()]
-    by_type = [place for place in places if isinstance(place[1], _OfType)]
-    others = [place for place in places if place not in by_type]
-    # That of two and more gives a tuple.
-    contents = itemgetter(*(key for key, _, _ in by_type)) if by_type[1:] else None
-    # Of thousands of such dictionaries, hardly any has types that none before it had.
-    sound: set[tuple[type, ...]] = set()
+    names = [(key, shape, f"{name}: {key}") for key, shape in shapes.items()]
 
     def check(value: Any, where: str) -> None:
         check_kind(value, where)
@@ -173,12 +161,7 @@ def fields(name: str, shapes: Mapping[str, Shape]) -> Shape:
             raise PlainDataError(
                 f"{where}: a {name} with fields missing: {missing}, unknown: {unknown}"
             )
-        kinds = () if contents is None else tuple(map(type, contents(value)))
-        if contents is None or kinds not in sound:
-            for key, shape, place in by_type:
-                shape(value[key], place)
-            sound.add(kinds)
-        for key, shape, place in others:
+        for key, shape, place in names:
             shape(value[key], place)
 
     return check
@@ -237,3 +220,24 @@ def _plain(value: Any, depth: int) -> Any:
         if isinstance(value, sequence):
             return sequence(_plain(item, depth + 1) for item in value)
     raise PlainDataError(f"{value!r} is not plain data")
+
+
+class PlainCopies:
+    """Makes one copy, as `plain` does, of what several have in common.
+
+    So they have it in common when the data is read back, and it is written once. None
+    of it may change, or end, as long as this object is used.
+    """
+
+    def __init__(self) -> None:
+        self._copies: dict[int, Any] = {}
+
+    def of(self, value: Any) -> Any:
+        """The copy of a value.
+
+        :raises PlainDataError: as `plain` does
+        """
+        key = id(value)
+        if key not in self._copies:
+            self._copies[key] = plain(value)
+        return self._copies[key]

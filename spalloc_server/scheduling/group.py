@@ -26,7 +26,6 @@ class Group:
     """
 
     __slots__ = (
-        "_firsts",
         "_gone",
         "_heap",
         "_look_at",
@@ -78,21 +77,17 @@ class Group:
         # many.
         self._gone = 0
         self._look_at = _MANY
-        self._set_aside: set[Owner] = set()
-        # The first of each owner who is not set aside; and a heap of these, in which an
-        # entry that is not true any more is dropped when it comes to the top.
-        self._firsts: set[Place] = set()
+        self._set_aside: frozenset[Owner] = frozenset()
+        # The first of each owner who is not set aside. An entry that is not true any
+        # more is dropped when it comes to the top.
         self._heap: list[Place] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._places)
 
     def add(self, place: Place, owner: Owner) -> None:
         """Put a job in."""
         places = self._places.get(owner)
         if places is None:
             self._places[owner] = deque([place])
-            self._replace_first(owner, None, place)
+            self._push(place)
         elif places[-1] < place:
             places.append(place)
         else:
@@ -100,41 +95,45 @@ class Group:
             places.append(place)
             self._clear_away(owner)
             if place < before:
-                self._replace_first(owner, before, place)
+                self._push(place)
 
-    def discard(self, place: Place, owner: Owner) -> None:
-        """Take out a job that has left the line."""
+    def discard(self, place: Place, owner: Owner) -> bool:
+        """Take out a job that has left the line; whether there are others."""
         places = self._places[owner]
         if places[0] is not place:
             self._gone += 1
             if self._gone > self._look_at:
                 self._look_after_gone()
-            return
+            return True
         places.popleft()
         while places and not self._is_there(places[0]):
             places.popleft()
             self._gone -= 1
-        self._replace_first(owner, place, places[0] if places else None)
-        if not places:
+        if places:
+            self._push(places[0])
+        else:
             del self._places[owner]
-            self._set_aside.discard(owner)
+            if owner in self._set_aside:
+                self._set_aside -= {owner}
+            self._find_first()
+        return bool(self._places)
 
     def set_aside(self, owner: Owner) -> None:
         """Pass over the jobs of an owner."""
-        self._replace_first(owner, self._places[owner][0], None)
-        self._set_aside.add(owner)
+        self._set_aside |= {owner}
+        self._find_first()
 
     def restore(self, owner: Owner) -> bool:
         """Pass over an owner's jobs no longer; whether they were passed over."""
         if owner not in self._set_aside:
             return False
-        self._set_aside.remove(owner)
-        self._replace_first(owner, None, self._places[owner][0])
+        self._set_aside -= {owner}
+        self._push(self._places[owner][0])
         return True
 
     def restore_all(self) -> None:
         """Pass over nobody any more."""
-        for owner in list(self._set_aside):
+        for owner in self._set_aside:
             self.restore(owner)
 
     def is_set_aside(self, owner: Owner) -> bool:
@@ -143,44 +142,40 @@ class Group:
 
     def any_job(self) -> int:
         """One of the jobs."""
-        return next(iter(self._places.values()))[0][1]
+        return next(iter(self._places.values()))[0][3]
 
     def hold_back(self, held_back: bool) -> None:
         """Pass over all jobs, or no longer."""
         self.held_back = held_back
         self._find_first()
 
-    def _replace_first(
-        self, owner: Owner, before: Place | None, now: Place | None
-    ) -> None:
-        """Note who is the first of an owner's now, unless the owner is set aside.
-
-        :param before: who was until now; None for nobody
-        :param now: who is from now on; None for nobody
-        """
-        if owner in self._set_aside:
-            return
-        if before is not None:
-            self._firsts.discard(before)
-        if now is not None:
-            self._firsts.add(now)
-            if len(self._heap) > _MANY + 4 * len(self._firsts):
-                self._heap = list(self._firsts)
-                heapify(self._heap)
-            else:
-                heappush(self._heap, now)
+    def _push(self, place: Place) -> None:
+        """Note who is the first of an owner's now."""
+        if len(self._heap) > _MANY + 4 * len(self._places):
+            self._heap = [places[0] for places in self._places.values()]
+            heapify(self._heap)
+        else:
+            heappush(self._heap, place)
         self._find_first()
 
     def _find_first(self) -> None:
         heap = self._heap
-        while heap and heap[0] not in self._firsts:
+        while heap and not self._is_first(heap[0]):
             heappop(heap)
         self.first = heap[0] if heap and not self.held_back else None
+
+    def _is_first(self, place: Place) -> bool:
+        """Is this the first of an owner's, who is not set aside?"""
+        found = self._stands.get(place[3])
+        if found is None or found[0] is not place:
+            return False
+        owner = found[1]
+        return self._places[owner][0] is place and owner not in self._set_aside
 
     # Those who have left
 
     def _is_there(self, place: Place) -> bool:
-        found = self._stands.get(place[1])
+        found = self._stands.get(place[3])
         return found is not None and found[0] is place
 
     def _look_after_gone(self) -> None:

@@ -74,7 +74,7 @@ class Line:
 
     def __iter__(self) -> Iterator[int]:
         """All jobs, in order."""
-        return (job_id for _, job_id in self._order)
+        return (place[3] for place in self._order)
 
     def append(
         self,
@@ -121,7 +121,7 @@ class Line:
             group = self._groups[request] = Group(
                 self._stands, request, area, boards, size_class
             )
-        place = key, job_id
+        place = (*key, job_id)
         self._stands[job_id] = place, owner, group
         self._order.add(place)
         if self.fair:
@@ -147,15 +147,14 @@ class Line:
         if self.fair:
             taker = owner, group.size_class
             if is_first and self.head() == job_id:
-                self._rounds[taker] = place[0][0]
+                self._rounds[taker] = place[0]
             waiting = self._waiting[taker]
             del waiting[job_id]
             if not waiting:
                 del self._waiting[taker]
         del self._stands[job_id]
         self._order.discard(place)
-        group.discard(place, owner)
-        if not group:
+        if not group.discard(place, owner):
             del self._groups[group.request]
             if not self._stands:
                 self._rounds.clear()
@@ -170,17 +169,15 @@ class Line:
         """
         if behind is not None:
             turn, number, sub = self.key_of(behind)
-            for (other_turn, other_number, other_sub), _ in self._order.after(
-                self._stands[behind][0]
-            ):
-                if (other_turn, other_number) != (turn, number):
+            for place in self._order.after(self._stands[behind][0]):
+                if place[:2] != (turn, number):
                     break
-                sub = other_sub
+                sub = place[2]
             return turn, number, sub + 1
         first = self._order.first()
         if first is None:
             return self._round, 0, 0
-        (turn, number, _), _ = first
+        turn, number, _, _ = first
         return turn, min(number, 0) - 1, 0
 
     def head(self) -> int | None:
@@ -188,10 +185,10 @@ class Line:
         firsts = self._firsts
         while firsts:
             place = firsts[0]
-            found = self._stands.get(place[1])
+            found = self._stands.get(place[3])
             if found is not None and found[2].first is place:
-                self._round = place[0][0]
-                return place[1]
+                self._round = place[0]
+                return place[3]
             heappop(firsts)
         return None
 
@@ -203,11 +200,11 @@ class Line:
         ready = self._ready
         while ready:
             _, place = ready[0]
-            found = self._stands.get(place[1])
+            found = self._stands.get(place[3])
             if found is not None:
                 group = found[2]
                 if group.first is place and not group.blocked:
-                    return place[1]
+                    return place[3]
             heappop(ready)
         return None
 
@@ -250,7 +247,7 @@ class Line:
     def first(self) -> int | None:
         """The first job, whether it is passed over or not."""
         place = self._order.first()
-        return None if place is None else place[1]
+        return None if place is None else place[3]
 
     def one_of_each(self) -> list[int]:
         """A job of each group of those that ask for the same."""
@@ -276,7 +273,7 @@ class Line:
 
         :raises KeyError: if it is not in the line
         """
-        return self._stands[job_id][0][0]
+        return self._stands[job_id][0][:3]
 
     def place_of(self, job_id: int) -> tuple[int, Key]:
         """How many jobs stand before this one, and `key_of` it.
@@ -284,7 +281,7 @@ class Line:
         :raises KeyError: if it is not in the line
         """
         place = self._stands[job_id][0]
-        return self._order.before(place), place[0]
+        return self._order.before(place), place[:3]
 
     def jobs_before(self, job_id: int) -> int:
         """How many jobs stand before this one.
@@ -314,11 +311,11 @@ class Line:
                 for other, turn in self._rounds.items()
                 if turn >= self._round
             }
-        turn = max(self._round, self._rounds.get(taker, -1) + 1)
+        last = self._rounds.get(taker, -1)
         waiting = self._waiting.get(taker)
         if waiting is not None:
-            turn = max(turn, waiting[next(reversed(waiting))] + 1)
-        return turn
+            last = max(last, waiting[next(reversed(waiting))])
+        return max(self._round, last + 1)
 
     def _note(self, group: Group) -> None:
         """Note who is the first of a group now."""

@@ -57,6 +57,7 @@ class Demand:
         "could",
         "could_at",
         "jobs",
+        "kinds",
         "kwargs",
         "machine_name",
         "placed",
@@ -86,7 +87,7 @@ class Demand:
         self.tags = tags
         self.args = args
         self.kwargs = kwargs
-        self.request: Hashable = (args, *kwargs.items())
+        self.request: Hashable = (args, *kwargs.items()) if kwargs else args
         """The same for all that ask for the same of a machine."""
         self.boards = boards_asked(*args, **kwargs)
         """For how many boards each of the jobs counts."""
@@ -100,6 +101,8 @@ class Demand:
         """...in this version of the machines."""
         self.words: Words | None = None
         """How the first job has put it."""
+        self.kinds: list[object] | None = None
+        """Of what kinds these words are."""
 
     def in_words(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Words:
         """The words of a job that asks for it, as one object for all with the same.
@@ -110,14 +113,15 @@ class Demand:
         words = args, kwargs
         if self.words is None:
             self.words = words
+            self.kinds = _kinds(words)
         # 1, 1.0 and True are equal, but are not told in the same way.
-        alike = self.words == words and _kinds(self.words) == _kinds(words)
+        alike = self.words == words and self.kinds == _kinds(words)
         return self.words if alike else words
 
 
 def _kinds(words: Words) -> list[object]:
     args, kwargs = words
-    return [*map(type, args), *((key, type(arg)) for key, arg in kwargs.items())]
+    return [*map(type, args), *kwargs, *map(type, kwargs.values())]
 
 
 class _Job:
@@ -335,10 +339,6 @@ class _Machine:
         """Put a job before all others, but for one for which a part is kept."""
         behind = None if self.kept is None else self.kept.job_id
         self.enqueue(job, self.line.first_place(behind))
-
-    def dequeue(self, job: _Job) -> None:
-        """Take a job out of the line."""
-        self.line.discard(job.id)
 
     def empty_line(self, fair: bool) -> None:
         """Have nobody wait."""

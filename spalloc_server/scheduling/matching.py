@@ -48,7 +48,7 @@ class Matching:
         """Take a job out of all lines: it waits no more."""
         job.pending = False
         for machine in job.queues:
-            machine.dequeue(job)
+            machine.line.discard(job.id)
         job.queues = ()
         self.demands.leave(job)
 
@@ -82,7 +82,7 @@ class Matching:
         already = [m for m in job.queues if machines.get(m.name) is m]
         for machine in already:
             if machine not in wanted:
-                machine.dequeue(job)
+                machine.line.discard(job.id)
         for machine in wanted:
             if machine not in already:
                 machine.enqueue(job)

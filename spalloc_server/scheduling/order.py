@@ -10,7 +10,7 @@ from collections.abc import Iterator
 Key = tuple[int, int, int]
 
 #: Where a job stands, and its ID.
-Place = tuple[Key, int]
+Place = tuple[int, int, int, int]
 
 #: Those who have left are cleared away when there are many more of them.
 _MANY = 64
@@ -50,7 +50,7 @@ class Order:
 
     def add(self, place: Place) -> None:
         """Put a job in."""
-        if place[1] in self._gone:
+        if place[3] in self._gone:
             self._settle()
         places = self._places
         if not places or places[-1] < place:
@@ -60,14 +60,14 @@ class Order:
 
     def discard(self, place: Place) -> None:
         """Take out a job that is in it."""
-        self._gone[place[1]] = place
+        self._gone[place[3]] = place
         if self._start + len(self._gone) > _MANY + len(self._places) // 2:
             self._clear_away()
 
     def first(self) -> Place | None:
         """The first place, None if there is nobody."""
         places, gone, start = self._places, self._gone, self._start
-        while gone and gone.pop(places[start][1], None) is not None:
+        while gone and gone.pop(places[start][3], None) is not None:
             start += 1
         self._start = start
         return places[start] if start < len(places) else None
@@ -105,6 +105,6 @@ class Order:
     def _clear_away(self) -> None:
         """Have nobody in the list who has left."""
         gone = self._gone
-        self._places = [p for p in self._places[self._start :] if p[1] not in gone]
+        self._places = [p for p in self._places[self._start :] if p[3] not in gone]
         self._start = 0
         gone.clear()

@@ -72,6 +72,10 @@ class Waiting(NamedTuple):
         }
 
 
+# Makes a named tuple, in half the time; thousands may be asked for together.
+_new = tuple.__new__
+
+
 def describe(
     job: _Job, is_limited: bool, now: float, waits: RecentTimes, runs: RecentTimes
 ) -> Waiting:
@@ -93,7 +97,7 @@ def describe(
             reason = "first"
             kept = _kept_part(machine, job)
         before, order = line.place_of(job_id)
-        places.append(Place(machine.name, before + 1, order, kept))
+        places.append(_new(Place, (machine.name, before + 1, order, kept)))
         held_back = held_back and line.is_held_back(job_id)
     if held_back:
         reason = "withheld"
@@ -108,7 +112,7 @@ def describe(
                 reason = "kept"
                 about = _free_first(kept_on, now, runs)
         about = about or _usual_start(job, now, waits)
-    return Waiting(reason, tuple(places), about)
+    return _new(Waiting, (reason, tuple(places), about, None))
 
 
 def _free_first(

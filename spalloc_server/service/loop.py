@@ -74,6 +74,8 @@ class Loop:
     def __post_init__(self) -> None:
         self._attention = Attention()
         self._look_at = 0.0
+        # As it was when the turn began.
+        self._timers_due = 0.0
 
     def turn(self) -> None:
         """Wait until there is something to do, and do all of it once."""
@@ -96,7 +98,6 @@ class Loop:
                 self._look_around(now)
             except Exception as e:
                 self.stats.errors.note("look around", e)
-        self.reception.resume()
         clients = self.clients.take_ready()
         self.dispatcher.take_turns(clients)
         # After the clients: one that has just sent a keepalive has not timed out.
@@ -131,6 +132,7 @@ class Loop:
         """Take note of what has come over a channel that is no client."""
         if self.reception.is_behind(channel):
             self.reception.accept()
+            self._look_again_to_resume()
         elif self.operator_door.is_behind(channel):
             self.operator_door.accept()
         else:
@@ -140,6 +142,8 @@ class Loop:
         """See to what nothing tells of by itself."""
         # Which bounds the waits in between, too.
         self._look_at = now + min(LOOK_SECONDS, self.owner.observer.longest_wait)
+        self.reception.resume()
+        self._look_again_to_resume()
         self.config_source.look()
         self.state_lock.look()
         self.operator_door.look()
@@ -147,18 +151,20 @@ class Loop:
         if self.reception.look():
             self.owner.note_address()
 
+    def _look_again_to_resume(self) -> None:
+        """Look around when new connections are to be tried again, where they are."""
+        resume_at = self.reception.resume_at
+        if resume_at is not None and resume_at < self._look_at:
+            self._look_at = resume_at
+
     def _seconds_to_wait(self, now: float) -> float:
+        due = self._timers_due = self.timers.due
         if self.clients.any_ready():
             # Those may be waiting for all state to be written.
             return STORE_SECONDS if self.store.must_wait else 0.0
-        due = self.timers.due
         if self._look_at < due:
             due = self._look_at
-        for other in (
-            self.store.retry_at,
-            self.reception.resume_at,
-            self.config_source.due,
-        ):
+        for other in (self.store.retry_at, self.config_source.due):
             if other is not None and other < due:
                 due = other
         wait = due - now
@@ -179,7 +185,7 @@ class Loop:
         if self.background_change:
             self.background_change = False
             timers.hardware_changed(self.controller.seconds_before_free)
-        if now < timers.due:
+        elif now < self._timers_due:
             return
         if timers.is_check_due(now) and self._attention.has_heard_all(
             ready,

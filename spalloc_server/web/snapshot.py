@@ -73,11 +73,7 @@ def snapshot_in_parts(
     known: dict[int, JobDetails] = {}
     if len(waiting) > slice_size:
         for start in range(0, len(waiting), slice_size):
-            with controller.lock:
-                for job_id in waiting[start : start + slice_size]:
-                    details = controller.details_of(job_id)
-                    if details is not None:
-                        known[job_id] = details
+            known |= controller.job_details(waiting[start : start + slice_size])
             yield None
     with controller.lock:
         snapshot = _finished(controller, known)
@@ -91,12 +87,11 @@ def _finished(controller: Controller, known: Mapping[int, JobDetails]) -> Snapsh
     """
     machines, withheld = controller.machines, controller.withheld
     jobs = controller.list_jobs()
-    details = {}
-    for job in jobs:
-        told = known.get(job.job_id) if job.state is JobState.queued else None
-        told = told or controller.details_of(job.job_id)
-        if told is not None:
-            details[job.job_id] = told
+    queued = {job.job_id for job in jobs if job.state is JobState.queued}
+    told = {i: details for i, details in known.items() if i in queued}
+    others = [job.job_id for job in jobs if job.job_id not in told]
+    told |= controller.job_details(others)
+    details = {job.job_id: told[job.job_id] for job in jobs}
     return Snapshot(
         time.time(),
         list(machines.values()),

@@ -53,17 +53,17 @@ def test_it_is_as_a_sorted_list(
                 job_id = left.pop(number % len(left)) if again else next_id
                 next_id += not again
                 rounds = 10**6 if what == "last" else number
-                place = (rounds, job_id, 0), job_id
+                place = rounds, job_id, 0, job_id
                 found.add(place)
                 model.append(place)
                 model.sort()
             elif what == "leave" and model:
                 place = model.pop(number % len(model))
-                left.append(place[1])
+                left.append(place[3])
                 found.discard(place)
             elif what == "first" and model:
                 place = model.pop(0)
-                left.append(place[1])
+                left.append(place[3])
                 found.discard(place)
             elif what == "before" and model:
                 # Asked for many, one after the other, as for a list of all jobs.
