@@ -18,6 +18,9 @@ from spalloc_server.wire.messages import quoted, to_json
 _OWN: Final = ("job_id", "owner", "start_time", "boards", "keepalivehost")
 """What is put in for each job by itself."""
 
+MOST_REMEMBERED: Final = 100
+"""How many texts are kept: they may be long, and so may a client take to read them."""
+
 
 class JobTexts:
     """Tells of jobs that have much in common; they have to stay as long as this."""
@@ -39,6 +42,8 @@ class JobTexts:
         kind = keep, type(keep), state, power, name, id(args), id(kwargs)
         common = self._common.get(kind)
         if common is None:
+            if len(self._common) >= MOST_REMEMBERED:
+                self._common.clear()
             reply = self._describe(job)
             rest = {key: value for key, value in reply.items() if key not in _OWN}
             common = self._common[kind] = to_json(rest)[1:-1]
