@@ -20,6 +20,12 @@ IDLE_SECONDS: Final = 5.0
 """How long it is measured what a server costs that waits: as long as from one look at
 silent jobs to the next by default, since what it does meanwhile comes in few pieces."""
 
+QUIET_SHARE: Final = 0.002
+"""Less than this share of a processor is used by a server that only waits."""
+
+QUIET_SECONDS: Final = 20.0
+"""How long to wait at most until it only waits."""
+
 LOOKED_AT_SECONDS: Final = 60.0
 """How long that may take at most."""
 
@@ -102,6 +108,7 @@ def _destroy(server: Server, client: Client, job_ids: Sequence[int]) -> float:
 def _expire(server: Server, client: Client, side: int, count: int) -> float:
     """Have queued jobs expire; us of processor time for each, waiting not counted."""
     create = encode("create_job", side, side, owner="me", keepalive=EXPIRY_SECONDS)
+    _wait_until_quiet(server)
     with server.client() as watcher:
         idle_since, idle_before = time.perf_counter(), server.cpu_seconds
         time.sleep(IDLE_SECONDS)
@@ -116,6 +123,17 @@ def _expire(server: Server, client: Client, side: int, count: int) -> float:
         waited = time.perf_counter() - start
         used = server.cpu_seconds - before - idle_share * waited
     return 1e6 * max(0.0, used) / count
+
+
+def _wait_until_quiet(server: Server) -> None:
+    """Wait until a server has done what it does by and by, as making a snapshot."""
+    deadline = time.perf_counter() + QUIET_SECONDS
+    while time.perf_counter() < deadline:
+        since, before = time.perf_counter(), server.cpu_seconds
+        time.sleep(1.0)
+        used = server.cpu_seconds - before
+        if used < QUIET_SHARE * (time.perf_counter() - since):
+            break
 
 
 def _list_jobs_beside_another(server: Server) -> tuple[float, float]:

@@ -481,8 +481,11 @@ class JobQueue:
             raise KeyError(job_id)
         if job.pending:
             del state.jobs[job_id]
-            # Where it is put off, it is looked at once for all.
-            follows = self._postponed or self._starting.follows_from_leaving(job)
+            if self._postponed:
+                # It is looked at once for all.
+                follows, self._to_process = False, True
+            else:
+                follows = self._starting.follows_from_leaving(job)
             self._matching.take_out(job)
             state.limits.discard(job)
             if state.limits.boards is not None:

@@ -393,7 +393,8 @@ class JobLifecycle:
             reason = f"{_failure_reason(job)}; then cancelled: {reason or ''}"
         else:
             reason = f"Cancelled: {reason or ''}"
-        self.end(job_id, reason)
+        self._take_from_living(job, reason)
+        self._tell("destroyed", job, reason)
 
     def end(self, job_id: int, reason: str | None) -> None:
         """End a job, and power its boards off if it has any."""
@@ -416,7 +417,8 @@ class JobLifecycle:
         del state.jobs[job.id]
         job.state = JobState.destroyed
         state.retired_jobs[job.id] = reason
-        state.forget_old_jobs()
+        if len(state.retired_jobs) > state.max_retired_jobs:
+            state.forget_old_jobs()
         state.changed_jobs.add(job.id)
         if job.allocated_machine is not None:
             state.ending_jobs[job.id] = job

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Hashable, Mapping
 from heapq import heapify, heappop, heappush
 
@@ -11,8 +11,9 @@ from spalloc_server.scheduling.order import Place
 #: Who hands jobs in, by the name that the client gives; None for no name.
 Owner = str | None
 
-#: A job of a line: its place, whose it is, and those that ask for the same.
-Stand = tuple[Place, Owner, "Group"]
+#: A job of a line: its place, whose it is, those that ask for the same, and, where
+#: owners take turns, the rounds in which those jobs wait that it takes turns with.
+Stand = tuple[Place, Owner, "Group", OrderedDict[int, int] | None]
 
 #: What is not valid any more is cleared away when there is much more of it.
 _MANY = 64

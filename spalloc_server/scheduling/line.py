@@ -122,7 +122,7 @@ class Line:
                 self._stands, request, area, boards, size_class
             )
         place = (*key, job_id)
-        self._stands[job_id] = place, owner, group
+        waiting = None
         self._order.add(place)
         if self.fair:
             taker = owner, size_class
@@ -133,6 +133,7 @@ class Line:
             if key[2] or key[1] < 0:
                 # It was put before others by hand.
                 waiting.move_to_end(job_id, last=False)
+        self._stands[job_id] = place, owner, group, waiting
         group.add(place, owner)
         if group.first is not group.noted:
             self._note(group)
@@ -142,16 +143,14 @@ class Line:
 
         :raises KeyError: if it is not in the line
         """
-        place, owner, group = self._stands[job_id]
-        is_first = group.first == place
-        if self.fair:
-            taker = owner, group.size_class
+        place, owner, group, waiting = self._stands[job_id]
+        is_first = group.first is place
+        if waiting is not None:
             if is_first and self.head() == job_id:
-                self._rounds[taker] = place[0]
-            waiting = self._waiting[taker]
+                self._rounds[owner, group.size_class] = place[0]
             del waiting[job_id]
             if not waiting:
-                del self._waiting[taker]
+                del self._waiting[owner, group.size_class]
         del self._stands[job_id]
         self._order.discard(place)
         if not group.discard(place, owner):
@@ -265,7 +264,7 @@ class Line:
 
     def is_set_aside(self, job_id: int) -> bool:
         """Is this job passed over?"""
-        _, owner, group = self._stands[job_id]
+        _, owner, group, _ = self._stands[job_id]
         return group.is_set_aside(owner)
 
     def key_of(self, job_id: int) -> Key:
