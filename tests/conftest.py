@@ -100,6 +100,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     long = [item for item in items if item.get_closest_marker("long")]
     rest = [item for item in items if not item.get_closest_marker("long")]
+    # A browser is started by each worker that has tests of pages: so these come where
+    # nobody takes them over.
+    pages = Path(__file__).parent / "web"
+    rest.sort(key=lambda item: pages not in item.path.parents)
     items.clear()
     left = len(long) + len(rest)
     for worker in range(workers):

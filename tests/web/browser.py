@@ -33,6 +33,9 @@ FLAGS = (
     *("--headless=new", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--disable-dev-shm-usage", "--force-color-profile=srgb"),
+    # No process of its own for each page that is opened, nor one beforehand.
+    *("--renderer-process-limit=1", "--disable-site-isolation-trials"),
+    "--disable-features=IsolateOrigins,site-per-process,SpareRendererForSitePerProcess",
 )
 
 
