@@ -82,7 +82,10 @@ class PollingServerCore:
                 while self._notify_recv.recv(4096):
                     pass
         channels = self._channels
-        return [(channels[fd][0], event) for fd, event in events.items()]
+        ready = []
+        for fd, event in events.items():
+            ready.append((channels[fd][0], event))
+        return ready
 
     def _close_core(self) -> None:
         """Close what the constructor opened; no method may be called after it."""

@@ -10,10 +10,6 @@ from spalloc_server.polling_server_core import READY_AT_ONCE
 LONGEST_LAPSE: Final = 0.5
 """Seconds for which the loop may be busy, or late, as a matter of course."""
 
-LONGEST_UNWATCHED_WAIT: Final = 1.0
-"""Seconds that the loop waits at most where jobs may time out: whether the process was
-stopped in the meantime shows only when a wait takes longer than it should."""
-
 TURNS_FOR_A_PACKET: Final = 20
 """So many turns, at least, it takes until all that one client had sent at some time was
 handled: what is read of it at once, in portions of a turn."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol, TypeAlias
 
 from spalloc_server.model.changes import Change, RefusedError
@@ -47,9 +45,6 @@ LONG_REPLIES_PER_TURN: Final = 8
 
 FEW: Final = ALL_COMMANDS_PER_TURN // COMMANDS_PER_TURN
 """So many clients can all have `COMMANDS_PER_TURN`."""
-
-NOTHING_TO_STORE: Final[AbstractContextManager[None]] = contextlib.nullcontext()
-"""For turns in which all commands only read."""
 
 ENCODED: Final = (bytes, LongReply)
 """Replies that are encoded already, or will be piece by piece."""
@@ -123,8 +118,11 @@ class Dispatcher:
                 self._leave_after_error(client)
         if requests:
             try:
-                with self._stored() as not_stored:
-                    self._answer(requests, not_stored)
+                if self._changes:
+                    with self._server.intake.stored(self._changes) as not_stored:
+                        self._answer(requests, not_stored)
+                else:
+                    self._answer(requests, None)
             except Exception:
                 # Whoever has not got a reply must not wait for it.
                 for client in {request[0] for request in requests}:
@@ -141,7 +139,9 @@ class Dispatcher:
         # Only a connection knows of operators; others may be given for one.
         spec = find(command.name, getattr(client, "user", None))
         request = client, command, spec, self._check(client, command, spec)
-        with self._stored() as not_stored:
+        if not self._changes:
+            return self._message(request, None)
+        with self._server.intake.stored(self._changes) as not_stored:
             return self._message(request, not_stored)
 
     def _read_requests(
@@ -209,16 +209,11 @@ class Dispatcher:
         self._changes.append(change)
         return change
 
-    def _stored(self) -> AbstractContextManager[str | None]:
-        """Store the changes of a turn, which are to be made within; gives why they are
-        not to be.
-        """
-        if self._changes:
-            return self._server.intake.stored(self._changes)
-        return NOTHING_TO_STORE
-
     def _answer(self, requests: Sequence[Request], not_stored: str | None) -> None:
-        """Do and answer the commands of a turn."""
+        """Do and answer the commands of a turn.
+
+        :param not_stored: why changes are not to be done; None where they are stored
+        """
         source = None
         for request in requests:
             client = request[0]

@@ -12,7 +12,7 @@ from spalloc_server.controller import Controller
 from spalloc_server.observe.observer import Observer
 from spalloc_server.observe.stats import ServerStats
 from spalloc_server.polling_server_core import PollingServerCore
-from spalloc_server.service.attention import LONGEST_UNWATCHED_WAIT, Attention
+from spalloc_server.service.attention import Attention
 from spalloc_server.service.config_source import ConfigSource
 from spalloc_server.service.dispatcher import Dispatcher
 from spalloc_server.service.operator_door import OperatorDoor
@@ -26,9 +26,10 @@ from spalloc_server.wire.connection import Connection
 STORE_SECONDS: Final = 0.002
 """How long the loop waits where changes have to."""
 
-LOOK_SECONDS: Final = 2.0
-"""How often the loop looks at files and addresses that may have been lost; it waits no
-longer than that."""
+LOOK_SECONDS: Final = 1.0
+"""How often the loop looks at files and addresses that may have been lost. It waits no
+longer than that: whether the process was stopped in the meantime, and heard nobody,
+shows only when a wait takes longer than it should."""
 
 
 class Owner(Protocol):
@@ -168,8 +169,6 @@ class Loop:
             if other is not None and other < due:
                 due = other
         wait = due - now
-        if wait > LONGEST_UNWATCHED_WAIT and self.controller.job_count:
-            wait = LONGEST_UNWATCHED_WAIT
         return wait if wait > 0.0 else 0.0
 
     def _do_what_is_due(
