@@ -5,22 +5,25 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from types import FrameType
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from spalloc_server.command_line.options import Options
+from typing import Any, Final, TypeAlias
 
 INTERRUPTED: Final = 128 + signal.SIGINT
 """The exit status after Ctrl-C, as shells have it."""
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What may come before the server is there for it."""
+
+Handlers: TypeAlias = Mapping[signal.Signals, Any]
 
 
 def main() -> int:
     """Run the server, as `spalloc_server.server.main` does.
 
-    A Ctrl-C while all of it is still being imported, or while a config file is only
-    checked, ends the process with a line and no traceback.
+    A signal while all of it is still being imported stops it in good order, as soon as
+    that can be done. Where a config file is only checked, Ctrl-C ends the process with
+    a line and no traceback.
     """
     early: list[int] = []
 
@@ -28,9 +31,7 @@ def main() -> int:
         early.append(number)
 
     # Raised in the midst of an import, KeyboardInterrupt can get lost.
-    old = {
-        number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGHUP)
-    }
+    old = {number: signal.signal(number, note) for number in SIGNALS}
     # Until the server is up: nearly all that is made before that stays.
     gc.disable()
     from spalloc_server.command_line.terminal import open_standard_streams
@@ -44,29 +45,28 @@ def main() -> int:
     # It takes a process of its own, which can work while all else is imported.
     WAITING.begin(options.config)
     try:
-        program = _program(options)
-        for number, handler in old.items():
-            signal.signal(number, handler)
-        if signal.SIGINT in early:
+        if not options.check:
+            from spalloc_server import server
+
+            return server.run(options, early)
+        # It does without most of the server, and somebody waits for it.
+        from spalloc_server.command_line.check import check_only
+
+        _restore(old)
+        if set(early) - {signal.SIGHUP}:
             raise KeyboardInterrupt
-        return program(options)
+        return check_only(options)
     except KeyboardInterrupt:
         print("spalloc_server: interrupted", file=sys.stderr)
         return INTERRUPTED
     finally:
         WAITING.forget()
+        _restore(old)
 
 
-def _program(options: Options) -> Callable[[Options], int]:
-    """Import what there is to run."""
-    if options.check:
-        # It does without most of the server, and somebody waits for it.
-        from spalloc_server.command_line.check import check_only
-
-        return check_only
-    from spalloc_server import server
-
-    return server.run
+def _restore(handlers: Handlers) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 if __name__ == "__main__":

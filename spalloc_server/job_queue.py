@@ -19,7 +19,7 @@ from typing import Any
 
 from spalloc_server.allocator import Allocation, Allocator
 from spalloc_server.coordinates import Board, BoardLink, WrapAround
-from spalloc_server.scheduling import holding, stored
+from spalloc_server.scheduling import holding, mending, stored
 from spalloc_server.scheduling.demands import DEFAULT_TAGS
 from spalloc_server.scheduling.holding import Holding
 from spalloc_server.scheduling.limits import Limits
@@ -577,29 +577,7 @@ class JobQueue:
         :return: all jobs that are known here
         """
         with self:
-            for machine in self._machines.values():
-                machine.allocator.mend()
-            # One that was to hold the boards of another may have changed its number.
-            jobs = list(self._jobs.values())
-            self._jobs.clear()
-            self._jobs.update((job.id, job) for job in jobs)
-            for job in list(self._jobs.values()):
-                if job.id in ending and job.allocation_id is not None:
-                    job.pending, job.ending = False, True
-                elif job.id not in with_boards:
-                    del self._jobs[job.id]
-                elif not with_boards[job.id]:
-                    job.pending, job.ending = True, False
-                    job.machine = job.allocation_id = None
-                else:
-                    job.ending = False
-            for machine in self._machines.values():
-                machine.holders = {
-                    job.allocation_id: job
-                    for job in self._jobs.values()
-                    if job.machine is machine and job.allocation_id is not None
-                }
-                holding.free_unheld(machine)
+            mending.put_in_order(self._state, with_boards, ending)
             self._matching.begin_again()
             self._state.count_again()
             self._machines_changed = True
@@ -636,8 +614,6 @@ class JobQueue:
 
     def first_and_length(self, machine_name: str) -> tuple[int | None, int]:
         """The first job in the queue of a machine, and how many wait in it.
-
-        Takes time in proportion to these.
 
         :raises KeyError: if there is no such machine
         """

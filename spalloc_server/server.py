@@ -474,10 +474,13 @@ def main(args: Sequence[str] | None = None) -> int:
     return run(cli.parse_arguments(args))
 
 
-def run(options: cli.Options) -> int:
-    """Do what `main` does, with arguments that have been read already."""
+def run(options: cli.Options, early: Sequence[int] = ()) -> int:
+    """Do what `main` does, with arguments that have been read already.
+
+    :param early: signals that have come, and may still, before this handles them
+    """
     try:
-        return cli.run(_CommandLineServer, options)
+        return cli.run(_CommandLineServer, options, early)
     except _CriticalStop as e:
         logger.critical("%s", e)
         return 1

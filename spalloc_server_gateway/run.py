@@ -19,8 +19,9 @@ from aiohttp import web
 from spalloc_server.command_line.log_formats import set_up_logging
 from spalloc_server.command_line.terminal import open_standard_streams, prepare_output
 from spalloc_server.storage.secret_file import read_or_make_secret, read_secret
-from spalloc_server.web.complaints import Complaints, ProtocolLog
+from spalloc_server.web.complaints import Complaints
 from spalloc_server.web.connections import Connections
+from spalloc_server.web.runner import set_up_runner
 from spalloc_server_gateway.app import Router
 from spalloc_server_gateway.certificate import Certificate, CertificateError
 from spalloc_server_gateway.context import Gateway
@@ -156,26 +157,14 @@ async def _serve(
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, _read_again, certificate)
     complaints = Complaints()
-    loop.set_exception_handler(
-        lambda _, context: complaints.note(
-            "unexpected", context["message"], context.get("exception")
-        )
-    )
     router = Router(gateway, complaints)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", router.handle)
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        handler_cancellation=True,
-        auto_decompress=False,
-        shutdown_timeout=SHUTDOWN_SECONDS,
-        logger=ProtocolLog(complaints),
+    runner, make_protocol = await set_up_runner(
+        app, complaints, SHUTDOWN_SECONDS, auto_decompress=False
     )
-    await runner.setup()
-    assert runner.server is not None
     tls = None if certificate is None else certificate.context
-    connections = Connections(listening, runner.server, complaints, tls)
+    connections = Connections(listening, make_protocol, complaints, tls)
     router.connections = connections
     link = asyncio.create_task(gateway.link.run())
     accepting = asyncio.create_task(connections.run())

@@ -47,7 +47,7 @@ CORE = """
     config.doubts
     hardware.requests hardware.schedule
     wire.framing wire.messages
-    service.registry service.arguments service.replies
+    service.registry service.arguments service.replies service.job_texts
 """
 OUTSIDE_WORLD = {
     *("socket", "select", "selectors", "socketserver", "threading", "_thread"),

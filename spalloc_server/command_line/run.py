@@ -13,7 +13,7 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
@@ -61,10 +61,12 @@ class RunningServer(Protocol):
 StartServer: TypeAlias = Callable[[Options, Prepare], RunningServer]
 
 
-def run(start_server: StartServer, options: Options) -> int:
+def run(start_server: StartServer, options: Options, early: Sequence[int] = ()) -> int:
     """Start a server and wait for its end; to be called in the main thread.
 
     Returns the exit status. What ``start_server`` raises is passed on.
+
+    :param early: signals that have come before, and are handled now
     """
     if options.check:
         from spalloc_server.command_line.check import check_only
@@ -74,6 +76,8 @@ def run(start_server: StartServer, options: Options) -> int:
     _raise_descriptor_limit()
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(_StopSignals())
+        for number in early:
+            signal.raise_signal(number)
         prepare = Prepare()
         if options.simulate:
             prepare = stack.enter_context(simulation(options.simulate_chips))

@@ -300,9 +300,7 @@ def _is_int(value: object) -> TypeGuard[int]:
 
 def _is_ints(value: object, length: int) -> TypeGuard[tuple[int, ...]]:
     return (
-        isinstance(value, tuple)
-        and len(value) == length
-        and all(_is_int(item) for item in value)
+        isinstance(value, tuple) and len(value) == length and all(map(_is_int, value))
     )
 
 

@@ -32,10 +32,3 @@ def holdings(machine: _Machine) -> Iterator[tuple[Board, Holding]]:
             holding = Holding.allocated
         for board in boards:
             yield board, holding
-
-
-def free_unheld(machine: _Machine) -> None:
-    """Take back the boards of a machine that no job has."""
-    for allocation_id, is_cooling, _ in list(machine.allocator.holdings()):
-        if not is_cooling and allocation_id not in machine.holders:
-            machine.allocator.free(allocation_id)

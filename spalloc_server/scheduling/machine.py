@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from spalloc_server.allocator import Allocator
 from spalloc_server.placement.plans import boards_asked
-from spalloc_server.placement.region import Region
 from spalloc_server.scheduling.line import Line
-from spalloc_server.scheduling.parts import best_part
 
 #: Never allocated from: it is only asked whether a request makes sense at all.
 _ANY_MACHINE = Allocator(1, 1)
 
 #: Of how many requests a machine remembers what they need of it.
 _REMEMBERED = 4096
-
-#: A part is kept as soon as it is expected to be free within so many seconds, and as
-#: many more as the head of the line has been overtaken for.
-SOON = 3600.0
-
-#: Parts are looked for at most once in so many seconds.
-LOOK_INTERVAL = 60.0
 
 #: Jobs are of the same class of size if they need less than this share of the machine,
 #: the next one, or more than both (which is `line.LARGE`).
@@ -263,7 +254,7 @@ class _Machine:
         # When a part was last looked for, and until when it is known that none will be
         # kept if nothing happens; the latter need not be stored.
         self.looked = 0.0
-        self._none_before = 0.0
+        self.none_before = 0.0
         self.jobs: dict[int, _Job] = {}
         """The jobs of whoever has this machine, those in line among them, by ID."""
         # Those that have boards, by allocation.
@@ -354,164 +345,10 @@ class _Machine:
         """Is it known that this head does not fit?"""
         return self._blocked == (job.id, self.allocator.generation)
 
-    def _cannot_fit(self, head: _Job) -> bool:
-        """Is it known of another that asks for the same that it does not fit?
-
-        What lies in a part that is kept for the head is for nobody else to try.
-        """
-        return self.kept is None and self.line.is_blocked(head.id)
-
-    def see_head(self, now: float) -> _Job | None:
-        """Who is first in line; what was kept for somebody else is let go."""
-        job_id = self.line.head()
-        kept = self.kept
-        if kept is not None and kept.job_id in self.line:
-            # Who was passed over at that time, and is not any more, does not take its
-            # place: that would give away what it was promised.
-            line = self.line
-            if not (line.is_set_aside(kept.job_id) or line.is_held_back(kept.job_id)):
-                job_id = kept.job_id
-        if (None if self.head is None else self.head[0]) != job_id:
-            self.head = None if job_id is None else (job_id, now)
-            self.looked = now
-            self.keep_at_once = False
-            self._none_before = 0.0
-        if self.kept is not None and self.kept.job_id != job_id:
-            self.let_go()
-        return None if job_id is None else self.jobs[job_id]
-
     def let_go(self) -> None:
         """Keep nothing for anybody."""
         self.kept = None
         self.allocator.let_go()
-
-    def _look_for_part(
-        self, job: _Job, now: float, patience: float
-    ) -> tuple[Region, frozenset[int]] | None:
-        """The part that is expected to be free first, if it is time to keep it.
-
-        :return: the part, and the allocations that lie in it
-        """
-        allocator = self.allocator
-
-        def ages(allocations: list[int]) -> list[float]:
-            return [
-                now - self.holders[allocation_id].started_at
-                for allocation_id in allocations
-                if allocation_id in self.holders
-            ]
-
-        parts = allocator.parts_for(*job.args, **job.kwargs)
-        best = best_part(((region, inside), ages(inside)) for region, inside in parts)
-        if best is None:
-            return None
-        (region, inside), expected = best
-        assert self.head is not None
-        overtaken = now - self.head[1]
-        if self.is_late(now, patience) or expected <= SOON + overtaken:
-            return region, frozenset(inside)
-        return None
-
-    def check_kept(self) -> None:
-        """After boards have failed or come back: will the kept part still do?"""
-        if self.kept is None:
-            return
-        job = self.waiting(self.kept.job_id)
-        region = self.allocator.kept
-        if (
-            job is None
-            or region is None
-            or not self.allocator.would_do(region, *job.args, **job.kwargs)
-        ):
-            self.let_go()
-            self.keep_at_once = job is not None
-
-    def start_one(
-        self,
-        now: float,
-        patience: float | None,
-        may_start: Callable[[_Job], bool],
-        try_job: Callable[[_Job, _Machine], bool],
-    ) -> bool:
-        """Start the first in line that fits, if anybody does.
-
-        :param patience: how many seconds the head may be overtaken before a part is
-            kept for it; None for no overtaking
-        :param may_start: is it within what its owner may hold?
-        :param try_job: starts a job if there is room
-        :return: was a job started?
-        """
-        head = self._see_allowed_head(now, may_start)
-        if head is None:
-            return False
-        # What was kept for another head is available now.
-        self.line.unblock(self.allocator.take_room())
-        if not self.is_blocked(head):
-            if not self._cannot_fit(head) and try_job(head, self):
-                return True
-            self.note_blocked(head)
-        if patience is None:
-            return False
-        if self.is_time_to_look(now, patience):
-            part = self._look_for_part(head, now, patience)
-            self.looked = now
-            if part is not None:
-                region, holders = part
-                self.allocator.keep(region)
-                self.kept = Kept(head.id, now, holders)
-        while (job_id := self.line.next_to_try()) is not None:
-            job = self.jobs[job_id]
-            if not may_start(job):
-                self.line.set_aside(job_id, job.owner)
-            elif try_job(job, self):
-                return True
-            else:
-                self.line.block(job_id)
-        return False
-
-    def _see_allowed_head(
-        self, now: float, may_start: Callable[[_Job], bool]
-    ) -> _Job | None:
-        """Who is first in line of those whose owners may hold more boards."""
-        self.line.unblock(self.allocator.take_room())
-        head = self.see_head(now)
-        while head is not None and not may_start(head):
-            self.line.set_aside(head.id, head.owner)
-            head = self.see_head(now)
-        return head
-
-    def head_to_try(self, now: float, may_start: Callable[[_Job], bool]) -> _Job | None:
-        """Who is first in line and not known not to fit; see `start_one`."""
-        head = self._see_allowed_head(now, may_start)
-        if head is None or self.is_blocked(head):
-            return None
-        if self._cannot_fit(head):
-            self.note_blocked(head)
-            return None
-        return head
-
-    def is_due(self, now: float, patience: float) -> bool:
-        """Would a part be kept now, only because time has passed?"""
-        if now < self._none_before or not self.is_time_to_look(now, patience):
-            return False
-        assert self.head is not None
-        head = self.jobs[self.head[0]]
-        if self._look_for_part(head, now, patience) is not None:
-            return True
-        self._none_before = now + LOOK_INTERVAL
-        return False
-
-    def is_time_to_look(self, now: float, patience: float) -> bool:
-        """Is a part to be looked for that could be kept for the head?"""
-        if self.kept is not None or self.head is None:
-            return False
-        return now - self.looked >= LOOK_INTERVAL or self.is_late(now, patience)
-
-    def is_late(self, now: float, patience: float) -> bool:
-        """Is a part to be kept for the head now, whenever it may be free?"""
-        if self.head is None:
-            return False
-        return self.keep_at_once or now - self.head[1] >= patience
 
     def __getstate__(self) -> dict[str, Any]:
         """The machine without its line, which `JobQueue` stores."""

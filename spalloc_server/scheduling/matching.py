@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spalloc_server.scheduling.demands import Demands
+from spalloc_server.scheduling.keeping import check_kept
 from spalloc_server.scheduling.machine import _Job, _Machine
 from spalloc_server.scheduling.state import QueueState
 
@@ -72,7 +73,7 @@ class Matching:
             self._move(job)
         for machine in self._state.machines.values():
             machine.match_withheld()
-            machine.check_kept()
+            check_kept(machine)
         return [job for job in displaced if not job.queues]
 
     def _move(self, job: _Job) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
 from spalloc_server.allocator import Allocation
+from spalloc_server.scheduling import keeping, trying
 from spalloc_server.scheduling.machine import _Job, _Machine
 from spalloc_server.scheduling.matching import Matching
 from spalloc_server.scheduling.state import QueueState
@@ -69,7 +70,9 @@ class Starting:
             progress = changed = False
             for machine in list(state.machines.values()):
                 before = machine.head, machine.kept, machine.looked
-                if machine.start_one(now, patience, self.may_start, self._attempt):
+                if trying.start_one(
+                    machine, now, patience, self.may_start, self._attempt
+                ):
                     progress = True
                 elif before != (machine.head, machine.kept, machine.looked):
                     changed = True
@@ -96,7 +99,7 @@ class Starting:
             first: tuple[_Job, _Machine] | None = None
             for machine in state.machines.values():
                 before = machine.head
-                job = machine.head_to_try(now, self.may_start)
+                job = trying.head_to_try(machine, now, self.may_start)
                 if before != machine.head:
                     state.timeline.go_to(told)
                 if job is not None and (first is None or job.number < first[0].number):
@@ -173,7 +176,7 @@ class Starting:
     def _is_time_to_look(self) -> bool:
         now, patience = self._state.now(), self._state.longest_overtaking
         for machine in self._state.machines.values():
-            if machine.is_time_to_look(now, patience):
+            if keeping.is_time_to_look(machine, now, patience):
                 return True
         return False
 
@@ -181,4 +184,6 @@ class Starting:
         """Would something be decided now only because time has passed?"""
         now, patience = self._state.now(), self._state.longest_overtaking
         machines = self._state.machines.values()
-        return self._state.is_fair and any(m.is_due(now, patience) for m in machines)
+        return self._state.is_fair and any(
+            keeping.is_due(machine, now, patience) for machine in machines
+        )

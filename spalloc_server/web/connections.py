@@ -14,7 +14,7 @@ import resource
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, cast
 
 from spalloc_server.web.complaints import Complaints
@@ -86,15 +86,25 @@ class Connections:
         self._listening.setblocking(False)
         try:
             while True:
-                self._resume()
+                with self._going_on():
+                    self._resume()
                 await asyncio.sleep(LOOK_SECONDS)
                 now = time.monotonic()
                 for connection in list(self._open.values()):
-                    connection.look(now)
+                    with self._going_on():
+                        connection.look(now)
         finally:
             # For good: whoever comes now is left to the next who serves this socket.
             self._is_ending = True
             self._pause()
+
+    @contextlib.contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Have an error within cost no more than what was to be done."""
+        try:
+            yield
+        except Exception as e:
+            self._complaints.note("connections cannot be looked after", exc_info=e)
 
     async def finish(self, seconds: float) -> None:
         """Wait until all requests that have begun are answered, but not longer.

@@ -51,10 +51,9 @@ class Sampler:
                 self._request()
                 # As long as the server hangs there is none, and none is missed later.
                 load = await self._delivered.get()
+                self._pass_on(load)
             except Exception as e:
                 self._complaints.note("the load cannot be measured", exc_info=e)
-            else:
-                self._pass_on(load)
             await asyncio.sleep(self._interval)
 
     def _pass_on(self, load: Load) -> None:

@@ -12,19 +12,18 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
 
-from aiohttp import web
-
 from spalloc_server.history.database import EventDatabase
 from spalloc_server.history.load import LoadHistory
 from spalloc_server.history.waiting_times import WaitingTimes
 from spalloc_server.observe.observer import Observed, Observer
 from spalloc_server.web.app import make_app
-from spalloc_server.web.complaints import Complaints, ProtocolLog
+from spalloc_server.web.complaints import Complaints
 from spalloc_server.web.connections import Connections
 from spalloc_server.web.feed import Feed
 from spalloc_server.web.guard import Guard
 from spalloc_server.web.hosts import ServedHosts
 from spalloc_server.web.pace import Pace
+from spalloc_server.web.runner import set_up_runner
 from spalloc_server.web.sampler import Sampler
 from spalloc_server.web.snapshot import Snapshot, snapshot_in_parts
 
@@ -199,11 +198,6 @@ class WebObserver(Observer):
         self._feed = Feed(self._request_snapshot, complaints)
         self._sampler = Sampler(self._request_load, self._load.add, complaints)
         self._serving.set()
-        self._loop.set_exception_handler(
-            lambda _, context: complaints.note(
-                "unexpected", context["message"], context.get("exception")
-            )
-        )
         hosts = ServedHosts((self._address[0], *self._hosts))
         # DNS may take its time, and pages are served meanwhile.
         threading.Thread(target=hosts.find_full_name, daemon=True).start()
@@ -216,23 +210,19 @@ class WebObserver(Observer):
             self._load,
             [guard.middleware],
         )
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            handler_cancellation=True,
-            shutdown_timeout=SHUTDOWN_SECONDS,
-            logger=ProtocolLog(complaints),
-        )
-        await runner.setup()
-        assert runner.server is not None
-        guard.connections = Connections(self._socket, runner.server, complaints)
+        runner, make_protocol = await set_up_runner(app, complaints, SHUTDOWN_SECONDS)
+        guard.connections = Connections(self._socket, make_protocol, complaints)
         work = [
+            asyncio.create_task(self._end.wait()),
             asyncio.create_task(self._feed.run()),
             asyncio.create_task(self._sampler.run()),
             asyncio.create_task(guard.connections.run()),
         ]
         try:
-            await self._end.wait()
+            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                # None of the others ends but by an error, which is the end of all.
+                task.result()
         finally:
             for task in work:
                 task.cancel()

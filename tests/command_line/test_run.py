@@ -335,12 +335,14 @@ class FakeServer:
         self.failed = failed
         self.stop_requests = 0
         self.frozen = 0
+        self.collects = False
 
     def request_stop(self) -> None:
         self.stop_requests += 1
 
     def join(self) -> None:
         self.frozen = gc.get_freeze_count()
+        self.collects = gc.isenabled()
 
 
 @pytest.mark.parametrize("failed", [False, True])
@@ -352,10 +354,13 @@ def test_the_exit_status_tells_a_failure(failed: bool) -> None:
 
 def test_what_is_there_from_the_start_is_not_looked_through_for_garbage() -> None:
     server = FakeServer(False)
+    gc.disable()  # as it is while modules are imported
     try:
         cli.run(lambda _options, _prepare: server, cli.parse_arguments(["x"]))
         assert server.frozen > 10_000
+        assert server.collects
     finally:
+        gc.enable()
         gc.unfreeze()
 
 
@@ -373,6 +378,14 @@ def test_a_signal_while_the_server_starts_is_not_lost() -> None:
     assert cli.run(start, cli.parse_arguments(["x"])) == 0
     assert server.stop_requests == 1
     assert before == [signal.getsignal(number) for number in numbers]
+
+
+def test_a_signal_before_the_server_starts_is_not_lost() -> None:
+    server = FakeServer(False)
+    options = cli.parse_arguments(["x"])
+    early = [signal.SIGHUP, signal.SIGTERM]
+    assert cli.run(lambda _options, _prepare: server, options, early) == 0
+    assert server.stop_requests == 1
 
 
 def test_the_limit_of_open_files_is_raised(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -145,6 +146,19 @@ def test_pieces_of_a_listing_are_counted_by_their_bytes() -> None:
     pieces = list(jobs_reply(jobs).pieces)
     assert len(pieces) > 5
     assert max(map(len, pieces)) < PIECE_BYTES + ITEMS_AT_ONCE * 11_000
+
+
+def test_what_is_kept_of_a_listing_has_a_bound() -> None:
+    jobs = [a_job(i, machine=f"{i:10000}") for i in range(400)]
+    pieces = iter(jobs_reply(jobs).pieces)
+    tracemalloc.start()
+    try:
+        size = sum(map(len, pieces))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size > 400 * 10_000
+    assert most < size / 2
 
 
 def test_states_with_reasons_are_not_kept() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 
@@ -71,6 +72,64 @@ def test_who_reads_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert list(served._open.values()) == [reader]
 
     asyncio.run(run())
+
+
+def complained(caplog: pytest.LogCaptureFixture) -> bool:
+    errors = [r for r in caplog.records if r.levelno == logging.ERROR]
+    return any("cannot be looked after" in r.getMessage() for r in errors)
+
+
+def test_an_error_with_one_connection_leaves_the_others_looked_after(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections, "DEAF_SECONDS", 0.1)
+    monkeypatch.setattr(connections, "LOOK_SECONDS", 0.02)
+    look = connections._Connection.look
+    broken: list[object] = []
+
+    def fail_with_the_first(connection: connections._Connection, now: float) -> None:
+        if connection in (broken or [connection]):
+            broken.append(connection)
+            raise AttributeError("no such transport")
+        look(connection, now)
+
+    monkeypatch.setattr(connections._Connection, "look", fail_with_the_first)
+
+    async def run() -> None:
+        async with serving(Flood) as (served, address):
+            with socket.create_connection(address):
+                await until(lambda: broken)
+                with socket.create_connection(address):
+                    await until(lambda: len(served._open) == 2)
+                    await until(lambda: len(served._open) == 1)
+                assert list(served._open.values()) == [broken[0]]
+
+    asyncio.run(run())
+    assert complained(caplog)
+
+
+def test_an_error_does_not_keep_others_from_being_taken_in(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections, "LOOK_SECONDS", 0.02)
+    resume = Connections._resume
+    failed: list[object] = []
+
+    def fail_at_first(served: Connections) -> None:
+        if len(failed) < 3:
+            failed.append(served)
+            raise OSError("no room for another descriptor")
+        resume(served)
+
+    monkeypatch.setattr(Connections, "_resume", fail_at_first)
+
+    async def run() -> None:
+        async with serving(asyncio.Protocol) as (served, address):
+            with socket.create_connection(address):
+                await until(lambda: len(served._open) == 1)
+
+    asyncio.run(run())
+    assert complained(caplog)
 
 
 def test_there_is_a_limit_and_whoever_asks_nothing_makes_room(

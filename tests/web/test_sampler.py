@@ -60,6 +60,29 @@ def test_an_error_is_told_and_the_next_one_is_taken(
     assert "the load cannot be measured" in errors[0].getMessage()
 
 
+def test_a_thread_that_cannot_be_started_costs_one_sample(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = threading.Thread.start
+    refused: list[str] = []
+    kept: list[Load] = []
+
+    def start_later(thread: threading.Thread) -> None:
+        if thread.name == "Load" and len(refused) < 3:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_later)
+
+    def request(sampler: Sampler, number: int) -> None:
+        sampler.deliver(SAMPLES[number % 10])
+
+    run(request, kept.append, lambda: bool(kept))
+    assert len(refused) == 3
+    assert "the load cannot be measured" in caplog.text
+
+
 def test_a_disk_that_hangs_holds_nothing_up() -> None:
     goes_on = threading.Event()
     kept: list[Load] = []
