@@ -30,7 +30,7 @@ _SIGNALS: dict[signal.Signals, Any] = {
 _MEMORY = "/dev/shm"
 """A file system in memory, for temporary files; ``TMPDIR`` says another folder."""
 
-_ROOM = 4 * 1024**3
+_ROOM = 1024**3
 """Bytes that have to be free there."""
 
 

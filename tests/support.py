@@ -16,8 +16,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+from unittest import mock
 
+from spalloc_server.config.script import load_config_file
 from spalloc_server.server import SpallocServer
+from spalloc_server.service import config_source
 from spalloc_server.simulator import BMPSimulator
 from tests.forked_process import ForkedProcess
 
@@ -257,7 +260,11 @@ configuration = Configuration(
 
 
 class Site:
-    """A config file, a simulator of its BMPs, and servers for it."""
+    """A config file, a simulator of its BMPs, and servers for it in this process.
+
+    For their start they read it in this process, too. One of its own, as for every
+    reload and every server of `running_server`, takes as long as all else of a start.
+    """
 
     def __init__(self, folder: Path, undo: ExitStack) -> None:
         self.config = folder / "spalloc.cfg"
@@ -270,7 +277,8 @@ class Site:
 
     def start(self, **options: Any) -> SpallocServer:
         self.serve_bmps()
-        started = SpallocServer(str(self.config), port=0, **options)
+        with mock.patch.object(config_source, "read_configuration", load_config_file):
+            started = SpallocServer(str(self.config), port=0, **options)
         self.undo.callback(started.stop_and_join)
         return started
 

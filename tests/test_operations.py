@@ -131,7 +131,7 @@ def test_no_job_may_be_silent_for_longer_than_is_set(tmp_path: Path) -> None:
             assert client.call("get_job_state", job_id)["keepalive"] == given
             client.call("destroy_job", job_id)
         # Nor is it told why a job has ended where nobody said so.
-        assert "Job 1 of me ended\n" in server.log
+        server.wait_for_log(r"Job 1 of me ended\n")
         server.config_file.write_text(config.replace("90.5", "7"))
         server.process.send_signal(signal.SIGHUP)
         server.wait_for_log("read again")

@@ -196,8 +196,8 @@ SETTINGS = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-TestJobsOfOne = pytest.mark.long(pytest.mark.slow(JobsOfOne.TestCase))
+TestJobsOfOne = pytest.mark.slow(JobsOfOne.TestCase)
 TestJobsOfOne.settings = SETTINGS
 
-TestJobs = pytest.mark.long(pytest.mark.slow(Jobs.TestCase))
+TestJobs = pytest.mark.slow(Jobs.TestCase)
 TestJobs.settings = SETTINGS

@@ -110,8 +110,9 @@ CREATING = [
     *((Allocator, "alloc"), (BoardIndex, "occupy"), (JobLifecycle, "allocated")),
     *((JobLifecycle, "set_power"), (JobLifecycle, "_tell")),
     *((JobPower, "request"), (JobQueue, "add_job"), (JobQueue, "make_job")),
-    *((Keepalives, "watch"), (Limits, "add"), (Limits, "hold"), (RecentTimes, "add")),
-    *((_Job, "give_boards"), (AsyncBMPController, "add_requests")),
+    *((Keepalives, "watch"), (Limits, "take_on"), (Limits, "hold")),
+    *((RecentTimes, "add"), (_Job, "give_boards")),
+    (AsyncBMPController, "add_requests"),
 ]
 
 DESTROYING = [
