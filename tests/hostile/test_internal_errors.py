@@ -127,6 +127,9 @@ POWERING = [
     *((JobLifecycle, "_tell"), (AsyncBMPController, "add_requests")),
 ]
 
+FORGETFUL = ONE_TRIAD.replace("seconds_", "max_retired_jobs=0, seconds_")
+"""Nothing is kept of a job that ends, so that each time there is one to forget."""
+
 QUICK = ((JobLifecycle, "set_power"), (JobQueue, "add_job"), (BoardIndex, "leave"))
 
 POINTS = [
@@ -152,6 +155,7 @@ def test_an_error_in_the_midst_of_a_command_costs_that_command_only(
     with ExitStack() as undo:
         fault = Fault(undo, holder, name, after)
         site = Site(tmp_path, undo)
+        site.write(FORGETFUL)
         server = site.start()
         client = site.connect(server)
         kept = client.call("create_job", owner="kept", keepalive=None)
@@ -195,6 +199,7 @@ def test_boards_are_not_lost_until_a_restart(tmp_path: Path) -> None:
             )
         }
         site = Site(tmp_path, undo)
+        site.write(FORGETFUL)
         server = site.start()
         client = site.connect(server)
         for fault in faults["create_job"]:
