@@ -81,7 +81,8 @@ def _measure_release(release: Release, sizes: Sizes) -> Iterator[tuple[str, floa
     if sizes == FULL:
         with site(release, SHORT.side) as place, place.running():
             pass  # what is not compiled yet is then
-    with site(release, sizes.side) as place:
+    # Nobody is given the boards of those who have ended while others are measured.
+    with site(release, sizes.side, seconds_before_free=3600.0) as place:
         start = time.perf_counter()
         with place.running() as server:
             yield "cold start until the first reply", time.perf_counter() - start
