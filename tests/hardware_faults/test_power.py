@@ -46,7 +46,9 @@ def test_1200_jobs_on_50_frames_are_ready_as_soon_as_one(room: Room) -> None:
     together = seconds_until_ready(client, 1200)
     assert len(client.call("list_jobs")) == 1200
     alone = 5.0 + 2.0
-    assert together < 1.5 * alone
+    # Other tests use the processors, too. One frame after another would take 100 s, and
+    # one board of a frame after another 48 s.
+    assert together < 2.5 * alone
 
 
 @pytest.mark.slow
